@@ -1,0 +1,205 @@
+"""What follows from how things stand, whatever happened: time limits, protection, exits, ends, cancels, look-ups."""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from engine.core.announce import order_event
+from engine.core.blotter.sheet import SECOND, STOP_ATTEMPTS, Sheet
+from engine.core.instrument import round_qty
+from engine.core.messages import (
+    Cancel,
+    Covered,
+    Leg,
+    Order,
+    Outcome,
+    Side,
+    State,
+    Uncovered,
+)
+from engine.core.order import (
+    opens,
+    outcome,
+    owed,
+    settled,
+)
+from engine.core.position import closable
+from engine.core.protection import Wanted, need, wanted
+
+UNCLEAR_MAX_NS = 180 * SECOND  # of doubt, before a person is called
+CANCEL_AGAIN_NS = 5 * SECOND
+EXIT_AGAIN_NS = 2 * SECOND
+ENDED_KEPT = 64  # settled orders kept for late events
+
+
+def follow(sheet: Sheet, now_ns: int, tidy: bool) -> None:
+    _limit_time(sheet, now_ns)
+    _protect(sheet, now_ns, tidy)
+    _leave(sheet, now_ns)
+    for order in tuple(sheet.orders.values()):
+        if settled(order):
+            _settle(sheet, order, now_ns)
+        elif order.state is State.UNCLEAR or owed(order):
+            sheet.look(order, now_ns)
+            _page(sheet, order, now_ns)
+    _send_cancels(sheet, now_ns)
+    _measure_cover(sheet, now_ns, tidy)
+
+
+def _limit_time(sheet: Sheet, now_ns: int) -> None:
+    for order in tuple(sheet.orders.values()):
+        if order.cancel_after_ns is None or order.cancel_asked or order.state is State.CLOSED:
+            continue
+        due = order.submitted_ns + order.cancel_after_ns
+        if now_ns >= due:
+            sheet.cancel(order, "time limit reached", now_ns)
+        else:
+            sheet.wake(due)
+
+
+def _protect(sheet: Sheet, now_ns: int, tidy: bool) -> None:
+    position = sheet.position
+    held = closable(position, sheet.instrument)
+    if held and position.stop_loss is None and not position.stop_waived:
+        _default_stop(sheet, now_ns)
+    if held and sheet.stop_failures >= STOP_ATTEMPTS and not sheet.position.closing:
+        sheet.flatten("engine", f"a stop could not be placed in {sheet.stop_failures} attempts", "", now_ns)
+        sheet.alert("critical", "unprotected", "no stop could be placed; closing the position", now_ns)
+    wants = {w.leg: w for w in wanted(sheet.position, sheet.instrument)}
+    for leg in (Leg.STOP, Leg.TARGET):
+        have = [o for o in sheet.orders.values() if o.leg is leg]
+        todo = need(wants.get(leg), have, tidy)
+        for order in todo.cancel:
+            sheet.cancel(order, "replaced" if leg in wants else "nothing left to protect", now_ns)
+        if todo.place is not None and _may_try(sheet, leg, now_ns):
+            _protective(sheet, todo.place, now_ns)
+    if not held:
+        sheet.stop_failures = 0
+        if sheet.closed_trade is not None:
+            for order in tuple(sheet.orders.values()):
+                if opens(order) and order.filled_qty:
+                    sheet.cancel(order, "its position was closed", now_ns)
+
+
+def _default_stop(sheet: Sheet, now_ns: int) -> None:
+    distance = sheet.terms.stop_distance_default
+    if distance is None:
+        return
+    sign = 1 if sheet.position.qty > 0 else -1
+    stop = sheet.position.avg_price * (1 - sign * distance)
+    sheet.alert("warning", "no_plan", "a position came without a stop; the default is set", now_ns)
+    trace_id = sheet.trade.trace_id if sheet.trade else ""
+    sheet.plan(stop, sheet.position.take_profit, False, "default", trace_id, now_ns)
+
+
+def _may_try(sheet: Sheet, leg: Leg, now_ns: int) -> bool:
+    due = sheet.not_before[leg]
+    if now_ns < due:
+        sheet.wake(due)
+        return False
+    return True
+
+
+def _protective(sheet: Sheet, want: Wanted, now_ns: int) -> None:
+    sheet.submit(
+        sheet.closer(
+            want.leg, want.side, want.qty, now_ns, order_type=want.order_type, trigger_price=want.trigger_price
+        ),
+        sheet.lifecycle_id(),
+    )
+
+
+def _leave(sheet: Sheet, now_ns: int) -> None:
+    """A flatten was asked for: keep one reduce-only market order on its way until nothing is left."""
+    if not sheet.position.closing:
+        return
+    if not closable(sheet.position, sheet.instrument):
+        if not sheet.may_open():
+            sheet.position = replace(sheet.position, closing=False)
+        return
+    exits = [o for o in sheet.orders.values() if o.leg is Leg.EXIT and o.state is not State.CLOSED]
+    waiting = [o for o in exits if o.state is not State.UNCLEAR or now_ns < o.unclear_ns + EXIT_AGAIN_NS]
+    if waiting:
+        sheet.wake(now_ns + EXIT_AGAIN_NS)
+        return
+    if _may_try(sheet, Leg.EXIT, now_ns):
+        qty = round_qty(sheet.instrument, abs(sheet.position.qty))
+        side = Side.SELL if sheet.position.qty > 0 else Side.BUY
+        sheet.submit(sheet.closer(Leg.EXIT, side, qty, now_ns), sheet.lifecycle_id())
+        sheet.not_before[Leg.EXIT] = now_ns + SECOND
+
+
+def _settle(sheet: Sheet, order: Order, now_ns: int) -> None:
+    """The order is at its end and fully booked: say so, and let it go."""
+    del sheet.orders[order.cid]
+    sheet.ended[order.cid] = order
+    if len(sheet.ended) > ENDED_KEPT:
+        del sheet.ended[next(iter(sheet.ended))]
+    for memory in (sheet.looks, sheet.looking, sheet.canceling, sheet.paged):
+        memory.pop(order.cid, None)
+    if order.filled_qty < order.qty:
+        name = "order.failed" if outcome(order) in _FAILURES else "order.cancelled"
+        sheet.events.append(order_event(name, order, now_ns))
+    enact = sheet.signals.pop(order.signal_id, None)
+    if enact is None:
+        return
+    sheet.end(
+        enact,
+        outcome(order),
+        now_ns,
+        reason=order.reason,
+        orders=(order.cid,),
+        order=order,
+    )
+
+
+def _page(sheet: Sheet, order: Order, now_ns: int) -> None:
+    """Doubt that outlasts its bound is a person's business; the order stays unclear."""
+    since = order.unclear_ns or order.submitted_ns
+    if now_ns - since > UNCLEAR_MAX_NS and order.cid not in sheet.paged:
+        sheet.paged[order.cid] = now_ns
+        sheet.quarantine(f"order {order.cid} is in doubt for {(now_ns - since) // SECOND} s", now_ns)
+
+
+def _send_cancels(sheet: Sheet, now_ns: int) -> None:
+    """Cancels go out when the venue may know the order, and again while nothing has come of them.
+
+    One in doubt is canceled once: what comes of that is what its look-ups find.
+    """
+    for order in sheet.orders.values():
+        if not order.cancel_asked or order.state not in (State.OPEN, State.UNCLEAR):
+            continue
+        sent = sheet.canceling.get(order.cid)
+        if sent is not None and order.state is State.UNCLEAR:
+            continue
+        if sent is None or now_ns - sent >= CANCEL_AGAIN_NS:
+            sheet.canceling[order.cid] = now_ns
+            sheet.commands.append(Cancel(cid=order.cid, symbol=order.symbol, venue_order_id=order.venue_order_id))
+        sheet.wake(sheet.canceling[order.cid] + CANCEL_AGAIN_NS)
+
+
+def _measure_cover(sheet: Sheet, now_ns: int, tidy: bool) -> None:
+    missing, since = sheet.uncovered(), sheet.position.uncovered_ns
+    if tidy and not missing:
+        sheet.stop_failures = 0  # cover stands when all is looked over: what failed before is past
+    if bool(missing) == bool(since):
+        return
+    here: dict[str, Any] = {
+        "at_ns": now_ns,
+        "account": sheet.position.account,
+        "symbol": sheet.position.symbol,
+        "trace_id": sheet.trade.trace_id if sheet.trade else "",
+        "cause": sheet.lifecycle_id(),
+    }
+    if missing and not since:
+        sheet.facts.append(Uncovered(**here, missing_qty=missing))
+        sheet.position = replace(sheet.position, uncovered_ns=now_ns)
+    elif since and not missing:
+        sheet.facts.append(Covered(**here, exposed_ns=now_ns - since))
+        sheet.position = replace(sheet.position, uncovered_ns=0)
+        if sheet.trade is not None:
+            sheet.trade = replace(sheet.trade, exposed_ns=sheet.trade.exposed_ns + now_ns - since)
+            sheet.trades[sheet.trade.trade_id] = sheet.trade
+
+
+_FAILURES = (Outcome.REJECTED, Outcome.ABSENT, Outcome.FAILED)

@@ -1,0 +1,290 @@
+"""What the venue tells of orders, executions, funding and positions, by whatever channel and in whatever order."""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from engine.core.announce import position_event, trade_event
+from engine.core.blotter.sheet import SECOND, Sheet
+from engine.core.ids import is_ours
+from engine.core.messages import (
+    ZERO,
+    Accepted,
+    Cancel,
+    Canceled,
+    Compared,
+    Corrected,
+    Expired,
+    Filled,
+    FillReport,
+    ForeignSeen,
+    FundingPaid,
+    FundingReport,
+    Leg,
+    Mismatched,
+    Order,
+    OrderReport,
+    Position,
+    Rejected,
+    Reported,
+    Side,
+    State,
+    TradeClosed,
+    TradeOpened,
+)
+from engine.core.position import apply_fill, apply_funding, fee_worth, fold_trade, fund_trade
+from engine.core.reconcile import compare
+
+SEEN_KEPT_NS = 600 * SECOND  # executions older than the last comparison by this much need no telling apart any more
+
+
+def fold_report(sheet: Sheet, report: OrderReport, now_ns: int) -> None:
+    order = sheet.orders.get(report.cid)
+    if order is None:
+        return _report_on_other(sheet, report, now_ns)
+    of = sheet.of(order)
+    if order.state in (State.PENDING, State.UNCLEAR) and report.status in ("open", "filled"):
+        sheet.tell(
+            Accepted(
+                at_ns=now_ns,
+                cid=order.cid,
+                venue_order_id=report.venue_order_id,
+                venue_ns=report.venue_ns,
+                **of,
+            )
+        )
+        sheet.event("order.placed", order.cid, now_ns)
+    if report.filled_qty > sheet.orders[order.cid].venue_qty:
+        sheet.tell(Reported(at_ns=now_ns, cid=order.cid, venue_qty=report.filled_qty, **of))
+    if sheet.orders[order.cid].state is State.CLOSED:
+        return
+    match report.status:
+        case "canceled":
+            sheet.tell(Canceled(at_ns=now_ns, cid=order.cid, reason=report.reason, **of))
+        case "expired":
+            sheet.tell(Expired(at_ns=now_ns, cid=order.cid, reason=report.reason, **of))
+        case "rejected":
+            sheet.tell(Rejected(at_ns=now_ns, cid=order.cid, code="report", kind="invalid", text=report.reason, **of))
+
+
+def _report_on_other(sheet: Sheet, report: OrderReport, now_ns: int) -> None:
+    ended = sheet.ended.get(report.cid)
+    if ended is not None:
+        if report.filled_qty > ended.venue_qty:
+            # It was at its end, and the venue counts more than we booked: hold it again until that is explained.
+            sheet.orders[report.cid] = sheet.ended.pop(report.cid)
+            of = sheet.of(ended)
+            sheet.tell(Reported(at_ns=now_ns, cid=ended.cid, venue_qty=report.filled_qty, **of))
+            text = f"the venue reports {report.filled_qty} filled after the end"
+            sheet.facts.append(Corrected(at_ns=now_ns, cid=ended.cid, what=text, **of))
+        return
+    if report.status != "open":
+        return
+    stray_closer = is_ours(report.cid) and report.reduce_only
+    if stray_closer:
+        # Sent while the journal could not take its intent. It can open nothing; our own stop takes its place. Asked for
+        # as often as the venue shows it, since a cancel can be lost.
+        sheet.commands.append(Cancel(cid=report.cid, symbol=report.symbol, venue_order_id=report.venue_order_id))
+    if report.venue_order_id in sheet.foreign:
+        return
+    sheet.foreign[report.venue_order_id] = report.cid
+    here: dict[str, Any] = {"account": sheet.position.account, "symbol": sheet.position.symbol}
+    sheet.facts.append(
+        ForeignSeen(at_ns=now_ns, venue_order_id=report.venue_order_id, cid=report.cid, report=report, **here)
+    )
+    if stray_closer:
+        sheet.alert("warning", "stray_closer", f"order {report.cid} is ours and not in the journal; canceling", now_ns)
+    elif is_ours(report.cid):
+        sheet.quarantine(f"order {report.cid} bears our mark but is not in the journal", now_ns)
+    else:
+        sheet.alert("warning", "foreign_order", f"order {report.venue_order_id} is not ours", now_ns)
+
+
+def fold_fill(sheet: Sheet, report: FillReport, now_ns: int) -> None:
+    if report.exec_id in sheet.seen:
+        return
+    order = sheet.orders.get(report.cid) or sheet.ended.get(report.cid)
+    late = order is not None and order.cid in sheet.ended
+    price_of_fee = sheet.worth(report.fee_asset) if report.fee else None
+    fee_quote = fee_worth(
+        sheet.instrument,
+        report.fee,
+        report.fee_asset,
+        report.price,
+        None if price_of_fee is None else report.fee * price_of_fee,
+    )
+    before = sheet.position
+    after, realised = apply_fill(
+        before,
+        sheet.instrument,
+        report.side,
+        report.qty,
+        report.price,
+        report.fee,
+        report.fee_asset,
+        fee_quote,
+        now_ns,
+    )
+    fresh = after.serial != before.serial
+    after = replace(
+        after,
+        uncovered_ns=0 if fresh else before.uncovered_ns,
+        attempts=0 if fresh else before.attempts,
+        closing=before.closing,
+    )
+    trace_id = order.trace_id if order else (sheet.trade.trace_id if sheet.trade else report.exec_id)
+    here: dict[str, Any] = {
+        "at_ns": now_ns,
+        "account": before.account,
+        "symbol": before.symbol,
+        "trace_id": trace_id,
+        "cause": report.exec_id,
+    }
+    fact = Filled(
+        **here,
+        cid=report.cid,
+        exec_id=report.exec_id,
+        venue_order_id=report.venue_order_id,
+        side=report.side,
+        qty=report.qty,
+        price=report.price,
+        fee=report.fee,
+        fee_asset=report.fee_asset,
+        fee_quote=fee_quote,
+        maker=report.maker,
+        foreign=not is_ours(report.cid),
+        venue_ns=report.venue_ns,
+        realised=realised,
+        delta=after.qty - before.qty,
+        leg=order.leg if order else None,
+    )
+    sheet.facts.append(fact)
+    sheet.seen[report.exec_id] = (report.venue_ns, after.qty - before.qty)
+    sheet.position = after
+    if order is not None:
+        order = sheet.apply(fact)
+        sheet.event("order.filled", order.cid, now_ns, fact)
+        if late or order.filled_qty > order.qty:
+            what = "a fill after the end" if late else f"filled {order.filled_qty} of {order.qty}"
+            sheet.facts.append(Corrected(**{**here, "cause": report.exec_id}, cid=order.cid, what=what))
+            sheet.alert("critical", "correction", f"{order.cid}: {what}", now_ns)
+            if order.filled_qty > order.qty:
+                sheet.quarantine(f"{order.cid} was overfilled", now_ns)
+    elif not is_ours(report.cid):
+        sheet.alert("warning", "foreign_fill", f"execution {report.exec_id} is not ours", now_ns)
+    else:
+        sheet.facts.append(Corrected(**here, cid=report.cid, what="a fill of an order no longer held"))
+    _lifecycle(sheet, before, fact, order, now_ns)
+
+
+def _lifecycle(sheet: Sheet, before: Position, fill: Filled, order: Order | None, now_ns: int) -> None:
+    after = sheet.position
+    enact = sheet.signals.get(order.signal_id) if order else None
+    signal_id, source = (enact.signal.signal_id, enact.signal.source) if enact else ("", "")
+    closed, trade = fold_trade(
+        sheet.trade,
+        before,
+        after,
+        sheet.instrument,
+        fill.price,
+        fill.realised,
+        fill.fee_quote,
+        now_ns,
+        signal_id,
+        source,
+        fill.trace_id,
+    )
+    here: dict[str, Any] = {
+        "at_ns": now_ns,
+        "account": after.account,
+        "symbol": after.symbol,
+        "cause": fill.exec_id,
+    }
+    if closed is not None:
+        if before.uncovered_ns:
+            closed = replace(closed, exposed_ns=closed.exposed_ns + now_ns - before.uncovered_ns)
+        sheet.closed_trade = closed
+        sheet.trades[closed.trade_id] = closed
+        sheet.facts.append(TradeClosed(**here, trace_id=closed.trace_id, trade=closed))
+        sheet.events.append(trade_event("trade.closed", closed, now_ns))
+        sheet.position = replace(sheet.position, uncovered_ns=0)
+        sheet.plan(None, None, False, fill.exec_id, fill.trace_id, now_ns)
+    if trade is not None:
+        if sheet.trade is None or sheet.trade.trade_id != trade.trade_id:
+            sheet.facts.append(TradeOpened(**here, trace_id=trade.trace_id, trade=trade))
+            sheet.events.append(trade_event("trade.opened", trade, now_ns))
+        sheet.trades[trade.trade_id] = trade
+    sheet.trade = trade
+    entered = order is not None and order.leg is Leg.ENTRY and trade is not None
+    if enact is not None and entered and (after.qty > 0) == (fill.side is Side.BUY):
+        plan = enact.plan
+        sheet.plan(plan.stop_loss, plan.take_profit, plan.stop_loss is None, signal_id, fill.trace_id, now_ns)
+    sheet.events.append(position_event(sheet.position, now_ns, fill.trace_id))
+
+
+def fold_funding(sheet: Sheet, report: FundingReport, now_ns: int) -> None:
+    key = f"funding/{report.funding_id}"
+    if key in sheet.seen:
+        return
+    sheet.seen[key] = (report.venue_ns, ZERO)
+    sheet.facts.append(
+        FundingPaid(
+            at_ns=now_ns,
+            account=sheet.position.account,
+            symbol=sheet.position.symbol,
+            cause=report.funding_id,
+            funding_id=report.funding_id,
+            amount=report.amount,
+            asset=report.asset,
+            venue_ns=report.venue_ns,
+        )
+    )
+    sheet.position = apply_funding(sheet.position, sheet.instrument, report.amount, report.asset, now_ns)
+    if sheet.trade is not None and report.asset == sheet.instrument.quote:
+        sheet.trade = fund_trade(sheet.trade, report.amount)
+        sheet.trades[sheet.trade.trade_id] = sheet.trade
+
+
+def fold_comparison(sheet: Sheet, message: Compared, now_ns: int) -> None:
+    for fill in message.fills:
+        fold_fill(sheet, fill, now_ns)
+    differences = compare(sheet.orders.values(), message)
+    for report in (*differences.known, *differences.foreign, *differences.strayed):
+        fold_report(sheet, report, now_ns)
+    for order in differences.vanished:
+        sheet.look(order, now_ns, soon=True)
+    _compare_position(sheet, message, now_ns)
+    # A look-up asks for all of an order's executions: those of a live order are never forgotten.
+    oldest_order = min((o.submitted_ns for o in sheet.orders.values()), default=message.asked_ns)
+    old = min(message.asked_ns, oldest_order) - SEEN_KEPT_NS
+    if len(sheet.seen) > 1000:
+        sheet.seen = {k: v for k, v in sheet.seen.items() if v[0] >= old}
+
+
+def _compare_position(sheet: Sheet, message: Compared, now_ns: int) -> None:
+    """Equal at the moment of the venue's snapshot, or the same difference for as long as the venue may lag: then it is
+    one. A venue's position is often newer than its list of executions; until then the symbol only counts as in doubt.
+    """
+    at = message.position.venue_ns or message.asked_ns
+    later = sum((delta for when, delta in sheet.seen.values() if when > at), ZERO)
+    difference = message.position.qty - (sheet.position.qty - later)
+    if not difference:
+        sheet.agreed_ns = now_ns
+        sheet.suspect = None
+        sheet.mismatched = False
+        return
+    if sheet.suspect != difference:
+        sheet.suspect, sheet.suspect_ns = difference, now_ns
+    elif not sheet.mismatched and now_ns - sheet.suspect_ns >= sheet.terms.visible_ns:
+        sheet.mismatched = True
+        sheet.facts.append(
+            Mismatched(
+                at_ns=now_ns,
+                account=sheet.position.account,
+                symbol=sheet.position.symbol,
+                what="position",
+                ours=str(sheet.position.qty - later),
+                theirs=str(message.position.qty),
+            )
+        )
+        sheet.quarantine(f"the venue's position differs from ours by {difference}", now_ns)
