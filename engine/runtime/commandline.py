@@ -1,0 +1,177 @@
+"""The command line's words: sub-commands, arguments, help that teaches, and exit codes. Knows nothing of the engine."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+OK = 0
+FAILED = 1  # a check failed, the books do not balance, something was found or is left
+USAGE = 2  # wrong arguments or config
+UNREACHABLE = 3
+REFUSED = 4  # the engine refused to start
+INTERRUPTED = 130
+
+EXIT_CODES = """\
+exit codes:
+  0    done, and all is well
+  1    a check failed, the books do not balance, or something is left to look at
+  2    wrong arguments or config; the message says what and in which line
+  3    the running engine (or venue) cannot be reached
+  4    refused to start, or to read on (journal locked, full, corrupt, newer or not there; port taken)
+  130  interrupted
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the whole command line; `command` in what it parses is the sub-command's name."""
+    whole = argparse.ArgumentParser(
+        prog="surefire",
+        description="Trade execution engine: decisions in, orders out, exactly once.",
+        epilog="Start with `demo`, which needs nothing and ends by itself; then `run`, and send it a signal.\n\n"
+        + EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_running(commands)
+    _add_looking(commands)
+    _add_steering(commands)
+    _add(commands, "simulate", "run worlds drawn from seeds and check the promises (needs a checkout)", "")
+    return whole
+
+
+def _add_running(commands: Any) -> None:
+    run = _add(
+        commands,
+        "run",
+        "run the engine until it is told to stop",
+        """\
+  surefire run                             a paper account on a synthetic market, API on 127.0.0.1:8002
+  surefire run --config surefire.toml      accounts, limits, sources and sinks of your own
+  surefire run --data-dir /srv/surefire    keep the journal and the events there
+
+  curl -X POST http://127.0.0.1:8002/api/execution/order -H 'content-type: application/json' \\
+       -d '{"signal_id": "s1", "symbol": "BTCUSDT", "action": "open", "side": "buy", "quote_amount": "500"}'
+
+signals to the process:
+  TERM, INT  drain: sources stop, calls end, the outbox empties, the journal closes; a second one ends at once
+  HUP        read the limits of the config file again
+  USR1       write the inner state to the log""",
+    )
+    _add_config(run)
+    run.add_argument("--port", type=_port, metavar="N", help="port of the API (0: any free one)")
+    demo = _add(
+        commands,
+        "demo",
+        "play a tape through the same engine, faster than real time, and show what came of it",
+        """\
+  surefire demo                                      a synthetic market and signals drawn from seed 1
+  surefire demo --seed 7 --json                      another one, the result as JSON
+  surefire demo --tape market.gz                     a recording (Binance combined streams, each line with a time)
+  surefire demo --tape market.gz --signals s.ndjson  with signals of your own, one JSON object per line
+
+Exits with 0 only if the books balance with the venue.""",
+    )
+    demo.add_argument("--tape", type=Path, metavar="FILE", help="a recording to replay instead of a synthetic market")
+    demo.add_argument(
+        "--signals", type=Path, metavar="FILE", help="signals to send, NDJSON (default: drawn from --seed)"
+    )
+    demo.add_argument("--seed", type=int, default=1, metavar="N", help="draws market, signals, latencies (default 1)")
+    venue = _add(
+        commands,
+        "venue",
+        'run the paper venue as a process of its own, for accounts with venue = "link"',
+        """\
+  surefire venue --port 9100                         its first line says where it listens
+  surefire venue --port 9100 --store venue.ndjson    it remembers its orders and balances when started again""",
+    )
+    _add_config(venue)
+    venue.add_argument("--port", type=_port, default=0, metavar="N", help="where to listen (default: any free port)")
+    venue.add_argument("--store", type=Path, metavar="FILE", help="keep the venue's own truth in this file")
+    venue.add_argument("--account", default="main", metavar="NAME", help="take the paper terms of this account")
+
+
+def _add_looking(commands: Any) -> None:
+    check = _add(
+        commands,
+        "check",
+        "look at config, clock, disk, journal, market and venues, and trade nothing",
+        "  surefire check --config surefire.toml\n  surefire check --json | jq '.findings[] | select(.ok | not)'",
+    )
+    _add_config(check)
+    explain = _add(
+        commands,
+        "explain",
+        "tell everything about one signal: what came, which rule said what, every order and step",
+        "  surefire explain s1\n\nAsks the running engine; reads the journal when none runs.",
+    )
+    _add_config(explain)
+    _add_api_port(explain)
+    explain.add_argument("signal_id", metavar="SIGNAL_ID")
+    audit = _add(
+        commands,
+        "audit",
+        "verify the journal: its chain of hashes and its invariants",
+        "  surefire audit verify",
+    )
+    _add_config(audit)
+    audit.add_argument("what", choices=("verify",), help="verify: read the whole chain and check everything")
+
+
+def _add_steering(commands: Any) -> None:
+    stop = _add(
+        commands,
+        "stop",
+        "no more entries; cancel, flatten, ask the venue, and say what is left",
+        "  surefire stop --reason 'news at 14:30'\n  surefire stop --keep-positions",
+    )
+    stop.add_argument("--keep-positions", action="store_true", help="leave positions and their stops as they are")
+    stop.add_argument("--reason", default="asked for on the command line", metavar="TEXT", help="for the audit log")
+    resume = _add(
+        commands,
+        "resume",
+        "end a halt, so that entries are allowed again",
+        "  surefire resume\n  surefire resume --scope symbol/main/BTCUSDT --note 'checked by hand'",
+    )
+    resume.add_argument("--scope", default="engine", help="engine (default), venue/V, account/A or symbol/A/S")
+    resume.add_argument("--note", default="", metavar="TEXT", help="for the audit log")
+    flatten = _add(
+        commands,
+        "flatten",
+        "cancel entries and close positions, without halting",
+        "  surefire flatten\n  surefire flatten --account main --symbol BTCUSDT",
+    )
+    flatten.add_argument("--account", metavar="NAME", help="only this account")
+    flatten.add_argument("--symbol", metavar="SYMBOL", help="only this symbol")
+    flatten.add_argument("--reason", default="asked for on the command line", metavar="TEXT", help="for the audit log")
+    for command in (stop, resume, flatten):
+        _add_config(command)
+        _add_api_port(command)
+
+
+def _add(commands: Any, name: str, what: str, examples: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=what,
+        description=what[0].upper() + what[1:] + ".",
+        epilog=f"examples:\n{examples}\n\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(command=name)
+    return parser
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, metavar="FILE", help="a TOML file; without one, a paper account")
+    parser.add_argument("--data-dir", metavar="DIR", help="folder of journal and events (default ./var)")
+
+
+def _add_api_port(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--port", type=_port, metavar="N", help="port of the engine's API (default 8002)")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError(text)
+    return port

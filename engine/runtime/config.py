@@ -1,0 +1,500 @@
+"""The config file: TOML to frozen Structs, with every mistake named at once by file, line, key and nearest known key.
+
+No secret ever stands in it: a key that looks like one is refused. Paths are relative to the folder the engine is
+started in. What is left out takes the defaults below, so that an empty file, or none, is a paper account on a
+synthetic market.
+"""
+
+import tomllib
+from collections.abc import Iterator
+from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
+from hashlib import sha256
+from ipaddress import ip_address
+from pathlib import Path
+from re import fullmatch, search
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import FieldInfo, fields, replace
+
+from engine.core.limits import faults
+from engine.core.messages import Limits
+from engine.core.money import BadNumber, plain, sane
+from engine.runtime.toml_lines import KeyPath, Lines, find_lines
+
+SIZE_MAX = 1 << 18  # characters; a config with a thousand sources has a fifth of it
+KEY_PARTS_MAX = 16  # of a dotted key; ours have four, and the standard library's parser is slow with thousands
+_KEY_PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
+_LONG_KEY = rf"(?m)(?:^[ \t]*+\[{{0,2}}+|[{{,])[ \t]*+(?:{_KEY_PART}){{{KEY_PARTS_MAX}}}"
+
+
+class Between(Struct, frozen=True):
+    """Bounds of a Decimal, both allowed; msgspec's own are for binary numbers only."""
+
+    low: Decimal
+    high: Decimal
+
+
+Rate = Annotated[float, Meta(ge=0, le=1)]
+Milliseconds = Annotated[float, Meta(ge=0, le=600_000)]
+Leverage = Annotated[Decimal, Between(Decimal(1), Decimal(125))]
+Fee = Annotated[Decimal, Between(Decimal("-0.1"), Decimal("0.1"))]
+Amount = Annotated[Decimal, Between(Decimal(0), Decimal(10**17))]
+Port = Annotated[int, Meta(ge=0, le=65535)]  # 0: any free one
+
+
+class ConfigError(Exception):
+    """The config cannot be used. `problems` are sentences for a person, each with file and line where there is one."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fields only."""
+
+
+class EngineSection(Section, frozen=True):
+    name: str = "surefire"
+    env: Literal["paper", "testnet", "live"] = "paper"  # goes into every client order id
+    data_dir: str = "var"
+
+
+class JournalSection(Section, frozen=True):
+    durability: Literal["power", "process"] = "power"  # survives power loss (fsync), or only the process's death
+    path: str = ""  # default: journal.sqlite in data_dir
+
+
+class ApiSection(Section, frozen=True):
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: Port = 8002
+
+
+class LogSection(Section, frozen=True):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    file: str = ""  # default: standard error
+
+
+class MarketSection(Section, frozen=True):
+    kind: Literal["synthetic", "recorded", "binance", "bybit", "link"] = "synthetic"
+    tape: str = ""  # recorded: the file
+    seed: Annotated[int, Meta(ge=0)] = 1  # synthetic
+    symbols: tuple[str, ...] = ()  # empty: all that the tape has
+    speed: Amount = Decimal(1)  # times real time; 0: as fast as the engine follows
+    host: str = "127.0.0.1"  # link
+    port: Port = 0  # link
+
+
+class FaultsSection(Section, frozen=True):
+    """How often the paper venue misbehaves, each a share of requests; named as in `engine/venues/paper.py`."""
+
+    lost_request: Rate = 0.0  # never arrives; the caller hears nothing
+    lost_reply: Rate = 0.0  # is carried out; the caller hears nothing
+    rate_limited: Rate = 0.0
+    unavailable: Rate = 0.0  # refused, surely without effect
+    reject: Rate = 0.0
+    query_fails: Rate = 0.0
+    slow: Rate = 0.0  # held up for slow_ms
+    slow_ms: Milliseconds = 6_000.0
+
+
+class PaperSection(Section, frozen=True):
+    """The paper venue's terms for one account; latencies are one way, drawn between the two, in milliseconds."""
+
+    kind: Literal["linear", "spot"] = "linear"
+    balances: dict[str, Amount] = msgspec.field(default_factory=lambda: {"USDT": Decimal(10_000)})
+    leverage: Leverage = Decimal(2)
+    maker_fee: Fee | None = None  # fraction of notional; default: the instrument's
+    taker_fee: Fee | None = None
+    fee_in: str = "received"  # "received": spot buys pay in base; "quote": always quote; else an asset, while it lasts
+    fee_asset_price: Amount = Decimal(0)  # quote per unit of that asset
+    latency_ms: tuple[Milliseconds, Milliseconds] = (1.0, 3.0)
+    stream_latency_ms: tuple[Milliseconds, Milliseconds] = (1.0, 3.0)
+    visible_ms: tuple[Milliseconds, Milliseconds] = (0.0, 0.0)  # until an accepted order shows in queries
+    timeout_ms: Milliseconds = 3_000.0  # how long we wait for an answer
+    seed: Annotated[int, Meta(ge=0)] = 1
+    faults: FaultsSection = FaultsSection()
+
+
+class AccountSection(Section, frozen=True):
+    limits: Limits  # no default: an account without limits does not trade
+    venue: Literal["paper", "link"] = "paper"
+    host: str = "127.0.0.1"  # link
+    port: Port = 0  # link
+    orders_per_second: Annotated[int, Meta(ge=1, le=10_000)] = 10  # the venue's limit on requests, kept on our side
+    paper: PaperSection = PaperSection()
+
+
+class SourceSection(Section, frozen=True):
+    kind: Literal["ndjson", "stdin", "http"]
+    path: str = ""  # ndjson
+    follow: bool = False  # ndjson: wait for more lines at the end
+    dialect: str = ""  # default: told by each body's fields
+    name: str = ""  # default: the kind
+
+
+class SinkSection(Section, frozen=True):
+    kind: Literal["ndjson"]
+    path: str = ""  # default: events.ndjson in data_dir
+    name: str = ""  # default: the kind
+
+
+class Config(Section, frozen=True):
+    """The whole file. As given out by `load` and `default_config`, all paths and names are filled in."""
+
+    engine: EngineSection = EngineSection()
+    journal: JournalSection = JournalSection()
+    api: ApiSection = ApiSection()
+    log: LogSection = LogSection()
+    market: MarketSection = MarketSection()
+    accounts: dict[str, AccountSection] = msgspec.field(
+        default_factory=lambda: {"main": AccountSection(limits=Limits())}
+    )
+    sources: tuple[SourceSection, ...] = (SourceSection(kind="http"),)
+    sinks: tuple[SinkSection, ...] = (SinkSection(kind="ndjson"),)
+
+
+def default_config(data_dir: str | None = None, port: int | None = None) -> Config:
+    """One paper account "main" with default limits, a synthetic market, SQLite and events.ndjson under ./var."""
+    return _settle(Config(), data_dir, port)
+
+
+def load(path: Path, data_dir: str | None = None, port: int | None = None) -> Config:
+    """Read a file; `data_dir` and `port` from the command line win. Raises ConfigError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError((f"{path}: is not UTF-8 text (byte {error.start})",)) from error
+    return parse(text, str(path), data_dir, port)
+
+
+def parse(text: str, name: str, data_dir: str | None = None, port: int | None = None) -> Config:
+    """`load` for a text in hand; `name` is the file's name in messages."""
+    if len(text) > SIZE_MAX:
+        raise ConfigError((f"{name}: is larger than {SIZE_MAX:,} characters",))
+    if half := search("[\ud800-\udfff]", text):
+        raise ConfigError((f"{name}: holds half of a character (U+{ord(half[0]):04X})",))
+    if path := search(_LONG_KEY, text):
+        line = text.count("\n", 0, path.start()) + 1
+        raise ConfigError((f"{name}, line {line}: a key of more than {KEY_PARTS_MAX} parts",))
+    try:
+        raw = tomllib.loads(text, parse_float=_written_number)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError((_syntax_problem(name, str(error)),)) from error
+    except RecursionError:
+        raise ConfigError((f"{name}: is nested too deep",)) from None
+    except (ValueError, InvalidOperation):  # Python's own limits: of integers, of exponents, of dates
+        raise ConfigError((f"{name}: holds a number or date out of all bounds",)) from None
+    reading = _Reading(name, find_lines(text))
+    config = reading.struct(raw, Config, ())
+    if isinstance(config, Config):
+        reading.cross_check(config)
+    if reading.problems:
+        raise ConfigError(tuple(sentence for _, sentence in sorted(reading.problems, key=lambda entry: entry[0])))
+    assert isinstance(config, Config)
+    return _settle(config, data_dir, port)
+
+
+def config_hash(config: Config) -> str:
+    """Names a configuration in the journal; a function of its values, not of the file's layout."""
+    return sha256(msgspec.json.encode(config, order="deterministic")).hexdigest()[:16]
+
+
+def _settle(config: Config, data_dir: str | None, port: int | None) -> Config:
+    engine = config.engine if data_dir is None else replace(config.engine, data_dir=data_dir)
+    folder = Path(engine.data_dir)
+    return replace(
+        config,
+        engine=engine,
+        journal=replace(config.journal, path=config.journal.path or str(folder / "journal.sqlite")),
+        api=config.api if port is None else replace(config.api, port=port),
+        sources=tuple(replace(source, name=source.name or source.kind) for source in config.sources),
+        sinks=tuple(
+            replace(sink, name=sink.name or sink.kind, path=sink.path or str(folder / "events.ndjson"))
+            for sink in config.sinks
+        ),
+    )
+
+
+def _written_number(text: str) -> Decimal:
+    """Exactly as written. One that no Decimal can hold is a problem of its key, which is told there as NaN."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return Decimal("NaN")
+
+
+def _syntax_problem(name: str, text: str) -> str:
+    """tomllib's own words, with the place moved to where all our messages have it."""
+    place = search(r" \(at line (\d+), column (\d+)\)$", text)
+    if place is None:
+        return f"{name}: is not TOML: {text}"
+    return f"{name}, line {place[1]}: is not TOML: {text[: place.start()]} (column {place[2]})"
+
+
+_SECRET = r"(?i)(.*_)?(api_?key|secret|password|passphrase|passwd|token|private_?key|mnemonic)"
+_FAILED = object()
+
+
+class _Reading:
+    """One pass over a parsed file against the Structs; collects problems instead of stopping at the first."""
+
+    def __init__(self, name: str, lines: Lines) -> None:
+        self.name = name
+        self.lines = lines
+        self.problems: list[tuple[int, str]] = []
+
+    def struct(self, raw: object, kind: type[Struct], path: KeyPath) -> object:
+        if not isinstance(raw, dict):
+            return self._problem(path, f"{_dotted(path)} must be a table, but is {_shown(raw)}")
+        known = {field.name: field for field in fields(kind)}
+        for key in raw:
+            if key not in known:
+                self._unknown(path, key, tuple(known))
+        values = {
+            field.name: self.value(raw[field.name], field.type, (*path, field.name))
+            for field in known.values()
+            if field.name in raw
+        }
+        missing = [field for field in known.values() if field.required and field.name not in raw]
+        for field in missing:
+            self._missing(path, field)
+        if missing or any(value is _FAILED for value in values.values()):
+            return _FAILED
+        return kind(**values)
+
+    def value(self, raw: object, kind: Any, path: KeyPath) -> object:
+        """`raw` as `kind`, one of the forms that the Structs above use."""
+        inner = _bare(kind)
+        if isinstance(inner, type) and issubclass(inner, Struct):
+            return self.struct(raw, inner, path)
+        if get_origin(inner) is dict:
+            return self._table(raw, get_args(inner)[1], path)
+        if get_origin(inner) is tuple and _is_struct(get_args(inner)[0]):
+            return self._tables(raw, get_args(inner)[0], path)
+        if get_origin(inner) is tuple and isinstance(raw, list):
+            return self._some(raw, get_args(inner), path)
+        if get_origin(inner) is Literal:
+            return self._word(raw, get_args(inner), path)
+        if inner is Decimal:
+            return self._number(raw, kind, path)
+        return self._leaf(float(raw) if inner is float and isinstance(raw, Decimal) else raw, kind, path)
+
+    def cross_check(self, config: Config) -> None:
+        """What no single field can tell."""
+        for path, text in _conflicts(config):
+            self._problem(path, text)
+
+    def _table(self, raw: object, kind: Any, path: KeyPath) -> object:
+        if not isinstance(raw, dict):
+            return self._problem(path, f"{_dotted(path)} must be a table, but is {_shown(raw)}")
+        values = {key: self.value(value, kind, (*path, key)) for key, value in raw.items()}
+        return _FAILED if any(value is _FAILED for value in values.values()) else values
+
+    def _tables(self, raw: object, kind: Any, path: KeyPath) -> object:
+        if not isinstance(raw, list):
+            return self._problem(path, f"{_dotted(path)} must be written as [[{_dotted(path)}]], but is {_shown(raw)}")
+        return self._items(raw, kind, path)
+
+    def _some(self, raw: list[object], kinds: tuple[Any, ...], path: KeyPath) -> object:
+        """A list of any length, or of exactly so many."""
+        if kinds[-1] is not Ellipsis and len(raw) != len(kinds):
+            return self._problem(path, f"{_dotted(path)} must be a list of {len(kinds)}, but has {len(raw)}")
+        return self._items(raw, kinds[0], path)
+
+    def _items(self, raw: list[object], kind: Any, path: KeyPath) -> object:
+        values = tuple(self.value(value, kind, (*path, place)) for place, value in enumerate(raw))
+        return _FAILED if any(value is _FAILED for value in values) else values
+
+    def _word(self, raw: object, known: tuple[str, ...], path: KeyPath) -> object:
+        if raw in known:
+            return raw
+        nearest = _nearest(raw, known)
+        return self._problem(
+            path, f"{_dotted(path)} must be one of {_list(known)}, but is {_shown(raw)}{_did_you_mean(nearest)}"
+        )
+
+    def _number(self, raw: object, kind: Any, path: KeyPath) -> object:
+        """An exact Decimal, from a TOML number (read as Decimal) or from text."""
+        try:
+            return _decimal(raw, _bounds(kind))
+        except BadNumber as error:
+            return self._problem(path, f"{_dotted(path)} {error}: {_shown(raw)}")
+
+    def _leaf(self, raw: object, kind: Any, path: KeyPath) -> object:
+        try:
+            return msgspec.convert(raw, kind)
+        except msgspec.ValidationError as error:
+            return self._problem(path, f"{_dotted(path)} {_in_words(str(error))}, but is {_shown(raw)}")
+
+    def _unknown(self, path: KeyPath, key: str, known: tuple[str, ...]) -> None:
+        if fullmatch(_SECRET, key):
+            self._problem(
+                (*path, key),
+                f"'{key}' in {_table_name(path)} looks like a secret; secrets are never read from a file. Take it out, "
+                "and change it if others could read the file. They come from environment variables, which the file "
+                "only names, in keys that end in '_env'",
+            )
+            return
+        what = "section" if not path else "key"
+        place = "" if not path else f" in {_table_name(path)}"
+        self._problem((*path, key), f"unknown {what} '{key}'{place}{_did_you_mean(_nearest(key, known))}")
+
+    def _missing(self, path: KeyPath, field: FieldInfo) -> None:
+        if field.type is Limits:
+            table = f"[{_dotted((*path, 'limits'))}]"
+            text = f"needs {table}: an account without limits does not trade (an empty table takes the defaults)"
+        else:
+            text = f"needs '{field.name}'"
+        self._problem(path, f"{_table_name(path)} {text}")
+
+    def _problem(self, path: KeyPath, text: str) -> object:
+        line = self.lines.of(path)
+        self.problems.append((line, f"{self.name}, line {line}: {text}" if line else f"{self.name}: {text}"))
+        return _FAILED
+
+
+def _conflicts(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    market = config.market
+    if market.kind == "recorded" and not market.tape:
+        yield ("market",), "[market] of kind 'recorded' needs 'tape', the file to replay"
+    if market.tape and market.kind != "recorded":
+        yield ("market", "tape"), f"market.tape means nothing with kind '{market.kind}', only with 'recorded'"
+    if market.kind in ("binance", "bybit") and not market.symbols:
+        yield ("market",), f"[market] of kind '{market.kind}' needs 'symbols', those to listen to"
+    if market.kind == "link" and not market.port:
+        yield ("market",), "[market] of kind 'link' needs 'port', where the paper venue listens"
+    if not _loopback(config.api.host):
+        yield ("api", "host"), f"api.host must be a loopback address such as 127.0.0.1, but is '{config.api.host}'"
+    if not config.accounts:
+        yield ("accounts",), "[accounts] is empty: there is nothing to trade with"
+    for name, account in config.accounts.items():
+        yield from _account_conflicts(name, account)
+    for place, source in enumerate(config.sources):
+        if (source.kind == "ndjson") != bool(source.path):
+            words = "needs 'path', the file to read" if not source.path else f"of kind '{source.kind}' takes no 'path'"
+            yield ("sources", place), f"[[sources]] number {place + 1} {words}"
+        if source.follow and source.kind != "ndjson":
+            yield ("sources", place, "follow"), "only a source of kind 'ndjson' can be followed"
+    if any(source.kind == "http" for source in config.sources) and not config.api.enabled:
+        yield ("api", "enabled"), "the source 'http' is a part of the API, which is not enabled"
+    yield from _repeated("sources", tuple(source.name or source.kind for source in config.sources))
+    yield from _repeated("sinks", tuple(sink.path for sink in config.sinks))
+
+
+def _account_conflicts(name: str, account: AccountSection) -> Iterator[tuple[KeyPath, str]]:
+    path: KeyPath = ("accounts", name)
+    if not fullmatch(r"[A-Za-z0-9_.-]{1,32}", name):
+        yield path, f"'{name}' is no account name: up to 32 letters, digits, and _ . -"
+    if account.venue == "link" and not account.port:
+        yield path, f"{_table_name(path)} with venue 'link' needs 'port', where the paper venue listens"
+    for fault in faults(account.limits):
+        yield (*path, "limits", fault.field), f"{_dotted((*path, 'limits', fault.field))} {fault.reason}"
+
+
+def _repeated(section: str, names: tuple[str, ...]) -> Iterator[tuple[KeyPath, str]]:
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            yield (section, place), f"[[{section}]] number {place + 1} is called '{name or 'the default'}' like another"
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+_WORDS = (
+    ("Expected", "must be"),
+    ("`int`", "a whole number"),
+    ("`bool`", "true or false"),
+    ("`float`", "a number"),
+    ("`str`", "text in quotes"),
+)
+
+
+def _in_words(complaint: str) -> str:
+    """msgspec's "Expected `int`, got `str` - at `$`" as a person would say it."""
+    text = complaint.split(", got")[0].split(" - at")[0]
+    for word, plainly in _WORDS:
+        text = text.replace(word, plainly)
+    return text
+
+
+def _decimal(raw: object, bounds: Between | None) -> Decimal:
+    """Raises BadNumber."""
+    if isinstance(raw, bool) or not isinstance(raw, str | int | Decimal):
+        raise BadNumber("must be a number")
+    if isinstance(raw, int) and raw.bit_length() > 200:  # to make a Decimal of it would take long
+        raise BadNumber("has more than 18 digits before the point")
+    try:
+        number = sane(Decimal(raw))
+    except InvalidOperation:
+        raise BadNumber("must be a number") from None
+    if bounds and not bounds.low <= number <= bounds.high:
+        raise BadNumber(f"must be from {plain(bounds.low)} to {plain(bounds.high)}")
+    return number
+
+
+def _bounds(kind: Any) -> Between | None:
+    """The Between in a type's Annotated, also under `| None`."""
+    if get_origin(kind) is Annotated:
+        return next((extra for extra in get_args(kind)[1:] if isinstance(extra, Between)), None)
+    return next((bounds for bounds in map(_bounds, get_args(kind)) if bounds), None)
+
+
+def _bare(kind: Any) -> Any:
+    """Without Annotated's extras and without `| None`, which TOML cannot say anyway."""
+    if get_origin(kind) is Annotated:
+        return _bare(get_args(kind)[0])
+    members = [member for member in get_args(kind) if member is not type(None)]
+    if type(None) in get_args(kind) and len(members) == 1:
+        return _bare(members[0])
+    return kind
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Struct)
+
+
+def _nearest(word: object, known: tuple[str, ...]) -> str | None:
+    return next(iter(get_close_matches(str(word), known, n=1)), None)
+
+
+def _did_you_mean(nearest: str | None) -> str:
+    return f"; did you mean '{nearest}'?" if nearest else ""
+
+
+def _list(words: tuple[str, ...]) -> str:
+    return ", ".join(f"'{word}'" for word in words)
+
+
+def _dotted(path: KeyPath) -> str:
+    return ".".join(str(part + 1) if isinstance(part, int) else part for part in path)
+
+
+def _table_name(path: KeyPath) -> str:
+    if path and isinstance(path[-1], int):
+        return f"[[{_dotted(path[:-1])}]] number {path[-1] + 1}"
+    return f"[{_dotted(path)}]"
+
+
+def _shown(raw: object) -> str:
+    """A value for a message: text in quotes, cut; containers by their kind only."""
+    if isinstance(raw, dict):
+        return "a table"
+    if isinstance(raw, list):
+        return "a list"
+    if isinstance(raw, bool):
+        return "true" if raw else "false"
+    if isinstance(raw, int) and raw.bit_length() > 200:
+        return "a number of more than 60 digits"  # Python itself refuses to write out the very long ones
+    text = repr(raw) if isinstance(raw, str) else str(raw)
+    return text if len(text) <= 40 else text[:40] + "..."

@@ -1,0 +1,193 @@
+"""What a journal offers. One writer, group commit: `append` queues, `durable` waits until it is safe on the disk.
+
+`append` never waits and never fails while the journal is sound; once a commit has failed, `durable` raises
+`JournalFailed` for everything that did not make it, and the journal takes no more (a failed sync is final).
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from decimal import Decimal
+from typing import Protocol
+
+from msgspec import Struct
+
+from engine.core.audit import Line, Tables
+from engine.core.messages import (
+    AccountRow,
+    AnyFact,
+    Halt,
+    LimitsRow,
+    Order,
+    OutboxRow,
+    Position,
+    Reconciled,
+    Row,
+    SignalRow,
+    Trade,
+)
+
+
+class JournalFailed(Exception):
+    """The disk is full, locked, gone or wrong. Says what and where, in a sentence for a person."""
+
+
+class Execution(Struct, frozen=True):
+    """A booked fill (or funding, as `funding/ID`), as far as telling a repeat apart needs it."""
+
+    account: str
+    symbol: str
+    exec_id: str
+    venue_ns: int
+    delta: Decimal  # what it did to the signed position, base
+
+
+class OpenState(Struct, frozen=True):
+    """What a start needs: everything that has not ended, however long the history is."""
+
+    seq: int
+    epoch: int
+    orders: tuple[Order, ...]  # not settled: live ones, and closed ones with executions still to be booked
+    positions: tuple[Position, ...]  # ever held, flat ones too
+    trades: tuple[Trade, ...]  # open ones
+    signals: tuple[SignalRow, ...]  # ACCEPTED, not ended
+    accounts: tuple[AccountRow, ...]
+    limits: tuple[LimitsRow, ...]  # newest per account
+    halts: tuple[Halt, ...]  # in force
+    outbox: tuple[OutboxRow, ...]  # not published
+    reconciled: tuple[Reconciled, ...] = ()  # per account
+    executions: tuple[Execution, ...] = ()  # booked, not older than `reconciled` by more than ten minutes
+
+
+class Stats(Struct, frozen=True, kw_only=True):
+    """How far a journal is, in numbers of facts; durations in ns."""
+
+    seq: int = 0  # last appended
+    durable_seq: int = 0  # last safe on the disk
+    facts_queued: int = 0
+    commits: int = 0  # since open
+    commit_last_ns: int = 0  # how long the last commit took
+    commit_max_ns: int = 0
+    size_bytes: int = 0  # with the write-ahead log
+    wal_bytes: int = 0
+    outbox_waiting: int = 0  # events not yet published
+    failed: str = ""  # why it takes no more; empty while sound
+
+
+class AuditEntry(Struct, frozen=True):
+    """A line of the audit log: what people and the engine itself did that is not an order."""
+
+    seq: int
+    at_ns: int
+    who: str
+    what: str
+    account: str
+    detail: str
+
+
+class Record(Struct, frozen=True):
+    """One line of the chain as stored."""
+
+    seq: int
+    at_ns: int
+    fact: AnyFact
+    hash: bytes
+
+
+class Journal(Protocol):
+    async def open(self) -> OpenState:
+        """Lock, migrate, verify the tail, load. Raises JournalFailed."""
+        ...
+
+    def append(self, facts: Sequence[AnyFact], rows: Sequence[Row] = ()) -> int:
+        """Queue for the next commit; returns the number of the last fact (or of the last one before, for rows only)."""
+        ...
+
+    async def outbox(self) -> tuple[OutboxRow, ...]:
+        """The next durable events that this run has not handed out yet, in order; waits while there are none.
+
+        Events left over by an earlier run are in `OpenState.outbox`, not here.
+        """
+        ...
+
+    async def durable(self, seq: int, eager: bool = False) -> None:
+        """Returns once everything up to `seq`, and all appended with it, is as safe as the configuration says.
+
+        `eager`: nothing more is about to be appended that should share the commit; it need not wait for others.
+        """
+        ...
+
+    async def published(self) -> None:
+        """Returns once every event appended so far has been marked as published."""
+        ...
+
+    def reload(self, account: str, symbol: str) -> OpenState:
+        """The committed open state of one symbol, for an actor that is made anew."""
+        ...
+
+    async def signal(self, signal_id: str) -> SignalRow | None:
+        """A past signal as committed."""
+        ...
+
+    def stats(self) -> Stats: ...
+
+    async def close(self) -> None:
+        """Commit what is queued, then let go of the disk. A failed journal closes without a word."""
+        ...
+
+    def reader(self) -> "Reader":
+        """For the API and the command line: what is committed, read without disturbing the writer."""
+        ...
+
+
+class Reader(Protocol):
+    """Committed state. Pages are newest first; `before` is the last key of the page before, 0 for the first.
+
+    The key of a signal is its `received_ns`, of a trade its `opened_ns`. Rows of one nanosecond are never parted, so a
+    page may be a little longer than `limit`.
+    """
+
+    def signal(self, signal_id: str) -> SignalRow | None: ...
+
+    def signals(self, limit: int, before: int = 0) -> tuple[SignalRow, ...]: ...
+
+    def order(self, cid: str) -> Order | None: ...
+
+    def orders(self, account: str | None, symbol: str | None, live_only: bool, limit: int) -> tuple[Order, ...]: ...
+
+    def positions(self, account: str | None = None) -> tuple[Position, ...]: ...
+
+    def trades(self, account: str | None, limit: int, before_ns: int = 0) -> tuple[Trade, ...]: ...
+
+    def trade(self, trade_id: str) -> Trade | None: ...
+
+    def halts(self) -> tuple[Halt, ...]: ...
+
+    def limits(self) -> tuple[LimitsRow, ...]: ...
+
+    def accounts(self) -> tuple[AccountRow, ...]: ...
+
+    def story(self, trace_id: str) -> tuple[Record, ...]:
+        """Every fact with this trace id, oldest first."""
+        ...
+
+    def records(self, after: int = 0, limit: int = 1000) -> tuple[Record, ...]:
+        """The chain itself, oldest first."""
+        ...
+
+    def snapshot(self) -> AbstractContextManager[None]:
+        """Everything read inside is of one moment, while a running engine writes on."""
+        ...
+
+    def lines(self) -> Iterator[Line]:
+        """The whole chain as bytes, oldest first, for the audit."""
+        ...
+
+    def tables(self) -> Tables:
+        """What the audit compares with the chain; read while it is iterated."""
+        ...
+
+    def audit_log(self, limit: int, before: int = 0) -> tuple[AuditEntry, ...]:
+        """Who did what; the key of a page is `seq`."""
+        ...
+
+    def close(self) -> None: ...

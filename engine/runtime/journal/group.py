@@ -1,0 +1,331 @@
+"""Group commit: what is appended waits in one open batch until somebody needs it, then the whole batch is one commit.
+
+A commit starts when a task waits in `durable`, a few scheduler passes later, so that actors one hop apart who are about
+to append in the same breath share it: signal, verdict and intent are one commit. Whoever waits with nothing more to
+come (an order before its first byte) is `eager`: then it starts at once. When nobody waits it starts a little
+later (`linger`), so that events and fills reach the disk too. One commit is under way at a time; what is appended
+meanwhile waits for the next. Numbers, hashes and bytes are made in `append`, so nothing can change afterwards. How a
+batch gets to the disk is the store's business.
+"""
+
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+from msgspec import Struct
+
+from engine.core.audit import chain
+from engine.core.messages import (
+    AnyFact,
+    Event,
+    Judged,
+    OutboxRow,
+    Published,
+    Row,
+    SignalEnded,
+    SignalReceived,
+    SignalRow,
+)
+from engine.runtime.journal.base import JournalFailed, Stats
+from engine.runtime.journal.tables import (
+    FROM_FACTS,
+    JOURNAL,
+    OUTBOX,
+    TABLES,
+    Told,
+    Values,
+    encode,
+    journal_values,
+    outbox_values,
+)
+
+LINGER_SECONDS = 0.005
+PASSES = 3  # scheduler passes between a waiter and the commit: two hops, and one that begins late
+
+Statements = list[tuple[str, list[Values]]]
+
+
+class Batch:
+    """What one commit writes. Numbers `first` to `last` say which callers of `durable` it concerns."""
+
+    __slots__ = ("done", "events", "facts", "first", "from_facts", "in_order", "last", "outbox", "rows", "since")
+
+    def __init__(self) -> None:
+        self.facts: list[Values] = []
+        self.from_facts: dict[str, list[Values]] = {}
+        self.rows: dict[type, dict[object, Row | Told]] = {}
+        self.in_order: list[tuple[str, Values]] = []
+        self.outbox: list[Values] = []
+        self.events: list[OutboxRow] = []
+        self.first = -1  # -1: nothing in it
+        self.last = -1
+        self.since = 0.0  # trio time of the first append
+        self.done = trio.Event()
+
+    def statements(self) -> Statements:
+        """In the order in which they must run."""
+        found: Statements = []
+        if self.facts:
+            found.append((JOURNAL, self.facts))
+        found.extend(self.from_facts.items())
+        for kind, table in TABLES.items():
+            if kind in self.rows:
+                found.append((table.sql, [table.values(row) for row in self.rows[kind].values()]))
+        found.extend((sql, [values]) for sql, values in self.in_order)
+        if self.outbox:
+            # Before the rows: a mark of publication may concern an event of the same commit.
+            found.insert(0, (OUTBOX, self.outbox))
+        return found
+
+
+class Later(Struct, frozen=True):
+    """The store is busy: this commit has to wait for its turn."""
+
+
+class Place(Struct, frozen=True):
+    """Where the chain and the outbox stand."""
+
+    seq: int
+    hash: bytes
+    event_id: int  # last one used
+    published: int  # last one marked
+
+
+class Group:
+    """The queue in front of a store. `write` brings a batch to the disk and calls back once it is there.
+
+    `write(batch, settle)` calls `settle(error)` exactly once, in the trio thread, before it returns.
+    """
+
+    def __init__(
+        self,
+        place: Place,
+        write: Callable[[Batch, Callable[[JournalFailed | None], None]], Awaitable[None]],
+        linger_seconds: float = LINGER_SECONDS,
+        write_now: Callable[[Batch], JournalFailed | Later | None] | None = None,
+    ) -> None:
+        """`write_now` is for a store that can bring a batch to the disk without waiting."""
+        self.failed: str | None = None
+        self._write_now = write_now
+        self._eager = False
+        self.durable_seq = place.seq
+        self.commits = 0
+        self._write = write
+        self._linger_seconds = linger_seconds
+        self._lost_from = 0  # once failed: the first number that is not on the disk
+        self._seq = place.seq
+        self._hash = place.hash
+        self._event_id = place.event_id
+        self._published = place.published
+        self._open = Batch()
+        self._flying: Batch | None = None
+        self._wanted = trio.Event()
+        self._linger = trio.CancelScope()
+        self._outgoing: deque[OutboxRow] = deque()
+        self._news = trio.Event()  # something for the outbox, a mark of publication, or the end
+        self._scope = trio.CancelScope()
+
+    @property
+    def seq(self) -> int:
+        return self._seq
+
+    @property
+    def event_id(self) -> int:
+        return self._event_id
+
+    # ------------------------------------------------------------------------------------------------------ its users
+
+    def append(self, facts: Sequence[AnyFact], rows: Sequence[Row] = ()) -> int:
+        if self.failed is not None:  # takes no more; `durable` says so
+            self._seq += len(facts)
+            return self._seq
+        batch = self._open
+        for fact in facts:
+            self._seq = seq = self._seq + 1
+            body = encode(fact)
+            self._hash = digest = chain(self._hash, seq, body)
+            batch.facts.append(journal_values(seq, fact, body, digest))
+            kind = type(fact)
+            if kind in FROM_FACTS:
+                sql, values = FROM_FACTS[kind]
+                batch.from_facts.setdefault(sql, []).append(values(seq, fact))
+        for row in rows:
+            self._add(batch, _told(row, facts, self._seq) if isinstance(row, SignalRow) else row)
+        if facts or rows:
+            if batch.first < 0:
+                batch.first = self._seq - max(len(facts) - 1, 0)
+                batch.since = trio.current_time()
+                self._linger.deadline = batch.since + self._linger_seconds
+            batch.last = self._seq
+        return self._seq
+
+    async def durable(self, seq: int, eager: bool = False) -> None:
+        assert seq <= self._seq, f"{seq} has not been appended"
+        batch = self._holding(seq)
+        if batch is None:
+            if not eager:
+                await trio.lowlevel.checkpoint()
+        elif not (eager and batch is self._open and self._commit_now()):
+            if batch is self._open:
+                self._eager = self._eager or eager
+                self._wanted.set()
+            await batch.done.wait()
+        if self.failed is not None and seq >= self._lost_from:
+            raise JournalFailed(self.failed)
+
+    async def outbox(self) -> tuple[OutboxRow, ...]:
+        while not self._outgoing:
+            await self._wait_for_news()
+        rows = tuple(self._outgoing)
+        self._outgoing.clear()
+        return rows
+
+    async def published(self) -> None:
+        until = self._event_id
+        while self._published < until:
+            await self._wait_for_news()
+        await self.durable(self._seq)
+
+    async def flush(self) -> None:
+        """Everything appended so far is durable, or the failure is known."""
+        await self.durable(self._seq)
+
+    def stats(self) -> Stats:
+        queued = len(self._open.facts) + (len(self._flying.facts) if self._flying else 0)
+        return Stats(
+            seq=self._seq,
+            durable_seq=self.durable_seq,
+            commits=self.commits,
+            facts_queued=queued,
+            outbox_waiting=self._event_id - self._published,
+            failed=self.failed or "",
+        )
+
+    def fail(self, error: JournalFailed) -> None:
+        """Final: what is not on the disk now never will be, and everybody who waits is told."""
+        if self.failed is not None:
+            return
+        self.failed = str(error)
+        self._lost_from = next((b.first for b in (self._flying, self._open) if b and b.first >= 0), self._seq + 1)
+        for batch in (self._flying, self._open):
+            if batch is not None:
+                batch.done.set()
+        self._open = Batch()
+        self._tell_news()
+
+    # -------------------------------------------------------------------------------------------------- the committer
+
+    async def run(self) -> None:
+        """For ever: one commit after the other. Ends when `stop` is called or the store has failed."""
+        with self._scope:
+            while self.failed is None:
+                await self._until_due()
+                for _ in range(PASSES):
+                    if self._eager:
+                        break
+                    await trio.lowlevel.checkpoint()
+                await self._commit()
+
+    def stop(self) -> None:
+        self._scope.cancel()
+
+    async def _until_due(self) -> None:
+        if self._wanted.is_set():
+            return
+        waiting = self._open.first >= 0
+        self._linger = trio.CancelScope()
+        if waiting:
+            self._linger.deadline = self._open.since + self._linger_seconds
+        with self._linger:
+            await self._wanted.wait()
+
+    async def _commit(self) -> None:
+        self._wanted, self._eager = trio.Event(), False
+        if self._open.first < 0:
+            return
+        self._flying, self._open = self._open, Batch()
+        await self._write(self._flying, self._settle)
+
+    def _commit_now(self) -> bool:
+        """Without the committer, in the task that cannot go on without it; whether that could be done."""
+        if self._write_now is None or self._flying is not None or self.failed is not None:
+            return False
+        batch = self._open
+        outcome = self._write_now(batch)
+        if isinstance(outcome, Later):
+            return False
+        self._flying, self._open = batch, Batch()
+        self._settle(outcome)
+        return True
+
+    def _settle(self, error: JournalFailed | None) -> None:
+        batch = self._flying
+        assert batch is not None, "settled twice"
+        if error is not None:
+            self.fail(error)
+        if self.failed is not None:
+            return
+        self._flying = None
+        self.commits += 1
+        self.durable_seq = batch.last
+        if batch.events:
+            self._outgoing.extend(batch.events)
+        mark = batch.rows.get(Published)
+        if mark:
+            self._published = max(self._published, *(row.event_id for row in mark.values() if type(row) is Published))
+        batch.done.set()
+        if batch.events or mark:
+            self._tell_news()
+
+    # -------------------------------------------------------------------------------------------------------- details
+
+    def _add(self, batch: Batch, row: Row | Told) -> None:
+        kind = type(row)
+        if isinstance(row, Event):
+            self._event_id += 1
+            batch.outbox.append(outbox_values(self._event_id, row))
+            batch.events.append(OutboxRow(event_id=self._event_id, event=row))
+            return
+        table = TABLES[kind]
+        if table.key is None:
+            batch.in_order.append((table.sql, table.values(row)))
+            return
+        key = table.key(row)
+        if kind in _ONE_SIGNAL:  # the last word on a signal is the only one
+            for other in _ONE_SIGNAL[kind]:
+                if other in batch.rows:
+                    batch.rows[other].pop(key, None)
+        batch.rows.setdefault(kind, {})[key] = row
+
+    def _holding(self, seq: int) -> Batch | None:
+        """The last batch that has something of `seq` or before it and is not on the disk."""
+        if 0 <= self._open.first <= seq:
+            return self._open
+        if self._flying is not None and self._flying.first <= seq:
+            return self._flying
+        return None
+
+    async def _wait_for_news(self) -> None:
+        if self.failed is not None:
+            raise JournalFailed(self.failed)
+        await self._news.wait()
+
+    def _tell_news(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+
+# What a row of each kind takes the place of, of the same signal and in the same commit.
+_ONE_SIGNAL: dict[type, tuple[type, ...]] = {Told: (SignalRow, SignalEnded), SignalRow: (Told, SignalEnded)}
+
+
+def _told(row: SignalRow, facts: Sequence[AnyFact], last: int) -> SignalRow | Told:
+    """The row by the numbers of the facts that were appended with it, if it says no more than they do."""
+    received = judged = 0
+    for seq, fact in enumerate(facts, last - len(facts) + 1):
+        if isinstance(fact, SignalReceived) and fact.signal is row.signal:
+            received = seq
+        elif isinstance(fact, Judged) and fact.signal_id == row.signal.signal_id:
+            same = fact.checks is row.checks and fact.plan is row.plan and fact.outcome is row.outcome
+            judged = seq if same else 0
+    return Told(row, received, judged) if received and judged else row

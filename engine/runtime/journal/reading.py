@@ -1,0 +1,305 @@
+"""What is committed, read through one SQLite connection: the Reader, and what a start loads.
+
+Synchronous: each call is a few index look-ups. Nothing here writes.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import apsw
+import msgspec
+from msgspec.structs import replace
+
+from engine.core.audit import GENESIS, Line, Tables, chain
+from engine.core.messages import (
+    AccountRow,
+    Confirmed,
+    Event,
+    Halt,
+    Judged,
+    LimitsRow,
+    Order,
+    OutboxRow,
+    Outcome,
+    Position,
+    Reconciled,
+    SignalReceived,
+    SignalRow,
+    Trade,
+)
+from engine.runtime.journal.base import AuditEntry, Execution, JournalFailed, OpenState, Record
+from engine.runtime.journal.group import Place
+from engine.runtime.journal.tables import decode_fact
+
+T = TypeVar("T")
+TAIL = 10_000  # facts whose hashes are verified at every open; the audit verifies all
+BOOKED_MARGIN_NS = 600 * 1_000_000_000
+
+_SIGNALS = (
+    "SELECT row, confirmed, (SELECT fact FROM journal WHERE seq = received_seq),"
+    " (SELECT fact FROM journal WHERE seq = judged_seq) FROM signals"
+)
+_signal = msgspec.json.Decoder(SignalRow).decode
+_confirmed = msgspec.json.Decoder(Confirmed).decode
+_order = msgspec.json.Decoder(Order).decode
+_position = msgspec.json.Decoder(Position).decode
+_trade = msgspec.json.Decoder(Trade).decode
+_account = msgspec.json.Decoder(AccountRow).decode
+_limits = msgspec.json.Decoder(LimitsRow).decode
+_halt = msgspec.json.Decoder(Halt).decode
+_event = msgspec.json.Decoder(Event).decode
+
+
+class SqlReader:
+    """See `Reader`. Owns its connection and closes it. Raises JournalFailed for a damaged or missing file."""
+
+    def __init__(self, connection: apsw.Connection, where: str, owned: bool = True) -> None:
+        self._connection = connection
+        self._where = where
+        self._owned = owned
+
+    def signal(self, signal_id: str) -> SignalRow | None:
+        return _one(self._signals("WHERE signal_id = ?", signal_id))
+
+    def signals(self, limit: int, before: int = 0) -> tuple[SignalRow, ...]:
+        edge = self._edge("signals", "received_ns", "1", (), limit, before)
+        return self._signals(f"WHERE {edge} ORDER BY received_ns DESC, rowid DESC")
+
+    def order(self, cid: str) -> Order | None:
+        return _one(self._rows(_order, "SELECT row FROM orders WHERE cid = ?", cid))
+
+    def orders(self, account: str | None, symbol: str | None, live_only: bool, limit: int) -> tuple[Order, ...]:
+        wheres, values = _wheres(account=account, symbol=symbol)
+        live = "INDEXED BY orders_live WHERE live = 1" if live_only else "WHERE 1"
+        sql = f"SELECT row FROM orders {live}{wheres} ORDER BY rowid DESC LIMIT ?"
+        return self._rows(_order, sql, *values, limit)
+
+    def positions(self, account: str | None = None) -> tuple[Position, ...]:
+        wheres, values = _wheres(account=account)
+        return self._rows(_position, f"SELECT row FROM positions WHERE 1{wheres} ORDER BY account, symbol", *values)
+
+    def trades(self, account: str | None, limit: int, before_ns: int = 0) -> tuple[Trade, ...]:
+        wheres, values = _wheres(account=account)
+        edge = self._edge("trades", "opened_ns", f"1{wheres}", values, limit, before_ns)
+        sql = f"SELECT row FROM trades WHERE {edge}{wheres} ORDER BY opened_ns DESC, rowid DESC"
+        return self._rows(_trade, sql, *values)
+
+    def trade(self, trade_id: str) -> Trade | None:
+        return _one(self._rows(_trade, "SELECT row FROM trades WHERE trade_id = ?", trade_id))
+
+    def halts(self) -> tuple[Halt, ...]:
+        return self._rows(_halt, "SELECT row FROM halts WHERE ended_ns IS NULL ORDER BY id")
+
+    def limits(self) -> tuple[LimitsRow, ...]:
+        return self._rows(
+            _limits,
+            "SELECT row FROM risk_limits AS l WHERE version ="
+            " (SELECT max(version) FROM risk_limits WHERE account = l.account) ORDER BY account",
+        )
+
+    def accounts(self) -> tuple[AccountRow, ...]:
+        return self._rows(_account, "SELECT row FROM accounts ORDER BY account")
+
+    def story(self, trace_id: str) -> tuple[Record, ...]:
+        if not trace_id:
+            return ()
+        return self._records("WHERE trace_id = ? AND trace_id <> '' ORDER BY seq", trace_id)
+
+    def records(self, after: int = 0, limit: int = 1000) -> tuple[Record, ...]:
+        return self._records("WHERE seq > ? ORDER BY seq LIMIT ?", after, limit)
+
+    def audit_log(self, limit: int, before: int = 0) -> tuple[AuditEntry, ...]:
+        edge = f"seq < {before:d}" if before else "1"
+        sql = f"SELECT seq, at_ns, who, what, account, detail FROM audit_log WHERE {edge} ORDER BY seq DESC LIMIT ?"
+        return tuple(AuditEntry(*line) for line in self._query(sql, limit))
+
+    def lines(self) -> Iterator[Line]:
+        for seq, fact, digest in self._query("SELECT seq, fact, hash FROM journal ORDER BY seq"):
+            yield Line(seq, self._blob(seq, fact), self._blob(seq, digest))
+
+    def tables(self) -> Tables:
+        return Tables(
+            orders=self._each(_order, "SELECT row FROM orders"),
+            positions=self._each(_position, "SELECT row FROM positions"),
+            signals=((i, self._outcome(o)) for i, o in self._query("SELECT signal_id, outcome FROM signals")),
+            executions=self._query("SELECT account, symbol, exec_id FROM fills"),
+            halts=(scope for (scope,) in self._query("SELECT scope FROM halts WHERE ended_ns IS NULL")),
+        )
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """Everything read inside is of one moment, while a running engine writes on."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("COMMIT")
+
+    def close(self) -> None:
+        if self._owned:
+            self._connection.close()
+
+    # ------------------------------------------------------------------------------------------------------- a start
+
+    def state(self, account: str | None = None, symbol: str | None = None) -> OpenState:
+        """Everything that has not ended; of one symbol, if named."""
+        wheres, values = _wheres(account=account, symbol=symbol)
+        of, value = _wheres(account=account)
+        return OpenState(
+            seq=self.place().seq,
+            epoch=self.meta("epoch"),
+            orders=self._rows(
+                _order, f"SELECT row FROM orders INDEXED BY orders_live WHERE live = 1{wheres} ORDER BY rowid", *values
+            ),
+            positions=self._rows(
+                _position, f"SELECT row FROM positions WHERE 1{wheres} ORDER BY account, symbol", *values
+            ),
+            trades=self._rows(
+                _trade, f"SELECT row FROM trades INDEXED BY trades_open WHERE open = 1{wheres} ORDER BY rowid", *values
+            ),
+            signals=self._signals(
+                f"INDEXED BY signals_open WHERE outcome = 'accepted'{wheres} ORDER BY rowid", *values
+            ),
+            accounts=self._rows(_account, f"SELECT row FROM accounts WHERE 1{of} ORDER BY account", *value),
+            limits=tuple(row for row in self.limits() if account in (None, row.account)),
+            halts=self.halts(),
+            outbox=self.outbox(),
+            reconciled=tuple(
+                Reconciled(account=name, venue_ns=at)
+                for name, at in self._query(f"SELECT account, venue_ns FROM reconciled WHERE 1{of}", *value)
+            ),
+            executions=self._executions(account, symbol),
+        )
+
+    def outbox(self) -> tuple[OutboxRow, ...]:
+        """Events that are not marked as published."""
+        sql = "SELECT event_id, row FROM outbox INDEXED BY outbox_waiting WHERE published = 0 ORDER BY event_id"
+        return tuple(OutboxRow(event_id=i, event=self._read(_event, row)) for i, row in self._query(sql))
+
+    def place(self) -> Place:
+        """The chain's end and the outbox's."""
+        seq, digest = next(
+            self._query("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1"),
+            (0, GENESIS),
+        )
+        self._blob(seq, digest)
+        event_id = next(self._query("SELECT max(event_id) FROM outbox"))[0] or 0
+        waiting = next(self._query("SELECT min(event_id) FROM outbox INDEXED BY outbox_waiting WHERE published = 0"))[0]
+        return Place(seq=seq, hash=digest, event_id=event_id, published=event_id if waiting is None else waiting - 1)
+
+    def meta(self, key: str) -> int:
+        found = next(self._query("SELECT value FROM meta WHERE key = ?", key), None)
+        if found is None or not isinstance(found[0], int):
+            raise JournalFailed(f"{self._where}: '{key}' is missing from the table meta")
+        return found[0]
+
+    def verify_tail(self, count: int = TAIL) -> None:
+        """Raises JournalFailed with the number at which the chain of the last `count` facts breaks."""
+        last = self.place().seq
+        start = max(last - count, 0)
+        digest, expected = GENESIS, 1
+        for seq, fact, found in self._query("SELECT seq, fact, hash FROM journal WHERE seq >= ? ORDER BY seq", start):
+            if seq == start:  # its own predecessor is not read: taken as it is
+                digest, expected = self._blob(seq, found), seq + 1
+                continue
+            if seq != expected:
+                raise JournalFailed(f"{self._where}: fact {expected} is missing from the chain")
+            digest = chain(digest, seq, self._blob(seq, fact))
+            if digest != found:
+                raise JournalFailed(f"{self._where}: the chain of hashes breaks at fact {seq}: the file was damaged")
+            expected += 1
+
+    # -------------------------------------------------------------------------------------------------------- details
+
+    def _query(self, sql: str, *values: Any) -> Iterator[Any]:
+        try:
+            yield from self._connection.execute(sql, values)
+        except apsw.Error as error:
+            raise JournalFailed(f"{self._where}: {error} (reading: {sql[:60]})") from error
+        except UnicodeDecodeError as error:
+            raise JournalFailed(f"{self._where}: a text is damaged: {error} (reading: {sql[:60]})") from error
+
+    def _blob(self, seq: int, value: object) -> bytes:
+        """A damaged page can hold what the schema forbids."""
+        if not isinstance(value, bytes):
+            raise JournalFailed(f"{self._where}: fact {seq} has lost its bytes: the file was damaged")
+        return value
+
+    def _read(self, decode: Any, row: object) -> Any:
+        if not isinstance(row, bytes):
+            raise JournalFailed(f"{self._where}: a row has lost its bytes: the file was damaged")
+        try:
+            return decode(row)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise JournalFailed(f"{self._where}: a row cannot be read: {error}: {row[:80]!r}") from error
+
+    def _outcome(self, word: str) -> Outcome:
+        try:
+            return Outcome(word)
+        except ValueError:
+            raise JournalFailed(f"{self._where}: a signal's outcome is {word!r}, which is none") from None
+
+    def _each(self, decode: Any, sql: str, *values: Any) -> Iterator[Any]:
+        return (self._read(decode, row) for (row,) in self._query(sql, *values))
+
+    def _rows(self, decode: Any, sql: str, *values: Any) -> tuple[Any, ...]:
+        return tuple(self._each(decode, sql, *values))
+
+    def _signals(self, tail: str, *values: Any) -> tuple[SignalRow, ...]:
+        rows = []
+        for body, confirmed, received, judged in self._query(f"{_SIGNALS} {tail}", *values):
+            row = self._read(_signal, body) if body is not None else self._told(received, judged)
+            if confirmed is not None:
+                end: Confirmed = self._read(_confirmed, confirmed)
+                row = replace(row, outcome=end.outcome, confirmed=end)
+            rows.append(row)
+        return tuple(rows)
+
+    def _told(self, received: bytes | None, judged: bytes | None) -> SignalRow:
+        """A row that was written as the numbers of its two facts."""
+        one, other = (self._read(decode_fact, fact or b"") for fact in (received, judged))
+        if not isinstance(one, SignalReceived) or not isinstance(other, Judged):
+            raise JournalFailed(f"{self._where}: a signal's row points at facts of another kind")
+        return SignalRow(signal=one.signal, outcome=other.outcome, checks=other.checks, plan=other.plan)
+
+    def _records(self, tail: str, *values: Any) -> tuple[Record, ...]:
+        found = self._query(f"SELECT seq, at_ns, fact, hash FROM journal {tail}", *values)
+        return tuple(Record(seq, at_ns, self._read(decode_fact, fact), digest) for seq, at_ns, fact, digest in found)
+
+    def _executions(self, account: str | None, symbol: str | None) -> tuple[Execution, ...]:
+        wheres, values = _wheres(account=account, symbol=symbol)
+        sql = (
+            "SELECT f.account, f.symbol, f.exec_id, f.venue_ns, f.delta FROM"
+            # A look-up asks for all executions of an order that has not ended: those belong here, however old.
+            " (SELECT p.account AS account, min(coalesce(max(r.venue_ns), 0), coalesce((SELECT min(o.submitted_ns)"
+            " FROM orders AS o WHERE o.live = 1 AND o.account = p.account), 9223372036854775807)) AS since"
+            " FROM positions AS p LEFT JOIN reconciled AS r ON r.account = p.account GROUP BY p.account) AS a"
+            " CROSS JOIN fills AS f ON f.account = a.account AND f.moment_ns >= a.since - ?"
+            f" WHERE 1{wheres.replace(' account', ' f.account').replace(' symbol', ' f.symbol')} ORDER BY f.seq"
+        )
+        try:
+            return tuple(
+                Execution(account=a, symbol=s, exec_id=e, venue_ns=ns, delta=Decimal(delta))
+                for a, s, e, ns, delta in self._query(sql, BOOKED_MARGIN_NS, *values)
+            )
+        except (ArithmeticError, TypeError) as error:
+            raise JournalFailed(f"{self._where}: a fill cannot be read: {error!r}") from error
+
+    def _edge(self, table: str, key: str, wheres: str, values: tuple[str, ...], limit: int, before: int) -> str:
+        """The condition that cuts out one page without parting rows of one key."""
+        below = f"{key} < {before:d}" if before else "1"
+        sql = f"SELECT {key} FROM {table} WHERE {below} AND {wheres} ORDER BY {key} DESC LIMIT 1 OFFSET ?"
+        last = next(self._query(sql, *values, max(limit, 1) - 1), None)
+        return below if last is None else f"{below} AND {key} >= {last[0]:d}"
+
+
+def _one(rows: tuple[T, ...]) -> T | None:
+    return rows[0] if rows else None
+
+
+def _wheres(**columns: str | None) -> tuple[str, tuple[str, ...]]:
+    """Conditions for the columns that are given, and their values."""
+    given = {name: value for name, value in columns.items() if value is not None}
+    return "".join(f" AND {name} = ?" for name in given), tuple(given.values())

@@ -1,0 +1,71 @@
+"""The schema as numbered migrations. The next version is one more entry in MIGRATIONS; entries are never edited.
+
+`live`, `open` and `ended_ns` carry partial indexes, so that a start finds what has not ended without reading history.
+A signal's body and checks are not written twice: its row points at the facts, and has its own only when they differ.
+"""
+
+APPLICATION_ID = 0x53465231  # "SFR1": tells our files from other SQLite databases
+
+_FIRST = (
+    """CREATE TABLE journal (
+        seq INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL, kind TEXT NOT NULL, account TEXT NOT NULL,
+        symbol TEXT NOT NULL, trace_id TEXT NOT NULL, fact BLOB NOT NULL, hash BLOB NOT NULL
+    ) STRICT""",
+    "CREATE INDEX journal_story ON journal (trace_id) WHERE trace_id <> ''",
+    """CREATE TABLE signals (
+        signal_id TEXT NOT NULL UNIQUE, account TEXT NOT NULL, symbol TEXT NOT NULL, body_hash TEXT NOT NULL,
+        outcome TEXT NOT NULL, received_ns INTEGER NOT NULL, received_seq INTEGER, judged_seq INTEGER, row BLOB,
+        confirmed BLOB
+    ) STRICT""",
+    "CREATE INDEX signals_received ON signals (received_ns)",
+    "CREATE INDEX signals_open ON signals (account, symbol) WHERE outcome = 'accepted'",
+    """CREATE TABLE orders (
+        cid TEXT NOT NULL UNIQUE, account TEXT NOT NULL, symbol TEXT NOT NULL, signal_id TEXT NOT NULL,
+        state TEXT NOT NULL, live INTEGER NOT NULL, submitted_ns INTEGER NOT NULL, row BLOB NOT NULL
+    ) STRICT""",
+    "CREATE INDEX orders_live ON orders (account, symbol) WHERE live = 1",
+    """CREATE TABLE fills (
+        account TEXT NOT NULL, symbol TEXT NOT NULL, exec_id TEXT NOT NULL, cid TEXT NOT NULL, at_ns INTEGER NOT NULL,
+        venue_ns INTEGER NOT NULL, moment_ns INTEGER NOT NULL, side TEXT NOT NULL, qty TEXT NOT NULL,
+        price TEXT NOT NULL, fee TEXT NOT NULL, fee_asset TEXT NOT NULL, fee_quote TEXT, maker INTEGER NOT NULL,
+        foreign_order INTEGER NOT NULL, realised TEXT NOT NULL, delta TEXT NOT NULL, seq INTEGER NOT NULL,
+        PRIMARY KEY (account, symbol, exec_id)
+    ) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX fills_moment ON fills (account, moment_ns)",
+    """CREATE TABLE positions (
+        account TEXT NOT NULL, symbol TEXT NOT NULL, row BLOB NOT NULL, PRIMARY KEY (account, symbol)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE trades (
+        trade_id TEXT NOT NULL UNIQUE, account TEXT NOT NULL, symbol TEXT NOT NULL, open INTEGER NOT NULL,
+        opened_ns INTEGER NOT NULL, closed_ns INTEGER NOT NULL, row BLOB NOT NULL
+    ) STRICT""",
+    "CREATE INDEX trades_opened ON trades (opened_ns)",
+    "CREATE INDEX trades_open ON trades (account, symbol) WHERE open = 1",
+    "CREATE TABLE accounts (account TEXT PRIMARY KEY, row BLOB NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE reconciled (account TEXT PRIMARY KEY, venue_ns INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    """CREATE TABLE risk_limits (
+        account TEXT NOT NULL, version INTEGER NOT NULL, at_ns INTEGER NOT NULL, row BLOB NOT NULL,
+        PRIMARY KEY (account, version)
+    ) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE halts (
+        id INTEGER PRIMARY KEY, scope TEXT NOT NULL, since_ns INTEGER NOT NULL, row BLOB NOT NULL,
+        ended_ns INTEGER, ended_by TEXT
+    ) STRICT""",
+    "CREATE UNIQUE INDEX halts_in_force ON halts (scope) WHERE ended_ns IS NULL",
+    """CREATE TABLE outbox (
+        event_id INTEGER PRIMARY KEY, account TEXT NOT NULL, name TEXT NOT NULL, row BLOB NOT NULL,
+        published INTEGER NOT NULL DEFAULT 0
+    ) STRICT""",
+    "CREATE INDEX outbox_waiting ON outbox (event_id) WHERE published = 0",
+    """CREATE TABLE audit_log (
+        seq INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL, who TEXT NOT NULL, what TEXT NOT NULL,
+        account TEXT NOT NULL, detail TEXT NOT NULL
+    ) STRICT""",
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "INSERT INTO meta VALUES ('epoch', 0)",
+)
+
+# Entry n brings a journal of version n to version n + 1; version 0 is an empty file.
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+
+VERSIONS = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL) STRICT"

@@ -1,0 +1,438 @@
+"""The journal on SQLite: one file, one process, write-ahead log. Knows the disk; what is written is decided elsewhere.
+
+`power`: a thread ends each commit with an fsync, so that the loop never waits for the disk. `process`: commits are a
+few microseconds of page cache and are made in the loop; they survive kill -9, not a power cut. The write-ahead log is
+copied into the file at quiet moments through a connection of its own, never by a commit (that would be its tail).
+"""
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Literal
+
+import apsw
+import trio
+from msgspec.structs import replace
+
+from engine.core.messages import AnyFact, OutboxRow, Row, SignalRow
+from engine.runtime.clock import Clock
+from engine.runtime.journal.base import JournalFailed, OpenState, Stats
+from engine.runtime.journal.group import LINGER_SECONDS, Batch, Group, Later
+from engine.runtime.journal.reading import SqlReader
+from engine.runtime.journal.walcheck import commits_behind
+from engine.runtime.journal.writing import check_kind, land, migrate, prepare, raise_epoch, was_synced
+
+BUSY_SECONDS = 1.0  # how long another process may hold the write lock before it is a failure
+QUIET_SECONDS = 0.2  # without a commit, before the write-ahead log is copied into the file
+WAL_PAGES_MAX = 16384  # 32 MB: then it is copied without waiting for quiet
+CLOSE_SECONDS = 10.0
+_PAGE_BYTES = 2048  # a commit touches a dozen scattered pages: half the size is a third less to write and to sync
+
+Settle = Callable[[JournalFailed | None], None]
+
+
+class SqliteJournal:
+    """See `Journal`. `linger_seconds` is how long an append that nobody waits for may stay in memory."""
+
+    def __init__(
+        self,
+        path: Path,
+        durability: Literal["power", "process"],
+        clock: Clock,
+        linger_seconds: float = LINGER_SECONDS,
+    ) -> None:
+        self.path = Path(path)
+        self.durability = durability
+        self._clock = clock
+        self._linger_seconds = linger_seconds
+        self._lock = _Lock(self.path.with_name(self.path.name + ".lock"))
+        self._commit_last_ns = self._commit_max_ns = self._began = 0
+        self._wal_pages = 0
+        self._dirty = trio.Event()  # the write-ahead log has something to copy
+        self._hold: trio.Event | None = None  # commits wait while it is there
+        self._thread: _CommitThread | None = None
+        self._closed = False
+
+    @property
+    def failed(self) -> str | None:
+        return self._group.failed
+
+    async def open(self) -> OpenState:
+        self._lock.take()
+        try:
+            return self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def append(self, facts: Sequence[AnyFact], rows: Sequence[Row] = ()) -> int:
+        return self._group.append(facts, rows)
+
+    async def durable(self, seq: int, eager: bool = False) -> None:
+        await self._group.durable(seq, eager)
+
+    async def outbox(self) -> tuple[OutboxRow, ...]:
+        return await self._group.outbox()
+
+    async def published(self) -> None:
+        await self._group.published()
+
+    async def signal(self, signal_id: str) -> SignalRow | None:
+        return self._reader.signal(signal_id)
+
+    def reload(self, account: str, symbol: str) -> OpenState:
+        return self._reader.state(account, symbol)
+
+    def reader(self) -> SqlReader:
+        return open_reader(self.path)
+
+    def stats(self) -> Stats:
+        wal = self._wal_pages * _PAGE_BYTES
+        return replace(
+            self._group.stats(),
+            commit_last_ns=self._commit_last_ns,
+            commit_max_ns=self._commit_max_ns,
+            size_bytes=_size(self.path) + _size(_wal(self.path)),
+            wal_bytes=wal,
+        )
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        with trio.move_on_after(CLOSE_SECONDS, shield=True):
+            if self._group.failed is None:
+                try:
+                    await self._group.flush()
+                except JournalFailed:
+                    pass  # whoever waited for it has been told
+        self._group.stop()
+        self._wal_scope.cancel()
+        if self._thread is not None:
+            self._thread.stop()
+        for connection in (self._reader_connection, self._copier, self._connection):
+            try:
+                connection.close()
+            except apsw.Error:
+                pass  # a broken disk was reported when it broke
+        self._lock.release()
+
+    # --------------------------------------------------------------------------------------------------------- opening
+
+    def _open(self) -> OpenState:
+        where = str(self.path)
+        try:
+            _create(self.path)
+            self._connection = _connect(self.path, self.durability)
+            self._refuse_a_damaged_log()
+            migrate(self._connection, where, self._clock.now_ns())
+            self._reader_connection = _connect_to_read(self.path)
+            self._reader = SqlReader(self._reader_connection, where)
+            self._reader.verify_tail()
+            raise_epoch(self._connection, synced=self.durability == "power")
+            state = self._reader.state()
+            place = self._reader.place()
+            self._copier = apsw.Connection(where)
+            self._copier.execute("PRAGMA schema_version")  # before its first look it does not know that there is a log
+        except apsw.Error as error:
+            raise JournalFailed(f"{where}: {_sentence(error)}{_damage(self.path, error)}") from error
+        except OSError as error:
+            raise JournalFailed(f"{where}: {error.strerror}") from error
+        self._files = _inode(self.path), _inode(_wal(self.path))
+        self._connection.set_wal_hook(self._grown)
+        self._connection.set_busy_timeout(0)
+        if self.durability == "power":
+            self._thread = _CommitThread(self._land)
+        self._group = Group(
+            place, self._write, self._linger_seconds, self._write_at_once if self._thread is None else None
+        )
+        self._wal_scope = trio.CancelScope()
+        trio.lowlevel.spawn_system_task(self._group.run, name="journal.commit")
+        trio.lowlevel.spawn_system_task(self._keep_log_short, name="journal.log")
+        return state
+
+    def _refuse_a_damaged_log(self) -> None:
+        frames, _ = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+        lost = commits_behind(_wal(self.path), max(frames, 0))
+        if lost > 1 and was_synced(self._connection):
+            raise JournalFailed(
+                f"{_wal(self.path)}: the write-ahead log is damaged at frame {frames + 1}, and {lost} whole commits"
+                " stand behind that place"
+            )
+
+    # --------------------------------------------------------------------------------------------------------- commits
+
+    async def _write(self, batch: Batch, settle: Settle) -> None:
+        """The rows go into the page cache here; the end of it, which waits for the disk, in the thread if there is one.
+
+        A commit that was the thread's from its beginning would fight the loop for the interpreter at every statement.
+        """
+        if self._hold is not None:
+            await self._hold.wait()
+        self._began = self._clock.ticks_ns()
+        error = await self._prepare(batch)
+        if error is None and self._thread is not None:
+            landed = trio.Event()
+
+            def tell(error: JournalFailed | None) -> None:
+                settle(error)
+                landed.set()
+
+            self._thread.take(tell)
+            await landed.wait()
+        else:
+            settle(error or self._land())
+        self._dirty.set()
+
+    def _write_at_once(self, batch: Batch) -> JournalFailed | Later | None:
+        """In `process` durability a commit is a few writes into the page cache: as a rule nothing to wait for."""
+        if self._hold is not None:
+            return Later()
+        self._began = self._clock.ticks_ns()
+        try:
+            prepare(self._connection, batch.statements())
+        except apsw.BusyError:
+            return Later()
+        except apsw.Error as error:
+            return JournalFailed(f"{self.path}: {_sentence(error)}")
+        except (OverflowError, TypeError, ValueError) as error:  # a number of more than 64 bits, from outside
+            return JournalFailed(f"{self.path}: a row cannot be written: {error}")
+        failed = self._land()
+        self._dirty.set()
+        return failed
+
+    async def _prepare(self, batch: Batch) -> JournalFailed | None:
+        """A failure is final and is returned. Another process that holds the write lock is waited for, for a while."""
+        deadline = trio.current_time() + BUSY_SECONDS
+        while True:
+            try:
+                prepare(self._connection, batch.statements())
+                return None
+            except apsw.BusyError as error:
+                if trio.current_time() >= deadline:
+                    return JournalFailed(f"{self.path}: {_sentence(error)}")
+            except apsw.Error as error:
+                return JournalFailed(f"{self.path}: {_sentence(error)}")
+            except (OverflowError, TypeError, ValueError) as error:  # a number of more than 64 bits, from outside
+                return JournalFailed(f"{self.path}: a row cannot be written: {error}")
+            await trio.sleep(0.005)  # waiting in SQLite would stop the loop
+
+    def _land(self) -> JournalFailed | None:
+        """The end of one commit; a failure is final and is returned."""
+        try:
+            land(self._connection)
+            if (_inode(self.path), _inode(_wal(self.path))) != self._files:
+                return JournalFailed(f"{self.path}: the file was moved or deleted while the engine was running")
+        except apsw.Error as error:
+            return JournalFailed(f"{self.path}: {_sentence(error)}")
+        took = self._clock.ticks_ns() - self._began
+        self._commit_last_ns = took
+        self._commit_max_ns = max(self._commit_max_ns, took)
+        return None
+
+    # ------------------------------------------------------------------------------------------- the write-ahead log
+
+    def _grown(self, connection: apsw.Connection, database: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    async def _keep_log_short(self) -> None:
+        with self._wal_scope:
+            while self.failed is None:
+                await self._until_quiet()
+                await self._copy()
+                if self._wal_pages > WAL_PAGES_MAX:  # busy all the time: a short pause, or it would grow for ever
+                    self._hold = trio.Event()
+                    for _ in range(3):
+                        if await self._copy():
+                            break
+                    self._hold.set()
+                    self._hold = None
+
+    async def _until_quiet(self) -> None:
+        await self._dirty.wait()
+        commits = -1
+        while commits != self._group.commits and self._wal_pages <= WAL_PAGES_MAX:
+            commits = self._group.commits
+            await trio.sleep(QUIET_SECONDS)
+        self._dirty = trio.Event()
+
+    async def _copy(self) -> bool:
+        """Whether all of the log is in the file now; the next commit then begins it anew."""
+        try:
+            pages, copied = await trio.to_thread.run_sync(
+                self._copier.wal_checkpoint, "main", apsw.SQLITE_CHECKPOINT_PASSIVE
+            )
+        except apsw.BusyError:
+            return False  # somebody else is at it
+        except apsw.Error as error:
+            self._group.fail(JournalFailed(f"{self.path}: {_sentence(error)}"))
+            return False
+        return bool(pages == copied)
+
+
+class _CommitThread:
+    """One thread that ends commits, and tells the trio thread, one wake-up for each."""
+
+    def __init__(self, land: Callable[[], JournalFailed | None]) -> None:
+        self._land = land
+        self._work: SimpleQueue[Settle | None] = SimpleQueue()
+        self._token = trio.lowlevel.current_trio_token()
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+        self._thread.start()
+
+    def take(self, tell: Settle) -> None:
+        self._work.put(tell)
+
+    def stop(self) -> None:
+        self._work.put(None)
+        self._thread.join(CLOSE_SECONDS)  # it is a daemon: a disk that hangs does not hold up the exit for ever
+
+    def _run(self) -> None:
+        while (tell := self._work.get()) is not None:
+            error: JournalFailed | None = JournalFailed("the commit thread failed in a way that must not happen")
+            try:
+                error = self._land()
+            except BaseException:
+                self._tell(tell, error)  # whoever waits must not wait for ever, whatever it was
+                raise
+            if not self._tell(tell, error):
+                return
+
+    def _tell(self, tell: Settle, error: JournalFailed | None) -> bool:
+        """Whether there still is an engine to tell."""
+        try:
+            self._token.run_sync_soon(tell, error)
+        except trio.RunFinishedError:
+            return False
+        return True
+
+
+class _Lock:
+    """One engine per journal: an advisory lock on a file beside it, held for life, with the holder's pid in it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = -1
+
+    def take(self) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise JournalFailed(f"{self._path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._file, 20, 0).decode(errors="replace").strip() or "unknown"
+            self.release()
+            raise JournalFailed(
+                f"{self._path}: another engine is running on this journal (process {holder}); stop that one first"
+            ) from None
+        try:
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, b"%d\n" % os.getpid(), 0)
+        except OSError as error:
+            self.release()
+            raise JournalFailed(f"{self._path}: {error.strerror}") from error
+
+    def release(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def open_reader(path: Path) -> SqlReader:
+    """A reader of a journal's file, whether an engine runs on it or not. Raises JournalFailed."""
+    if not Path(path).is_file():
+        raise JournalFailed(f"{path}: there is no journal here")
+    try:
+        connection = _connect_to_read(Path(path))
+        check_kind(connection, str(path))
+    except apsw.Error as error:
+        raise JournalFailed(f"{path}: {_sentence(error)}{_damage(Path(path), error)}") from error
+    return SqlReader(connection, str(path))
+
+
+def _connect(path: Path, durability: str) -> apsw.Connection:
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
+    connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # takes effect in a new file only
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'power' else 'NORMAL'}")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    connection.execute("PRAGMA cache_size = -16000")
+    return connection
+
+
+def _connect_to_read(path: Path) -> apsw.Connection:
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+        connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
+        connection.execute("PRAGMA schema_version")
+    except (apsw.CantOpenError, apsw.ReadOnlyError):
+        # In a folder that may not be written, there is no shared memory to be had; nobody can be writing either.
+        if _wal(path).exists():
+            raise
+        flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
+        connection = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=flags)
+    return connection
+
+
+def _create(path: Path) -> None:
+    """For the owner's eyes only."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def _inode(path: "Path | str") -> int:
+    try:
+        return os.stat(path).st_ino
+    except FileNotFoundError:
+        return -1
+
+
+def _size(path: Path) -> int:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _sentence(error: apsw.Error) -> str:
+    """SQLite's words, with ours before them where theirs do not say what to do."""
+    match error:
+        case apsw.FullError():
+            meaning = "the disk is full"
+        case apsw.BusyError() | apsw.LockedError():
+            meaning = f"another process has locked the journal for more than {BUSY_SECONDS:g} s"
+        case apsw.ReadOnlyError():
+            meaning = "the journal may not be written"
+        case apsw.NotADBError():
+            meaning = "this is not a journal, or its first page is damaged"
+        case apsw.CorruptError():
+            meaning = "the file is damaged"
+        case apsw.CantOpenError():
+            meaning = "the journal cannot be opened"
+        case apsw.IOError():
+            meaning = "the disk failed"
+        case _:
+            meaning = "SQLite refused"
+    return f"{meaning} ({type(error).__name__}: {error})"
+
+
+def _damage(path: Path, error: apsw.Error) -> str:
+    """Where the file is damaged, as far as SQLite can tell; only asked when it is."""
+    if not isinstance(error, apsw.CorruptError):
+        return ""
+    try:
+        found = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY).execute("PRAGMA quick_check(3)")
+        return "; " + "; ".join(str(line) for (line,) in found).replace("\n", " ")
+    except apsw.Error:
+        return ""
