@@ -1,0 +1,1 @@
+"""The market as data: tapes (recorded, live, synthetic), order books, and the matching that the paper venue uses."""
