@@ -1,0 +1,87 @@
+"""The protocol every venue adapter speaks, one object per account.
+
+A request (`submit`, `cancel`) is answered with one of three things: yes (`Acked`), no (`Rejection`), unclear
+(`Silence`). A query is answered with what was asked for, or with `Failed`, which is never an empty answer. Neither
+raises for anything that the network or the venue may do.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+import trio
+from msgspec import Struct
+
+from engine.core.messages import (
+    Answer,
+    BalanceReport,
+    Cancel,
+    Failed,
+    FillReport,
+    FundingReport,
+    Instrument,
+    NotFound,
+    Order,
+    OrderReport,
+    PositionReport,
+    Quote,
+    VenueReport,
+)
+
+SECOND = 1_000_000_000
+
+
+class Traits(Struct, frozen=True):
+    """What may be relied on at this venue; see RELIABILITY 4.1. Durations are nanoseconds."""
+
+    name: str
+    id_unique_for_ever: bool  # False: only among open orders
+    window_ns: int = 5 * SECOND  # W: a request older than this is refused by the venue
+    queue_ns: int = 30 * SECOND  # Q: from the venue's gate to its book, at worst
+    visible_ns: int = 30 * SECOND  # V: an accepted order shows in queries within this
+    horizon_ns: int = 24 * 3600 * SECOND  # how far back absence in the venue's history proves anything
+
+
+class StreamDown(Exception):
+    """The private stream ended or went silent; whoever reads it must reconnect and backfill."""
+
+
+class Venue(Protocol):
+    """One account at one venue."""
+
+    traits: Traits
+
+    async def instruments(self) -> tuple[Instrument, ...] | Failed: ...
+
+    async def server_time_ns(self) -> int | Failed: ...
+
+    async def balances(self) -> tuple[BalanceReport, ...] | Failed: ...
+
+    async def positions(self) -> tuple[PositionReport, ...] | Failed:
+        """All that are not flat."""
+        ...
+
+    async def open_orders(self) -> tuple[OrderReport, ...] | Failed:
+        """Every resting order of the account, all pages."""
+        ...
+
+    async def order(self, symbol: str, cid: str) -> OrderReport | NotFound | Failed:
+        """By client id, through every place the venue keeps orders (open, then history)."""
+        ...
+
+    async def fills(self, since_ns: int, cid: str | None = None) -> tuple[FillReport | FundingReport, ...] | Failed:
+        """Executions (of one order) and funding since a venue time, oldest first, all pages."""
+        ...
+
+    async def submit(self, order: Order, on_wire: Callable[[], None]) -> Answer:
+        """Send once, never again. `on_wire` is called right before the first byte leaves."""
+        ...
+
+    async def cancel(self, cancel: Cancel) -> Answer: ...
+
+    def stream(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[VenueReport]]:
+        """Private events from the moment the context is entered; StreamDown when it ends."""
+        ...
+
+
+QuoteSource = Callable[[str], Quote | None]
