@@ -1,0 +1,57 @@
+"""What a source and a sink offer to the actors.
+
+A source turns whatever it reads into `Arrival`s and sends them into a bounded channel, waiting when it is full: that
+is the back-pressure. It is told by `answer`, once the result is durable, what became of each.
+"""
+
+from collections.abc import Callable
+from typing import Literal, Protocol
+
+import trio
+from msgspec import Struct
+
+from engine.core.messages import Malformed, OutboxRow, SignalRow
+
+Status = Literal["accepted", "refused", "recorded", "repeated", "conflict", "malformed", "busy"]
+
+
+class Receipt(Struct, frozen=True):
+    """What became of one arrival; given back only when it is durable (but for `busy`: not taken, try again)."""
+
+    status: Status
+    row: SignalRow | None = None
+    malformed: Malformed | None = None
+    text: str = ""
+
+
+class Arrival(Struct, frozen=True):
+    """One body from outside."""
+
+    raw: bytes
+    source: str
+    dialect: str | None  # None: told by its fields
+    received_ns: int  # wall
+    received_tick: int  # monotonic
+    answer: Callable[[Receipt], None]
+    trace_id: str | None = None  # from the transport's headers
+    fallback_id: str | None = None  # where the transport itself names messages (file and offset)
+
+
+class Source(Protocol):
+    name: str
+
+    async def run(self, arrivals: trio.MemorySendChannel[Arrival]) -> None:
+        """Until the source ends (a file) or for ever. Cancelled to stop."""
+        ...
+
+
+class SinkDown(Exception):
+    """The sink could not take the rows; nothing of them counts as published."""
+
+
+class Sink(Protocol):
+    name: str
+
+    async def send(self, rows: tuple[OutboxRow, ...]) -> None:
+        """Returns when the receiver has them. Raises SinkDown."""
+        ...
