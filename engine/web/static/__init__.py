@@ -1,0 +1,1 @@
+"""The files of the live page; a package only so that they are installed with the rest."""

@@ -1,0 +1,138 @@
+// The live page: reads the API and shows it. Nothing is computed here but what a person reads; text only ever goes in
+// as text, because symbols, reasons and notes come from outside.
+"use strict";
+const base = "/api/execution";
+const at = (id) => document.getElementById(id);
+
+async function read(path) {
+  const answer = await fetch(path);
+  const body = await answer.json();
+  if (!answer.ok && path !== "/health") throw new Error(body.reasons?.map((r) => r.reason).join("; ") || body.error);
+  return body;
+}
+
+function cell(kind, text, look) {
+  const made = document.createElement(kind);
+  if (text instanceof Node) made.append(text); else made.textContent = text ?? "";
+  if (look) made.className = look;
+  return made;
+}
+
+// columns: [title, row => text or node, row => class]
+function table(id, rows, columns) {
+  if (!rows.length) { at(id).replaceChildren(cell("span", "none")); return; }
+  const made = document.createElement("table");
+  const head = made.createTHead().insertRow();
+  for (const [title, , look] of columns) head.append(cell("th", title, look === number ? "number" : ""));
+  const body = made.createTBody();
+  for (const row of rows) {
+    const line = body.insertRow();
+    for (const [, text, look] of columns) line.append(cell("td", text(row), look ? look(row) : ""));
+  }
+  at(id).replaceChildren(made);
+}
+
+const number = () => "number";
+const gain = (value) => "number " + (String(value).startsWith("-") ? "bad" : "good");
+const clock = (iso) => iso ? iso.slice(11, 23) : "";
+const time = (ns) => ns >= 1e9 ? (ns / 1e9).toFixed(2) + " s" : ns >= 1e6 ? (ns / 1e6).toFixed(2) + " ms" : (ns / 1e3).toFixed(0) + " µs";
+
+function link(href, text) {
+  const made = document.createElement("a");
+  made.href = href;
+  made.textContent = text;
+  return made;
+}
+
+function showHealth(health) {
+  const ready = at("ready");
+  const words = [["live", health.live], ["protection", health.protective_ready], ["entries", health.entry_ready]];
+  ready.textContent = words.map(([word, well]) => (well ? "" : "no ") + word).join(" · ");
+  ready.className = "badge " + (health.live && health.entry_ready ? "good" : "bad");
+  table("halts", health.halts, [
+    ["scope", (h) => h.scope, () => "bad"], ["reason", (h) => h.reason], ["since", (h) => clock(h.since_at)], ["by", (h) => h.by],
+  ]);
+  table("components", health.components, [
+    ["", (c) => c.ok ? "ok" : "NOT OK", (c) => c.ok ? "good" : "bad"], ["component", (c) => c.name], ["", (c) => c.detail],
+  ]);
+}
+
+async function refresh() {
+  const [health, held, orders, signals, tally] = await Promise.all([
+    read("/health"), read(base + "/positions"), read(base + "/orders?live=true&limit=50"),
+    read(base + "/signals?limit=20"), read(base + "/latency"),
+  ]);
+  showHealth(health);
+  table("positions", held.positions, [
+    ["account", (p) => p.account], ["symbol", (p) => p.symbol], ["quantity", (p) => p.qty, number],
+    ["average", (p) => p.avg_price, number], ["mark", (p) => p.mark, number],
+    ["unrealised", (p) => p.unrealised, (p) => gain(p.unrealised)], ["net so far", (p) => p.net, (p) => gain(p.net)],
+    ["stop", (p) => p.stop_loss ?? (p.stop_waived ? "waived" : "none"), (p) => p.uncovered_ns ? "number bad" : "number"],
+  ]);
+  table("orders", orders.orders, [
+    ["symbol", (o) => o.symbol], ["leg", (o) => o.leg], ["side", (o) => o.side], ["type", (o) => o.order_type],
+    ["quantity", (o) => o.qty, number], ["filled", (o) => o.filled_qty, number],
+    ["price", (o) => o.price ?? o.trigger_price, number], ["state", (o) => o.state, (o) => o.state === "unclear" ? "bad" : ""],
+  ]);
+  table("signals", signals.signals, [
+    ["time", (s) => clock(s.received_at)], ["signal", (s) => link(s.href + "?format=text", s.signal_id)],
+    ["symbol", (s) => s.symbol], ["", (s) => `${s.action} ${s.side ?? ""}`], ["outcome", (s) => s.outcome],
+    ["", (s) => s.reasons.join(", "), () => "bad"],
+  ]);
+  const stages = Object.entries(tally.stages).filter(([, figures]) => figures.count);
+  table("latency", stages, [
+    ["stage", ([name]) => name.replace("_", " → ")], ["count", ([, f]) => f.count, number],
+    ["p50", ([, f]) => time(f.p50_ns), number], ["p99", ([, f]) => time(f.p99_ns), number],
+    ["p99.9", ([, f]) => time(f.p999_ns), number], ["max", ([, f]) => time(f.max_ns), number],
+  ]);
+  at("heard").textContent = new Date().toLocaleTimeString();
+}
+
+let due = 0;
+let busy = false;
+async function tick() {
+  if (busy || Date.now() < due) return;
+  busy = true;
+  due = Date.now() + 2000;
+  try {
+    await refresh();
+    at("error").hidden = true;
+  } catch (error) {
+    problem(`The engine does not answer: ${error.message}`);
+  } finally {
+    busy = false;
+  }
+}
+
+function problem(text) {
+  at("error").textContent = text;
+  at("error").hidden = false;
+}
+
+at("stop").addEventListener("click", () => at("ask").showModal());
+at("ask").addEventListener("close", async () => {
+  const choice = at("ask").returnValue;
+  at("ask").returnValue = "no";
+  if (choice !== "halt" && choice !== "flatten") return;
+  at("stop").disabled = true;
+  try {
+    const body = JSON.stringify({ by: "page", reason: "the stop button", flatten: choice === "flatten" });
+    const answer = await fetch(base + "/stop", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    const told = await answer.json();
+    if (!told.complete) problem("Not everything is closed: " + [...(told.problems ?? []), told.error ?? "see positions and orders"].join("; "));
+  } catch (error) {
+    problem(`The stop could not be sent: ${error.message}`);
+  } finally {
+    at("stop").disabled = false;
+    due = 0;
+  }
+});
+
+// An event makes the next look come sooner, at most four times a second; without events it comes every two seconds.
+const events = new EventSource(base + "/stream");
+const names = ["order.placed", "order.filled", "order.failed", "order.cancelled", "trade.opened", "trade.closed",
+  "position.updated", "system.error", "trade_confirmations"];
+for (const name of names) events.addEventListener(name, () => { due = 0; });
+events.addEventListener("end", () => events.close());
+setInterval(tick, 250);
+tick();
