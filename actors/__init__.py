@@ -1,0 +1,1 @@
+"""One async function each: receive, step, act. An actor knows its mailbox and its ports, not its colleagues."""

@@ -1,0 +1,256 @@
+"""From a config to a running engine: chooses the real clock, journal, market, venues, sources and sinks, and the API.
+
+The market comes first, so that there is a price when the first signal arrives; the API comes last, when there is an
+engine behind it.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import structlog
+import trio
+from msgspec import Struct
+from msgspec.structs import replace
+
+from actors.metrics import IntervalLog, LagWatch
+from actors.web import ports_for
+from actors.wiring import AccountParts, Engine, Parts, run_engine
+from engine.core.messages import Instrument, InstrumentKind, Malformed, Quote
+from engine.core.tally import Tally
+from engine.edges.base import Sink, Source
+from engine.edges.dialects import DialectTerms
+from engine.edges.http import HttpSource
+from engine.edges.ndjson import NdjsonFile, NdjsonSink, NdjsonSource, dead_letter_line
+from engine.edges.stream import Broadcast
+from engine.market import synthetic
+from engine.market.events import MarketEvent
+from engine.market.live import Feed, FeedState, binance_feeds, bybit_feeds, listen
+from engine.market.recorded import Recording, survey
+from engine.market.tape import play
+from engine.runtime.clock import Clock, live_clock
+from engine.runtime.config import AccountSection, Config, MarketSection, PaperSection, SourceSection, config_hash
+from engine.runtime.journal.sqlite import SqliteJournal
+from engine.venues.base import SECOND
+from engine.venues.link import LinkVenue
+from engine.venues.paper import Faults, PaperTerms, PaperVenue
+from engine.venues.throttle import Limit, Throttle
+from engine.web.serve import serve
+
+FEED_ROOM = 10_000  # events; a full channel makes the feed wait
+LOG = structlog.get_logger("assembly")
+
+
+class Market(Struct, frozen=True):
+    """What is traded, and where its events come from: a tape to play, or public feeds to listen to."""
+
+    instruments: tuple[Instrument, ...]
+    tape: Iterator[MarketEvent] | None = None
+    feeds: tuple[Feed, ...] = ()
+
+
+async def run_live(
+    config: Config, build: str, stop: trio.Event, task_status: trio.TaskStatus[tuple[Engine, int]]
+) -> None:
+    """The long-lived engine; reports the engine and the API's port (0: no API). Returns when drained.
+
+    Raises JournalFailed, StoreDamaged, BadTape, OSError when it must not or cannot start.
+    """
+    with ExitStack() as held:  # closed when every task has ended
+        await _live(config, build, stop, held, task_status)
+
+
+async def _live(
+    config: Config, build: str, stop: trio.Event, held: ExitStack, task_status: trio.TaskStatus[tuple[Engine, int]]
+) -> None:
+    clock, folder = live_clock(), Path(config.engine.data_dir)
+    folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 (once, before anything runs)
+    rng = Random()
+    async with trio.open_nursery() as services:
+        market = open_market(config.market, _kind(config), clock)
+        venues = [open_account(n, a, market, clock, rng, folder) for n, a in config.accounts.items()]
+        for account in venues:
+            held.callback(account.venue.close)  # type: ignore[attr-defined]
+        papers = [v.venue for v in venues if isinstance(v.venue, PaperVenue)]
+        start_market(services, market, papers, clock, rng)
+        broadcast = Broadcast("stream")
+        http = HttpSource("http", clock) if any(s.kind == "http" for s in config.sources) else None
+        dead = NdjsonFile(folder / "dead-letters.ndjson")
+        parts = Parts(
+            env=config.engine.env,
+            clock=clock,
+            journal=SqliteJournal(Path(config.journal.path), config.journal.durability, clock),
+            rng=rng,
+            accounts=tuple(venues),
+            quote=_quotes(venues),
+            sources=tuple(open_source(s, clock) for s in config.sources if s.kind != "http")
+            + ((http,) if http else ()),
+            sinks=open_sinks(config, broadcast),
+            dialects=dialect_terms(config),
+            dead_letter=lambda m: bury(dead, m),
+            tally=Tally(),
+            lag=LagWatch(),
+            interval_log=IntervalLog(folder / "latency.hlog", clock),
+            build=build,
+            config_hash=config_hash(config),
+        )
+        drained = trio.Event()
+
+        async def engine_task(task_status: trio.TaskStatus[Engine]) -> None:
+            try:
+                await run_engine(parts, stop, task_status=task_status)
+            finally:
+                drained.set()
+
+        engine = await services.start(engine_task)
+        port = 0
+        if config.api.enabled:
+            reader = held.enter_context(closing(parts.journal.reader()))
+            ports = ports_for(engine, http, broadcast, config, clock, reader)
+            port = await services.start(partial(serve, ports, config.api.host, config.api.port))
+        task_status.started((engine, port))
+        await drained.wait()
+        services.cancel_scope.cancel()
+
+
+def start_market(nursery: trio.Nursery, market: Market, papers: list[PaperVenue], clock: Clock, rng: Random) -> None:
+    """Every paper venue hears the same market."""
+
+    def publish(event: MarketEvent) -> None:
+        for venue in papers:
+            venue.publish(event)
+
+    if market.tape is not None:
+        nursery.start_soon(partial(play, market.tape, clock, publish, offset_ns=None), name="tape")
+    if market.feeds:
+        events, heard = trio.open_memory_channel[MarketEvent](FEED_ROOM)
+        nursery.start_soon(
+            partial(listen, market.feeds, events, now_ns=clock.now_ns, rng=rng, tell=_feed), name="feeds"
+        )
+        nursery.start_soon(_hear, heard, publish, name="market")
+
+
+async def _hear(events: trio.MemoryReceiveChannel[MarketEvent], publish: Callable[[MarketEvent], None]) -> None:
+    async for event in events:
+        publish(event)
+
+
+def _feed(state: FeedState) -> None:
+    """A feed that is down shows in the age of its quotes, which the gate refuses by."""
+    if state.up:
+        LOG.info("market feed up", feed=state.name)
+    else:
+        LOG.warning("market feed down", feed=state.name, reason=state.why)
+
+
+def open_market(section: MarketSection, kind: InstrumentKind, clock: Clock) -> Market:
+    """Raises BadTape."""
+    match section.kind:
+        case "synthetic":
+            traded = chosen(synthetic.instruments(kind), section.symbols)
+            return Market(traded, synthetic.events(Random(section.seed), traded, clock.now_ns()))
+        case "recorded":
+            found = survey(section.tape)
+            events = faster(Recording(section.tape).events(), section.speed)
+            return Market(chosen(found.instruments, section.symbols), events)
+        case "binance":
+            traded = chosen(synthetic.instruments(kind, "binance"), section.symbols)
+            return Market(traded, feeds=binance_feeds(kind, section.symbols))
+        case "bybit":
+            traded = chosen(synthetic.instruments(kind, "bybit"), section.symbols)
+            return Market(traded, feeds=bybit_feeds(kind, section.symbols))
+        case "link":
+            return Market(())
+
+
+def chosen(instruments: tuple[Instrument, ...], symbols: tuple[str, ...]) -> tuple[Instrument, ...]:
+    return tuple(i for i in instruments if not symbols or i.symbol in symbols)
+
+
+def faster(events: Iterator[MarketEvent], speed: Decimal) -> Iterator[MarketEvent]:
+    """The same tape with its pauses divided by `speed`."""
+    first = None
+    for event in events:
+        first = first or event.at_ns
+        at_ns = first + int((event.at_ns - first) / speed) if speed else first
+        yield replace(event, at_ns=at_ns)
+
+
+def open_account(
+    name: str, section: AccountSection, market: Market, clock: Clock, rng: Random, folder: Path
+) -> AccountParts:
+    """Raises StoreDamaged when the paper venue's own file is broken."""
+    venue: PaperVenue | LinkVenue
+    if section.venue == "link":
+        venue = LinkVenue(section.host, section.port, clock)
+    else:
+        chance = Random(section.paper.seed)
+        venue = PaperVenue(
+            market.instruments, paper_terms(section.paper), clock, chance, folder / f"paper-{name}.store"
+        )
+    throttle = Throttle((Limit(section.orders_per_second, SECOND),), clock)
+    return AccountParts(name, section.venue, venue, throttle, section.limits)
+
+
+def paper_terms(section: PaperSection) -> PaperTerms:
+    return PaperTerms(
+        balances=dict(section.balances),
+        leverage=section.leverage,
+        maker_fee=section.maker_fee,
+        taker_fee=section.taker_fee,
+        fee_in=section.fee_in,
+        fee_asset_price=section.fee_asset_price,
+        latency_ms=section.latency_ms,
+        stream_latency_ms=section.stream_latency_ms,
+        visible_ms=section.visible_ms,
+        timeout_ms=section.timeout_ms,
+        faults=Faults(**{f: getattr(section.faults, f) for f in section.faults.__struct_fields__}),
+    )
+
+
+def open_source(section: SourceSection, clock: Clock) -> Source:
+    if section.kind == "stdin":
+        return NdjsonSource.stdin(section.name, clock, dialect=section.dialect or None)
+    return NdjsonSource(section.name, Path(section.path), clock, follow=section.follow, dialect=section.dialect or None)
+
+
+def open_sources(config: Config, http: HttpSource | None, clock: Clock) -> tuple[Source, ...]:
+    others = tuple(open_source(s, clock) for s in config.sources if s.kind != "http")
+    return others if http is None else (*others, http)
+
+
+def open_sinks(config: Config, broadcast: Broadcast) -> tuple[Sink, ...]:
+    # What is marked as published must not be lost with the power either.
+    durable = config.journal.durability == "power"
+    return (*(NdjsonSink(s.name, Path(s.path), durable) for s in config.sinks), broadcast)
+
+
+def dialect_terms(config: Config) -> DialectTerms:
+    """Signals that name no account go to the only one there is, or are refused where there are several."""
+    names = tuple(config.accounts)
+    return DialectTerms(
+        account=names[0] if len(names) == 1 else None,
+        ttls={n: a.limits.signal_ttl_seconds for n, a in config.accounts.items()},
+    )
+
+
+def bury(dead: NdjsonFile, malformed: Malformed) -> None:
+    """The journal has the record; the file is for a person. A file that cannot be written is logged."""
+    try:
+        dead.append(dead_letter_line(malformed))
+    except OSError as error:
+        LOG.error("dead letter file", reason=str(error))
+
+
+def _kind(config: Config) -> InstrumentKind:
+    return InstrumentKind(next(iter(config.accounts.values())).paper.kind)
+
+
+def _quotes(accounts: list[AccountParts]) -> Callable[[str], Quote | None]:
+    """The first account's venue tells the price."""
+    first = accounts[0].venue
+    assert isinstance(first, PaperVenue | LinkVenue)
+    return first.quote

@@ -1,0 +1,87 @@
+"""`check`: looks at config, clock, disk, journal, market and venues; trades nothing, changes nothing that stays."""
+
+from contextlib import closing
+from pathlib import Path
+
+import trio
+
+from engine.core.messages import Failed
+from engine.market.recorded import BadTape, survey
+from engine.runtime.clock import Clock
+from engine.runtime.config import AccountSection, Config
+from engine.runtime.journal.base import JournalFailed
+from engine.runtime.journal.sqlite import open_reader
+from engine.runtime.preflight import look_at_clock, look_at_disk
+from engine.runtime.terminal import Finding
+from engine.venues.link import LinkVenue
+
+REACH_SECONDS = 3.0
+OFFSET_MS_MAX = 500.0  # a request is valid for 5 s; beyond this the clocks deserve a look
+_HOSTS = {"binance": "stream.binance.com", "bybit": "stream.bybit.com"}
+
+
+async def look_over(config: Config, config_name: str, clock: Clock) -> tuple[Finding, ...]:
+    """Everything that can be seen from here, in the order in which a start would need it."""
+    accounts = ", ".join(config.accounts)
+    found = [Finding("config", True, f"{config_name}: env {config.engine.env}, accounts {accounts}")]
+    found.append(await look_at_clock(clock))
+    found.append(look_at_disk(Path(config.engine.data_dir), clock))
+    found.append(_look_at_journal(config))
+    found.append(await _look_at_market(config, clock))
+    for name, account in config.accounts.items():
+        found.append(await _look_at_venue(name, account, clock))
+    return tuple(found)
+
+
+def _look_at_journal(config: Config) -> Finding:
+    """Whether what is committed can be read, and what stands at its end."""
+    path = Path(config.journal.path)
+    if not path.exists():
+        return Finding("journal", True, f"{path}: none yet, the first start makes it")
+    try:
+        with closing(open_reader(path)) as reader:
+            signals, halts = reader.signals(1), reader.halts()
+            live = reader.orders(None, None, True, 100_000)
+    except JournalFailed as error:
+        return Finding("journal", False, str(error))
+    last = f"last signal {signals[0].signal.signal_id}" if signals else "no signal yet"
+    return Finding("journal", True, f"{path}: {last}, {len(live)} live order(s), {len(halts)} halt(s) in force")
+
+
+async def _look_at_market(config: Config, clock: Clock) -> Finding:
+    """Whether the tape can be read, or the market's host be reached."""
+
+    market = config.market
+    if market.kind == "synthetic":
+        return Finding("market", True, f"synthetic, seed {market.seed}")
+    if market.kind == "recorded":
+        try:
+            symbols = ", ".join(i.symbol for i in survey(market.tape).instruments)
+        except (BadTape, OSError) as error:
+            return Finding("market", False, f"{market.tape}: {error}")
+        return Finding("market", True, f"{market.tape}: {symbols}")
+    host, port = (market.host, market.port) if market.kind == "link" else (_HOSTS[market.kind], 443)
+    try:
+        with trio.fail_after(REACH_SECONDS):
+            await (await trio.open_tcp_stream(host, port)).aclose()
+    except (OSError, trio.TooSlowError) as error:
+        return Finding("market", False, f"{host}:{port} cannot be reached: {error or 'no answer'}")
+    return Finding("market", True, f"{host}:{port} can be reached")
+
+
+async def _look_at_venue(name: str, account: AccountSection, clock: Clock) -> Finding:
+    """Whether the account's venue answers, and how far its clock is from ours."""
+
+    what = f"venue of {name}"
+    if account.venue == "paper":
+        return Finding(what, True, f"paper ({account.paper.kind}), in this process")
+    venue = LinkVenue(account.host, account.port, clock)
+    where = f"{account.host}:{account.port}"
+    with closing(venue), trio.move_on_after(REACH_SECONDS):
+        asked = clock.now_ns()
+        told = await venue.server_time_ns()
+        if isinstance(told, Failed):
+            return Finding(what, False, f"{where}: {told.why}")
+        offset = (told - (asked + clock.now_ns()) // 2) / 1e6
+        return Finding(what, abs(offset) < OFFSET_MS_MAX, f"{where}: answers, its clock is {offset:+.1f} ms from ours")
+    return Finding(what, False, f"{where}: no answer in {REACH_SECONDS} s")

@@ -1,0 +1,188 @@
+"""Order actors by (account, symbol): made when first needed, each supervised, each with its own mailbox.
+
+An order actor that failed is made anew from what the journal holds; whoever writes to it meanwhile writes to the same
+mailbox.
+"""
+
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+
+import trio
+from msgspec import Struct
+
+from actors.order import OrderPorts, order_actor
+from actors.ports import Account, Ask, World
+from engine.core.blotter import Blotter, Terms
+from engine.core.messages import Enact, Halt, Instrument, Order, Position, Standing, Trade
+from engine.runtime.mail import post
+from engine.runtime.supervise import supervise
+
+MAILBOX = 10_000  # a stuck symbol's backlog; full means that it has not read for minutes: its scope halts
+
+ANSWER_SECONDS = 10.0  # an order actor folds a message in well under a millisecond
+
+
+class Holding(Struct):
+    """What the journal knows of one symbol."""
+
+    position: Position
+    orders: list[Order]
+    trade: Trade | None
+    signals: list[Enact]
+    seen: list[tuple[str, int, Decimal]]
+
+
+def empty(account: str, symbol: str) -> Holding:
+    return Holding(Position(account=account, symbol=symbol), [], None, [], [])
+
+
+class UnknownInstrument(LookupError):
+    """A symbol that the account's venue does not list."""
+
+
+class Desk:
+    """Posts to order actors. `load` reads one symbol's holding from the journal, after everything queued is durable."""
+
+    def __init__(
+        self,
+        world: World,
+        accounts: dict[str, Account],
+        instrument: Callable[[str, str], Instrument | None],
+        stop_default: Callable[[str], Decimal | None],
+        tell: Callable[[Standing], None],
+        load: Callable[[str, str], Holding],
+        worth: Callable[[str], Decimal | None],
+        down: Callable[[str], None],
+        epoch: int,
+        closed: Callable[[str], tuple[Halt, ...]],
+    ) -> None:
+        self._world = world
+        self._accounts = accounts
+        self._instrument = instrument
+        self._stop_default = stop_default
+        self._tell = tell
+        self._load = load
+        self._worth = worth
+        self._down = down
+        self._epoch = epoch
+        self._closed_to_entries = closed
+        self._mail: dict[tuple[str, str], trio.MemorySendChannel[object]] = {}
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until `close`; order actors live in here."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            self._closed = trio.Event()
+            task_status.started()
+            await self._closed.wait()
+
+    def post(self, account: str, symbol: str, message: object) -> None:
+        """Raises UnknownInstrument, MailboxFull."""
+        channel = self._mail.get((account, symbol)) or self.open(account, symbol)
+        post(channel, message)
+
+    async def ask(self, account: str, symbol: str, message: object) -> Standing | None:
+        """Post, and wait until it has been folded. None: no answer in time (the actor failed, or is stuck)."""
+        answered = trio.Event()
+        answers: list[Standing] = []
+
+        def reply(standing: Standing) -> None:
+            answers.append(standing)
+            answered.set()
+
+        self.post(account, symbol, Ask(message, reply))
+        with trio.move_on_after(ANSWER_SECONDS):
+            await answered.wait()
+        return answers[0] if answers else None
+
+    def symbols(self, account: str) -> tuple[str, ...]:
+        """Symbols of an account that have an actor."""
+        return tuple(symbol for owner, symbol in self._mail if owner == account)
+
+    def backlog(self) -> int:
+        return sum(c.statistics().current_buffer_used for c in self._mail.values())
+
+    def open(self, account: str, symbol: str, holding: Holding | None = None) -> trio.MemorySendChannel[object]:
+        """Start an order actor; `holding` is what the journal had at the start of the engine, if it had anything."""
+        instrument = self._instrument(account, symbol)
+        if instrument is None:
+            raise UnknownInstrument(f"{symbol} is not an instrument of account {account}'s venue")
+        assert self._nursery is not None, "the desk is not running"
+        send, receive = trio.open_memory_channel[object](MAILBOX)
+        self._mail[account, symbol] = send
+        of = self._accounts[account]
+        ports = OrderPorts(self._world, of, symbol, send, self._tell, self._closed_to_entries)
+        first = [holding]  # used once; a restart reads the journal
+
+        async def run() -> None:
+            known = first.pop() if first else await self._reload(account, symbol)
+            blotter = self._blotter(of, symbol, instrument, known)
+            await order_actor(receive, blotter, ports, fresh=known is None)
+
+        self._nursery.start_soon(
+            supervise,
+            f"order/{account}/{symbol}",
+            f"symbol/{account}/{symbol}",
+            run,
+            self._world.switch,
+            self._world.clock,
+            self._down,
+            name=f"order/{account}/{symbol}",
+        )
+        return send
+
+    async def _reload(self, account: str, symbol: str) -> Holding:
+        await self._world.journal.durable(self._world.journal.append(()))
+        return self._load(account, symbol)
+
+    def _blotter(self, account: Account, symbol: str, instrument: Instrument, known: Holding | None) -> Blotter:
+        traits = account.venue.traits
+        terms = Terms(
+            env=self._world.env,
+            window_ns=traits.window_ns,
+            queue_ns=traits.queue_ns,
+            visible_ns=traits.visible_ns,
+            stop_distance_default=self._stop_default(account.name),
+            epoch=self._epoch,
+        )
+        if known is None:
+            return Blotter(terms, instrument, Position(account=account.name, symbol=symbol), worth=self._worth)
+        return Blotter(
+            terms, instrument, known.position, known.orders, known.trade, known.signals, known.seen, self._worth
+        )
+
+    def close(self) -> None:
+        """No more mail; the actors end when they have read what is there and their calls are done."""
+        for channel in self._mail.values():
+            channel.close()
+        self._closed.set()
+
+
+def holdings(
+    orders: Iterable[Order],
+    positions: Iterable[Position],
+    trades: Iterable[Trade],
+    signals: Iterable[Enact],
+    seen: Iterable[tuple[str, str, str, int, Decimal]],
+) -> dict[tuple[str, str], Holding]:
+    """The journal's open state by (account, symbol); flat symbols without orders or signals are left out."""
+    found: dict[tuple[str, str], Holding] = {}
+
+    def of(account: str, symbol: str) -> Holding:
+        key = (account, symbol)
+        if key not in found:
+            found[key] = empty(account, symbol)
+        return found[key]
+
+    for position in positions:
+        of(position.account, position.symbol).position = position
+    for order in orders:
+        of(order.account, order.symbol).orders.append(order)
+    for trade in trades:
+        of(trade.account, trade.symbol).trade = trade
+    for enact in signals:
+        of(enact.signal.account, enact.signal.symbol).signals.append(enact)
+    for account, symbol, exec_id, venue_ns, delta in seen:
+        of(account, symbol).seen.append((exec_id, venue_ns, delta))
+    return found

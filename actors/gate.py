@@ -1,0 +1,92 @@
+"""The risk gate: one task, all accounts. Judges signals against what the order actors say stands."""
+
+from collections import deque
+from collections.abc import Callable
+
+import trio
+from msgspec import Struct
+
+from actors.ports import Arrived, GateMail, Steered, Tick, World
+from engine.core.admission import Admission, Reaction
+from engine.core.messages import BalancesSeen, Enact, Halt, Standing
+
+TICK_SECONDS = 0.5
+
+
+class GatePorts(Struct, frozen=True):
+    """Beside the world: where accepted signals go, and what else closes the door (start-up, a stream that is down)."""
+
+    world: World
+    enact: Callable[[Enact], None]
+    closed: Callable[[str], tuple[Halt, ...]]  # account -> reasons that are not halts of the switch
+    venue_of: Callable[[str], str]
+
+
+async def gate(mailbox: trio.MemoryReceiveChannel[GateMail], admission: Admission, ports: GatePorts) -> None:
+    """Until the mailbox is closed."""
+    unwritten: deque[tuple[int, str]] = deque()
+    async for message in mailbox:
+        match message:
+            case Arrived():
+                unwritten.append((judge(message, admission, ports), message.signal.signal_id))
+            case Tick():
+                now = ports.world.clock.now_ns()
+                react(admission.tick(now, ports.world.quote), ports)
+                durable = ports.world.journal.stats().durable_seq
+                while unwritten and unwritten[0][0] <= durable:
+                    admission.forget(unwritten.popleft()[1], now)
+            case Standing():
+                symbol = message.position.symbol
+                for confirmed in message.confirmed:
+                    admission.handle_confirmed(confirmed.signal_id, confirmed)
+                react(admission.handle_standing(message, ports.world.quote(symbol), ports.world.clock.now_ns()), ports)
+            case BalancesSeen():
+                react(admission.handle_balances(message, ports.world.quote, ports.world.clock.now_ns()), ports)
+            case Steered():
+                steer(message, admission, ports)
+
+
+def judge(message: Arrived, admission: Admission, ports: GatePorts) -> int:
+    """One signal: verdict, journal, order actor, reply; nothing in between. The journal's number of the last fact."""
+    world, signal = ports.world, message.signal
+    halts = world.switch.closed_to_openers(ports.venue_of(signal.account), signal.account, signal.symbol)
+    admitted = admission.handle_signal(
+        signal,
+        message.prior,
+        world.quote(signal.symbol),
+        world.quote("BTCUSDT"),
+        halts + ports.closed(signal.account),
+        world.clock.now_ns(),
+    )
+    seq = world.journal.append(admitted.facts, admitted.rows)
+    world.observe(admitted.facts)
+    if (enact := admitted.enact) is not None:
+        ports.enact(Enact(enact.signal, enact.plan, message.received_tick, world.clock.ticks_ns()))
+    message.reply(admitted, seq)
+    return seq
+
+
+async def ticker(tick: Callable[[Tick], None]) -> None:
+    """For ever: days end and losses grow without any signal (RELIABILITY I14: within a second)."""
+    while True:
+        await trio.sleep(TICK_SECONDS)
+        tick(Tick())
+
+
+def react(reaction: Reaction, ports: GatePorts) -> None:
+    if reaction.facts or reaction.rows:
+        ports.world.journal.append(reaction.facts, reaction.rows)
+        ports.world.observe(reaction.facts)
+    for halt in reaction.halts:
+        ports.world.switch.halt(halt)
+
+
+def steer(message: Steered, admission: Admission, ports: GatePorts) -> None:
+    """New limits take effect with the next signal; the change is in the audit log with who made it."""
+    outcome = admission.change_limits(message.account, message.changes, message.by, ports.world.clock.now_ns())
+    if isinstance(outcome, str):
+        return message.reply(outcome, 0)
+    limits, facts, rows = outcome
+    seq = ports.world.journal.append(facts, rows)
+    ports.world.observe(facts)
+    message.reply(limits, seq)

@@ -1,0 +1,157 @@
+"""Signals in: bytes to a Signal, what the journal knows of its id, on to the gate, and the answer once it is durable.
+
+A full gate makes this actor wait, its own channel fills, and the source waits in turn: that is the back-pressure.
+"""
+
+from collections import deque
+from collections.abc import Callable
+
+import trio
+from msgspec import Struct
+
+from actors.ports import Arrived, GateMail, Steered, World
+from engine.core.admission import Admitted
+from engine.core.messages import Control, ControlReceived, DeadLettered, Halt, Limits, Malformed, Signal
+from engine.edges.base import Arrival, Receipt
+from engine.edges.dialects import DialectTerms, decode
+from engine.runtime.journal.base import JournalFailed
+from engine.runtime.mail import post
+
+
+class IngestPorts(Struct, frozen=True):
+    """`dead_letter` keeps what could not be read where a person looks for it.
+
+    `unjudged` bounds how many signals wait in the gate's mailbox; the gate's own room is for its other mail.
+    """
+
+    world: World
+    gate: trio.MemorySendChannel[GateMail]
+    unjudged: trio.Semaphore
+    terms: DialectTerms
+    dead_letter: Callable[[Malformed], None]
+
+
+class Acknowledger:
+    """Answers arrivals in order, each when its facts are durable. One waiting task for all, not one for each."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._due: deque[tuple[int, Callable[[Receipt], None], Receipt]] = deque()
+        self._more = trio.Event()
+
+    def put(self, seq: int, answer: Callable[[Receipt], None], receipt: Receipt) -> None:
+        self._due.append((seq, answer, receipt))
+        self._more.set()
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            await self._more.wait()
+            self._more = trio.Event()
+            while self._due:
+                seq, answer, receipt = self._due.popleft()
+                try:
+                    await self._world.journal.durable(seq)
+                except JournalFailed as error:
+                    receipt = Receipt("busy", text=f"not accepted: {error}")
+                answer(receipt)
+
+
+async def ingest(arrivals: trio.MemoryReceiveChannel[Arrival], acknowledger: Acknowledger, ports: IngestPorts) -> None:
+    """Until the sources have ended."""
+    async for arrival in arrivals:
+        decoded = decode(
+            arrival.raw,
+            arrival.dialect,
+            ports.terms,
+            source=arrival.source,
+            received_ns=arrival.received_ns,
+            trace_id=arrival.trace_id,
+            fallback_id=arrival.fallback_id,
+        )
+        match decoded:
+            case Signal():
+                await admit(decoded, arrival, acknowledger, ports)
+            case Malformed():
+                bury(decoded, arrival, acknowledger, ports)
+            case Control():
+                steer(decoded, arrival, acknowledger, ports)
+
+
+async def admit(signal: Signal, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts) -> None:
+    prior = await ports.world.journal.signal(signal.signal_id)
+
+    def reply(admitted: Admitted, seq: int) -> None:
+        ports.unjudged.release()
+        acknowledger.put(seq, arrival.answer, Receipt(admitted.status, admitted.row))
+
+    try:
+        ports.unjudged.acquire_nowait()  # waiting where there is room would cost a turn of the scheduler
+    except trio.WouldBlock:
+        await ports.unjudged.acquire()
+    post(ports.gate, Arrived(signal, prior, arrival.received_tick, reply))
+
+
+def bury(malformed: Malformed, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts) -> None:
+    """What cannot be read is kept with its reasons, and stops nothing (SPEC ING6)."""
+    fact = DeadLettered(
+        at_ns=malformed.received_ns,
+        source=malformed.source,
+        reasons=malformed.reasons,
+        raw=malformed.raw,
+        signal_id=malformed.signal_id,
+        trace_id=arrival.trace_id or "",
+    )
+    seq = ports.world.journal.append((fact,))
+    ports.world.observe((fact,))
+    ports.dead_letter(malformed)
+    acknowledger.put(seq, arrival.answer, Receipt("malformed", malformed=malformed))
+
+
+def steer(control: Control, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts) -> None:
+    """Events that steer the engine (SPEC ING3): recorded, and carried out at once."""
+    world = ports.world
+    fact = ControlReceived(
+        at_ns=control.received_ns,
+        account=control.account,
+        trace_id=control.trace_id,
+        cause=control.control_id,
+        name=control.name,
+        body=control.body,
+        source=control.source,
+    )
+    seq = world.journal.append((fact,))
+    world.observe((fact,))
+    match control.name:
+        case "ess.tripped":
+            seq = trip(control, world)
+        case "ess.cleared":
+            seq = clear(control, world) or seq
+        case "policy.updated":
+
+            def told(outcome: Limits | str, limits_seq: int) -> None:
+                if isinstance(outcome, str):
+                    acknowledger.put(seq, arrival.answer, Receipt("refused", text=outcome))
+                else:
+                    acknowledger.put(limits_seq, arrival.answer, Receipt("recorded"))
+
+            changes = dict(control.changes)
+            return post(ports.gate, Steered(control.account, changes, f"event/{control.source}", told))
+    acknowledger.put(seq, arrival.answer, Receipt("recorded"))
+
+
+def trip(control: Control, world: World) -> int:
+    """The emergency closes the engine. A stop that is somebody else's stays his: its end is not the emergency's."""
+    by, reason = f"event/{control.source}", "ess.tripped"
+    standing = world.switch.standing("engine")
+    if standing is not None and standing.latched and not standing.by.startswith("event/"):
+        by, reason = standing.by, f"{standing.reason}; ess.tripped"
+    return world.switch.halt(Halt(scope="engine", reason=reason, since_ns=control.received_ns, by=by))
+
+
+def clear(control: Control, world: World) -> int | None:
+    """Releases what an emergency closed, and nothing that a person or the engine itself has."""
+    standing = world.switch.standing("engine")
+    if standing is None or not standing.by.startswith("event/"):
+        return None
+    return world.switch.resume("engine", f"event/{control.source}", "ess.cleared")

@@ -1,0 +1,225 @@
+"""One (account, symbol): a thin shell round a blotter.
+
+Receive, step, act: the blotter decides, its facts go to the journal, its standing to the gate, and then its commands
+start as child tasks, each of which first waits until the facts behind it are durable. There is no `await` between a
+step's decision and its appending, so nothing can happen in the middle of one.
+"""
+
+from collections.abc import Callable
+
+import trio
+from msgspec import Struct
+
+from actors.ports import Account, Ask, World
+from engine.core.blotter import Blotter, Step
+from engine.core.messages import (
+    Answer,
+    Answered,
+    Cancel,
+    Enact,
+    Failed,
+    Halt,
+    Look,
+    Looked,
+    Order,
+    Place,
+    Rejection,
+    Standing,
+    Timed,
+    Wake,
+)
+from engine.core.order import opens, protective
+from engine.runtime.journal.base import JournalFailed
+from engine.runtime.mail import post
+from engine.venues.throttle import Lane
+
+BATCH = 64  # messages folded in one step
+RETRIES = 3  # of a request that surely had no effect (SPEC ORD4)
+RETRY_SECONDS = (1.0, 2.0)  # doubled, +-25 %
+RETRYABLE = ("not_sent", "rate_limited", "unavailable")
+
+
+class OrderPorts(Struct, frozen=True):
+    """What an order actor needs beside the world: its account, its own mailbox, and who wants its standing."""
+
+    world: World
+    account: Account
+    symbol: str
+    mail: trio.MemorySendChannel[object]
+    tell: Callable[[Standing], None]
+    closed: Callable[[str], tuple[Halt, ...]]  # account -> why entries cannot be just now (start-up, a stream down)
+
+
+async def order_actor(
+    mailbox: trio.MemoryReceiveChannel[object], blotter: Blotter, ports: OrderPorts, fresh: bool
+) -> None:
+    """Until the mailbox is closed; then waits for its calls to end. `fresh`: nothing is to be recovered."""
+    ticks: dict[str, tuple[int, int]] = {}
+    async with trio.open_nursery() as calls:
+        if not fresh:
+            recovered = blotter.recover(ports.world.clock.now_ns())
+            act(recovered, blotter, ports, calls, ticks)
+            if recovered.standing is None:
+                ports.tell(blotter.standing(ports.world.clock.now_ns()))
+        async for first in mailbox:
+            batch, asks = drain(first, mailbox)
+            for message in batch:
+                if isinstance(message, Enact):
+                    ticks[message.signal.signal_id] = (message.received_tick, message.judged_tick)
+            step = blotter.handle(batch, ports.world.clock.now_ns())  # type: ignore[arg-type]
+            act(step, blotter, ports, calls, ticks)
+            ticks.clear()  # of signals that became no order
+            for ask in asks:
+                ask.reply(step.standing or blotter.standing(ports.world.clock.now_ns()))
+
+
+def drain(first: object, mailbox: trio.MemoryReceiveChannel[object]) -> tuple[list[object], list[Ask]]:
+    """Everything that waits, up to a batch: a burst of fills is one step, and its stop is sized once."""
+    batch: list[object] = []
+    asks: list[Ask] = []
+    message: object = first
+    while True:
+        if isinstance(message, Ask):
+            asks.append(message)
+            batch.append(message.message)
+        else:
+            batch.append(message)
+        if len(batch) >= BATCH:
+            return batch, asks
+        try:
+            message = mailbox.receive_nowait()
+        except (trio.WouldBlock, trio.EndOfChannel):
+            return batch, asks
+
+
+def act(
+    step: Step, blotter: Blotter, ports: OrderPorts, calls: trio.Nursery, ticks: dict[str, tuple[int, int]]
+) -> None:
+    """Journal, tell, and start what is to be done. Synchronous: a step is whole or not at all."""
+    world = ports.world
+    seq = 0
+    if step.facts or step.rows:
+        seq = world.journal.append(step.facts, step.rows)
+        world.observe(step.facts)
+    for halt in step.halts:
+        world.switch.halt(halt)
+    if step.standing is not None:
+        ports.tell(step.standing)
+    for command in step.commands:
+        match command:
+            case Place(order=order):
+                calls.start_soon(place, order, seq, blotter, ports, ticks.get(order.signal_id, (0, 0)))
+            case Cancel():
+                calls.start_soon(cancel, command, seq, ports)
+            case Look():
+                calls.start_soon(look, command, ports)
+            case Wake():
+                calls.start_soon(wake, command, ports)
+
+
+async def place(order: Order, seq: int, blotter: Blotter, ports: OrderPorts, ticks: tuple[int, int]) -> None:
+    """Durable, rate, switch, send: in this order. The answer comes back as a message."""
+    world = ports.world
+    durable = 0
+    wire = [0, 0]
+
+    def on_wire() -> None:
+        wire[0], wire[1] = world.clock.ticks_ns(), world.clock.now_ns()
+
+    answer: Answer
+    try:
+        await world.journal.durable(seq, eager=True)
+    except JournalFailed as error:
+        # What a signal asked for needs a durable intent: without one its id may come again. Protection goes on: it can
+        # open nothing, and its id has the epoch in it, so that no later run uses it again.
+        if not protective(order):
+            answer = Rejection("journal", "unsent", str(error))
+            return post(ports.mail, Answered(order.cid, "place", answer, 0, world.clock.now_ns()))
+    durable = world.clock.ticks_ns()
+    answer = await send(order, blotter, ports, on_wire)
+    answered = world.clock.ticks_ns()
+    post(ports.mail, Answered(order.cid, "place", answer, wire[1], world.clock.now_ns()))
+    if wire[0]:
+        world.timed(Timed(order.account, order.symbol, order.leg, ticks[0], ticks[1], durable, wire[0], answered))
+
+
+async def send(order: Order, blotter: Blotter, ports: OrderPorts, on_wire: Callable[[], None]) -> Answer:
+    """One attempt; again only where the venue (or our own socket) says that nothing happened, and time is left.
+
+    The one place where a request is repeated. Protective orders are not repeated here: the blotter, which knows the
+    position as it is then, makes a new one.
+    """
+    world, account = ports.world, ports.account
+    answer: Answer = Rejection("halted", "unsent", "")
+    for attempt in range(RETRIES):
+        await _until_open(order, ports)
+        await account.throttle.wait(Lane.OPEN if opens(order) else Lane.REDUCE)
+        if refused := _door(order, blotter, ports):
+            return refused
+        answer = await account.venue.submit(order, on_wire)
+        again = isinstance(answer, Rejection) and answer.kind in RETRYABLE
+        if not again or attempt + 1 == RETRIES or protective(order):
+            return answer
+        await trio.sleep(RETRY_SECONDS[attempt] * world.rng.uniform(0.75, 1.25))
+    return answer
+
+
+async def _until_open(order: Order, ports: OrderPorts) -> None:
+    """An opener of before a restart waits for the first reconciliation, as long as its own time allows."""
+    world = ports.world
+    while opens(order) and ports.closed(order.account) and world.clock.now_ns() < order.valid_until_ns:  # noqa: ASYNC110
+        await trio.sleep(0.02)
+
+
+def _door(order: Order, blotter: Blotter, ports: OrderPorts) -> Rejection | None:
+    """Looked at between the last wait and the first byte."""
+    world = ports.world
+    if order.valid_until_ns and world.clock.now_ns() > order.valid_until_ns:
+        return Rejection("late", "unsent", "its time was over before it could be sent")
+    if opens(order) and (
+        halts := world.switch.closed_to_openers(ports.account.venue_name, order.account, order.symbol)
+    ):
+        return Rejection("halted", "unsent", f"{halts[0].scope}: {halts[0].reason}")
+    if opens(order) and (closed := ports.closed(order.account)):
+        return Rejection("closed", "unsent", closed[0].reason)
+    held = blotter.orders.get(order.cid)
+    if held is None or (held.cancel_asked and not protective(order)):
+        return Rejection("canceled", "unsent", "it was canceled before it could be sent")
+    return None
+
+
+async def cancel(command: Cancel, seq: int, ports: OrderPorts) -> None:
+    world = ports.world
+    try:
+        await world.journal.durable(seq)
+    except JournalFailed:
+        pass  # a cancel is harmless, and wanted all the more
+    await ports.account.throttle.wait(Lane.REDUCE)
+    answer = await ports.account.venue.cancel(command)
+    post(ports.mail, Answered(command.cid, "cancel", answer, 0, world.clock.now_ns()))
+
+
+async def look(command: Look, ports: OrderPorts) -> None:
+    """The order by its id, then its executions; if either query fails, nothing was learnt."""
+    world, venue = ports.world, ports.account.venue
+    await _until(command.at_ns, ports)
+    asked = world.clock.now_ns()
+    found = await venue.order(command.symbol, command.cid)
+    fills = () if isinstance(found, Failed) else await venue.fills(command.since_ns, command.cid)
+    if isinstance(fills, Failed):
+        found, fills = fills, ()
+    now = world.clock.now_ns()
+    horizon_ok = now - command.since_ns < venue.traits.horizon_ns
+    mine = tuple(f for f in fills if getattr(f, "cid", None) == command.cid)
+    post(ports.mail, Looked(command.cid, found, mine, asked, now, horizon_ok))  # type: ignore[arg-type]
+
+
+async def wake(command: Wake, ports: OrderPorts) -> None:
+    await _until(command.at_ns, ports)
+    post(ports.mail, command)
+
+
+async def _until(at_ns: int, ports: OrderPorts) -> None:
+    wait_ns = at_ns - ports.world.clock.now_ns()
+    if wait_ns > 0:
+        await trio.sleep(wait_ns / 1_000_000_000)

@@ -1,0 +1,71 @@
+"""What actors are given: small bundles of functions, filled by `wiring`. An actor knows these, not its colleagues."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from random import Random
+
+from msgspec import Struct
+
+from engine.core.admission import Admitted
+from engine.core.messages import AnyFact, BalancesSeen, Confirmed, Limits, Quote, Signal, SignalRow, Standing, Timed
+from engine.runtime.clock import Clock
+from engine.runtime.journal.base import Journal
+from engine.runtime.switch import Switch
+from engine.venues.base import Venue
+from engine.venues.throttle import Throttle
+
+
+class Account(Struct, frozen=True):
+    """One trader's keys and wallet at one venue."""
+
+    name: str
+    venue_name: str
+    venue: Venue
+    throttle: Throttle
+
+
+class World(Struct, frozen=True):
+    """What every actor may use."""
+
+    env: str
+    clock: Clock
+    journal: Journal
+    switch: Switch
+    rng: Random
+    quote: Callable[[str], Quote | None]
+    observe: Callable[[tuple[AnyFact, ...]], None]  # facts just appended, for metrics and the log
+    timed: Callable[[Timed], None]
+
+
+class Arrived(Struct, frozen=True):
+    """ingest -> gate: a signal, what the journal knows of its id, and where the verdict goes."""
+
+    signal: Signal
+    prior: SignalRow | None
+    received_tick: int
+    reply: Callable[[Admitted, int], None]
+
+
+class Steered(Struct, frozen=True):
+    """operator or a control event -> gate: new limits for an account (as fields to change)."""
+
+    account: str
+    changes: dict[str, object]
+    by: str
+    reply: Callable[[Limits | str, int], None]
+
+
+class Tick(Struct, frozen=True):
+    """ticker -> gate: look at the time and the market."""
+
+
+class Ask(Struct, frozen=True):
+    """A message to an order actor whose sender wants to know when it was folded, and what stands then."""
+
+    message: object
+    reply: Callable[[Standing], None]
+
+
+GateMail = Arrived | Standing | BalancesSeen | Steered | Tick
+Worth = Callable[[str], Decimal | None]
+Ended = Callable[[Confirmed], None]

@@ -1,0 +1,144 @@
+"""Asks an account's venue what is true, and brings every symbol the answer that concerns it (SPEC REC1, REC2).
+
+One round reads positions, balances, open orders and executions. Positions come first, so that every execution behind
+them is in the list that follows. A failed query ends the round: it is never an empty answer.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+import trio
+from msgspec import Struct
+
+from actors.ports import Account, World
+from engine.core.messages import (
+    ZERO,
+    BalancesSeen,
+    Compared,
+    Failed,
+    FillReport,
+    FundingReport,
+    OrderReport,
+    PositionReport,
+    Reconciled,
+    Standing,
+)
+
+SECOND = 1_000_000_000
+OVERLAP_NS = 60 * SECOND  # executions may become visible late
+BUSY_SECONDS = 10.0
+STALE_SECONDS = 2.0  # while the private stream is down
+QUIET_SECONDS = 30.0
+LOG = structlog.get_logger("reconciler")
+
+
+class ReconcilerPorts(Struct, frozen=True):
+    """`ask` folds a Compared in the symbol's actor; `deliver` passes funding on; `active` names symbols to compare."""
+
+    world: World
+    ask: Callable[[str, str, Compared], Awaitable[Standing | None]]
+    deliver: Callable[[str, str, FundingReport], None]
+    active: Callable[[str], tuple[str, ...]]
+    listed: Callable[[str, str], bool]
+    tell: Callable[[BalancesSeen], None]
+    stream_up: Callable[[str], bool]
+
+
+class Round(Struct, frozen=True):
+    """How one round ended. `disagreed` are the symbols whose position was not the venue's."""
+
+    passed: bool
+    why: str = ""
+    disagreed: tuple[str, ...] = ()
+
+
+class Reconciler:
+    """One account. `since_ns` is the venue time up to which executions are booked."""
+
+    def __init__(self, account: Account, ports: ReconcilerPorts, since_ns: int) -> None:
+        self._account = account
+        self._ports = ports
+        self._since_ns = since_ns
+        self._lock = trio.Lock()
+
+    async def run(self) -> None:
+        """For ever: often while something is open or the stream is down, seldom when nothing is."""
+        while True:
+            await trio.sleep(self._pause())
+            await self.settle()
+
+    async def settle(self) -> bool:
+        """Rounds until our books and the venue's agree, or have disagreed often enough to be quarantined."""
+        for again in range(4):
+            async with self._lock:
+                result = await self._round()
+            if not result.passed:
+                LOG.warning("reconciliation failed", account=self._account.name, reason=result.why)
+                return False
+            if not result.disagreed:
+                return True
+            if again < 3:
+                await trio.sleep(0.5)
+        LOG.error("books disagree", account=self._account.name, symbols=result.disagreed)
+        return True
+
+    def _pause(self) -> float:
+        if not self._ports.stream_up(self._account.name):
+            return STALE_SECONDS
+        return BUSY_SECONDS if self._ports.active(self._account.name) else QUIET_SECONDS
+
+    async def _round(self) -> Round:
+        venue, name, world = self._account.venue, self._account.name, self._ports.world
+        asked = world.clock.now_ns()
+        venue_now = await venue.server_time_ns()
+        if isinstance(venue_now, Failed):
+            return Round(False, venue_now.why)
+        positions = await venue.positions()
+        if isinstance(positions, Failed):
+            return Round(False, positions.why)
+        orders = await venue.open_orders()
+        if isinstance(orders, Failed):
+            return Round(False, orders.why)
+        fills = await venue.fills(max(self._since_ns - OVERLAP_NS, 0))
+        if isinstance(fills, Failed):
+            return Round(False, fills.why)
+        balances = await venue.balances()
+        if isinstance(balances, Failed):
+            return Round(False, balances.why)
+        disagreed = await self._compare(asked, venue_now, positions, orders, fills)
+        self._ports.tell(BalancesSeen(name, balances, world.clock.now_ns()))
+        self._since_ns = venue_now
+        world.journal.append((), (Reconciled(account=name, venue_ns=venue_now),))
+        return Round(True, disagreed=disagreed)
+
+    async def _compare(
+        self,
+        asked_ns: int,
+        venue_ns: int,
+        positions: tuple[PositionReport, ...],
+        orders: tuple[OrderReport, ...],
+        fills: tuple[FillReport | FundingReport, ...],
+    ) -> tuple[str, ...]:
+        name = self._account.name
+        symbols = dict.fromkeys(self._ports.active(name))
+        symbols |= dict.fromkeys(r.symbol for r in (*positions, *orders, *fills))
+        held = {p.symbol: p for p in positions}
+        disagreed = []
+        for symbol in symbols:
+            if not self._ports.listed(name, symbol):
+                LOG.error("unlisted symbol at the venue", account=name, symbol=symbol)
+                continue
+            for report in fills:
+                if isinstance(report, FundingReport) and report.symbol == symbol:
+                    self._ports.deliver(name, symbol, report)
+            compared = Compared(
+                position=held.get(symbol) or PositionReport(symbol, qty=ZERO, venue_ns=venue_ns),
+                orders=tuple(o for o in orders if o.symbol == symbol),
+                fills=tuple(f for f in fills if isinstance(f, FillReport) and f.symbol == symbol),
+                asked_ns=asked_ns,
+                at_ns=self._ports.world.clock.now_ns(),
+            )
+            standing = await self._ports.ask(name, symbol, compared)
+            if standing is None or standing.agreed_ns < asked_ns:
+                disagreed.append(symbol)
+        return tuple(disagreed)

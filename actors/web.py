@@ -1,0 +1,169 @@
+"""The API's ports, filled from a running engine: small translations between what actors say and what the API shows."""
+
+import trio
+
+from actors.operator import StopReport as Cleared
+from actors.wiring import Engine
+from engine.core.messages import Halt, Limits, Refusal
+from engine.edges.base import Receipt
+from engine.edges.http import HttpSource, status_of
+from engine.edges.stream import Broadcast
+from engine.runtime.clock import Clock
+from engine.runtime.config import Config
+from engine.runtime.journal.base import Reader
+from engine.web.ports import (
+    Channel,
+    Component,
+    Health,
+    JournalStats,
+    Left,
+    Ports,
+    Refused,
+    StopReport,
+    Unknown,
+    Unready,
+)
+
+
+def ports_for(
+    engine: Engine, http: HttpSource | None, broadcast: Broadcast, config: Config, clock: Clock, reader: Reader
+) -> Ports:
+    """Everything the API may ask of this engine."""
+
+    async def submit(raw: bytes, trace_id: str | None) -> Receipt:
+        if http is None:
+            raise Unready("no source of kind 'http' is configured")
+        return await http.submit(raw, trace_id)
+
+    return Ports(
+        submit=submit,
+        answer=status_of,
+        reader=reader,
+        quote=engine.parts.quote,
+        health=lambda: health(engine, config),
+        stop=lambda by, reason, flatten: stop(engine, by, reason, flatten),
+        resume=lambda scope, by, note: resume(engine, scope, by, note),
+        flatten=lambda account, symbol, by, reason: _flatten(engine, account, symbol, by, reason),
+        close_position=lambda account, symbol, by: close(engine, account, symbol, by),
+        set_limits=lambda account, changes, by: set_limits(engine, account, changes, by),
+        subscribe=broadcast.subscribe,
+        tally=engine.parts.tally.snapshot,
+        dump=lambda: dump(engine),
+        now_ns=clock.now_ns,
+    )
+
+
+def health(engine: Engine, config: Config) -> Health:
+    """Live: the loop runs and the journal takes facts. Ready for entries: also reconciled, streams up, not halted."""
+    world, stats = engine.world, engine.parts.journal.stats()
+    names = [a.name for a in engine.parts.accounts]
+    closed = {name: engine.closed(name) for name in names}
+    halts = world.switch.halts()
+    components = [
+        Component(name="journal", ok=not stats.failed, detail=stats.failed or config.journal.durability),
+        Component(name="actors", ok=not engine.down, detail=", ".join(engine.down)),
+        *(
+            Component(
+                name=f"account/{name}",
+                ok=not closed[name],
+                detail="; ".join(h.reason for h in closed[name]) or "reconciled",
+            )
+            for name in names
+        ),
+    ]
+    entry = all(c.ok for c in components) and not any(h.scope == "engine" for h in halts)
+    return Health(
+        live=not stats.failed,
+        protective_ready=all(engine.reconciled.values()),
+        entry_ready=entry,
+        components=tuple(components),
+        halts=halts,
+        streams=tuple(engine.streams.values()),
+        journal=JournalStats(
+            seq=stats.seq,
+            durable_seq=stats.durable_seq,
+            commits=stats.commits,
+            commit_last_ns=stats.commit_last_ns,
+            commit_max_ns=stats.commit_max_ns,
+            size_bytes=stats.size_bytes,
+            outbox_waiting=stats.outbox_waiting,
+            failed=stats.failed,
+        ),
+        channels=tuple(
+            Channel(
+                name=name,
+                used=channel.statistics().current_buffer_used,
+                size=int(channel.statistics().max_buffer_size),
+            )
+            for name, channel in engine.channels.items()
+        ),
+        started_ns=engine.started_ns,
+        uptime_ns=world.clock.now_ns() - engine.started_ns,
+        build=engine.parts.build,
+        durability=config.journal.durability,
+    )
+
+
+async def stop(engine: Engine, by: str, reason: str, flatten: bool) -> StopReport:
+    return _report(engine, by, reason, await engine.operator.stop(by, reason, flatten))
+
+
+async def resume(engine: Engine, scope: str, by: str, note: str) -> tuple[Halt, ...]:
+    if not await engine.operator.resume(scope, by, note):
+        raise Unknown(f"{scope} is not halted")
+    return engine.world.switch.halts()
+
+
+async def close(engine: Engine, account: str, symbol: str, by: str) -> StopReport:
+    standing = engine.standings.get((account, symbol))
+    if standing is None or not standing.position.qty:
+        raise Unknown(f"nothing is held in {account}/{symbol}")
+    return await _flatten(engine, account, symbol, by, "position closed by hand")
+
+
+async def set_limits(engine: Engine, account: str, changes: dict[str, object], by: str) -> Limits:
+    if account not in {a.name for a in engine.parts.accounts}:
+        raise Unknown(f"there is no account {account}")
+    outcome = await engine.operator.set_limits(account, changes, by)
+    if isinstance(outcome, str):
+        raise Refused(Refusal(field="", reason=outcome))
+    return outcome
+
+
+async def _flatten(engine: Engine, account: str | None, symbol: str | None, by: str, reason: str) -> StopReport:
+    if account is not None and account not in {a.name for a in engine.parts.accounts}:
+        raise Unknown(f"there is no account {account}")
+    if account is None and symbol is not None:
+        raise Refused(Refusal(field="account", reason="a symbol needs its account"))
+    return _report(engine, by, reason, await engine.operator.flatten(by, reason, account, symbol))
+
+
+def _report(engine: Engine, by: str, reason: str, cleared: Cleared) -> StopReport:
+    return StopReport(
+        by=by,
+        reason=reason,
+        complete=cleared.flat and cleared.durable,
+        halted=cleared.halted,
+        durable=cleared.durable,
+        left=tuple(
+            Left(account=x.account, entries=x.entries, positions=x.positions, unknown=x.unknown) for x in cleared.left
+        ),
+        problems=cleared.problems,
+        halts=engine.world.switch.halts(),
+        took_ns=cleared.took_ms * 1_000_000,
+    )
+
+
+def dump(engine: Engine) -> dict[str, object]:
+    """Inner state for whoever looks for a fault."""
+    return {
+        "epoch": engine.epoch,
+        "down": list(engine.down),
+        "gate_open": engine.gate_open,
+        "reconciled": dict(engine.reconciled),
+        "standings": {"/".join(key): standing for key, standing in engine.standings.items()},
+        "channels": {n: c.statistics().current_buffer_used for n, c in engine.channels.items()},
+        "backlog": engine.desk.backlog(),
+        "halts": engine.world.switch.halts(),
+        "tasks": trio.lowlevel.current_statistics().tasks_living,
+    }

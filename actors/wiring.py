@@ -1,0 +1,423 @@
+"""Who talks to whom. Opens the channels, starts the actors in order, drains them in reverse, and alone knows all.
+
+    source -> arrivals -> ingest -> gate -> order actor of (account, symbol) -> venue
+                                     ^             |   ^
+                                     +-- standing -+   +-- listener, reconciler, protector, operator
+                                                   +-- journal -> publisher -> sinks
+
+| channel          | room   | when it is full                                                            |
+|------------------|--------|----------------------------------------------------------------------------|
+| arrivals         | 256    | the source waits (HTTP: 503)                                               |
+| gate             | 50,000 | broken invariant: halt. Signals take at most 256 places (`unjudged`)       |
+| order actor      | 10,000 | broken invariant: its symbol halts                                         |
+| protector        | 50,000 | broken invariant: halt                                                     |
+| metrics          | 10,000 | the measurement is dropped and counted                                     |
+
+Start-up and recovery are one path: load the open state, make doubtful what has no answer, compare with the venue,
+protection first, then open the gate.
+"""
+
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from functools import partial
+from random import Random
+
+import structlog
+import trio
+from msgspec import Struct
+
+from actors.desk import Desk, Holding, UnknownInstrument, empty, holdings
+from actors.gate import GatePorts, gate, ticker
+from actors.ingest import Acknowledger, IngestPorts, ingest
+from actors.listener import listener
+from actors.metrics import IntervalLog, LagWatch, MetricsMail, metrics
+from actors.operator import Operator
+from actors.ports import Account, GateMail, World
+from actors.protector import protector
+from actors.publisher import publisher
+from actors.reconciler import Reconciler, ReconcilerPorts
+from engine.core.admission import AccountTerms, Admission
+from engine.core.messages import (
+    Alerted,
+    AnyFact,
+    Enact,
+    EngineStarted,
+    EngineStopped,
+    Failed,
+    Halt,
+    Instrument,
+    Limits,
+    Malformed,
+    Position,
+    PositionReport,
+    Quote,
+    Standing,
+    StreamState,
+    Timed,
+)
+from engine.core.position import closable
+from engine.core.tally import Tally
+from engine.edges.base import Arrival, Sink, Source
+from engine.edges.dialects import DialectTerms
+from engine.runtime.clock import Clock
+from engine.runtime.journal.base import Journal, JournalFailed, OpenState
+from engine.runtime.mail import offer, post
+from engine.runtime.supervise import supervise
+from engine.runtime.switch import Switch
+from engine.venues.base import Venue
+from engine.venues.throttle import Throttle
+
+ARRIVALS = 256
+UNJUDGED = 256
+GATE = 50_000
+METRICS = 10_000
+START_SECONDS = 30.0  # for the first reconciliation, before sources are opened all the same
+CALLS_SECONDS = 10.0  # for calls to end in a drain
+OUTBOX_SECONDS = 10.0  # for the outbox to empty in a drain
+LOG = structlog.get_logger("engine")
+
+
+class AccountParts(Struct, frozen=True):
+    """One account as configured."""
+
+    name: str
+    venue_name: str
+    venue: Venue
+    throttle: Throttle
+    limits: Limits | None
+
+
+class Parts(Struct, frozen=True):
+    """Everything that is chosen outside: by run.py for life, by tests for theirs."""
+
+    env: str
+    clock: Clock
+    journal: Journal
+    rng: Random
+    accounts: tuple[AccountParts, ...]
+    quote: Callable[[str], Quote | None]
+    sources: tuple[Source, ...]
+    sinks: tuple[Sink, ...]
+    dialects: DialectTerms
+    dead_letter: Callable[[Malformed], None]
+    tally: Tally
+    lag: LagWatch | None = None
+    interval_log: IntervalLog | None = None
+    build: str = ""
+    config_hash: str = ""
+
+
+class Engine:
+    """A running engine, as the API, the demo and tests see it."""
+
+    def __init__(self, parts: Parts, world: World, state: OpenState) -> None:
+        self.parts = parts
+        self.world = world
+        self.epoch = state.epoch
+        self.started_ns = world.clock.now_ns()
+        self.streams: dict[str, StreamState] = {}
+        self.down: list[str] = []  # actors that stay down
+        self.reconciled: dict[str, bool] = {a.name: False for a in parts.accounts}
+        self.gate_open = False
+        self.instruments: dict[str, dict[str, Instrument]] = {}
+        self.standings: dict[tuple[str, str], Standing] = {}
+        self.desk: Desk
+        self.operator: Operator
+        self.admission: Admission
+        self.arrivals: trio.MemorySendChannel[Arrival]
+        self.channels: dict[str, trio.MemorySendChannel[object]] = {}
+
+    def instrument(self, account: str, symbol: str) -> Instrument | None:
+        return self.instruments.get(account, {}).get(symbol)
+
+    def active(self, account: str) -> tuple[str, ...]:
+        """Symbols that hold a position or a live order."""
+        return tuple(
+            symbol
+            for (owner, symbol), s in self.standings.items()
+            if owner == account and (s.position.qty or s.live_orders)
+        )
+
+    def quiet(self) -> bool:
+        """Nothing waits in a mailbox and no order is on its way: all that was asked for has come to rest."""
+        busy = any(c.statistics().current_buffer_used for c in self.channels.values()) or self.desk.backlog()
+        return not busy and not any(s.moving for s in self.standings.values())
+
+    def closed(self, account: str) -> tuple[Halt, ...]:
+        """Why entries of an account are closed, beside the switch."""
+        if not self.gate_open or not self.reconciled.get(account):
+            return (self._halt(account, "start-up reconciliation has not passed"),)
+        if not self.streams[account].up:
+            return (self._halt(account, f"the private stream is down: {self.streams[account].why}"),)
+        return ()
+
+    def _halt(self, account: str, reason: str) -> Halt:
+        return Halt(f"account/{account}", reason, self.world.clock.now_ns(), "engine", latched=False)
+
+
+async def run_engine(
+    parts: Parts, stop: trio.Event, task_status: trio.TaskStatus[Engine] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """From the journal's open state to a drained, closed journal. Raises JournalFailed when it must not start."""
+    state = await parts.journal.open()
+    switch = Switch(parts.journal, parts.clock, state.halts)
+    measured, measurements = trio.open_memory_channel[MetricsMail](METRICS)
+
+    def observe(facts: tuple[AnyFact, ...]) -> None:
+        if not offer(measured, facts):
+            parts.tally.dropped += len(facts)
+        for fact in facts:
+            if isinstance(fact, Alerted):
+                log = LOG.error if fact.severity == "critical" else LOG.warning
+                log("alert", kind=fact.kind, text=fact.text, account=fact.account, symbol=fact.symbol)
+
+    def timed(sample: Timed) -> None:
+        if not offer(measured, sample):
+            parts.tally.dropped += 1
+
+    world = World(parts.env, parts.clock, parts.journal, switch, parts.rng, parts.quote, observe, timed)
+    engine = Engine(parts, world, state)
+    started = EngineStarted(
+        at_ns=parts.clock.now_ns(), epoch=state.epoch, build=parts.build, config_hash=parts.config_hash
+    )
+    parts.journal.append((started,))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(metrics, measurements, parts.tally, parts.lag, parts.interval_log)
+        await _run(engine, state, stop, nursery, task_status)
+        nursery.cancel_scope.cancel()
+
+
+async def _run(
+    engine: Engine, state: OpenState, stop: trio.Event, nursery: trio.Nursery, task_status: trio.TaskStatus[Engine]
+) -> None:
+    parts, world = engine.parts, engine.world
+    accounts = {a.name: Account(a.name, a.venue_name, a.venue, a.throttle) for a in parts.accounts}
+    engine.streams = {name: StreamState(name, False, engine.started_ns, "not connected yet") for name in accounts}
+    for account in parts.accounts:
+        engine.instruments[account.name] = await _instruments(account)
+    engine.admission = _admission(engine, state)
+
+    to_gate, gate_mail = trio.open_memory_channel[GateMail](GATE)
+    to_protector, protector_mail = trio.open_memory_channel[Standing](GATE)
+    engine.arrivals, arrivals = trio.open_memory_channel[Arrival](ARRIVALS)
+    engine.channels = {"gate": to_gate, "protector": to_protector, "arrivals": engine.arrivals}  # type: ignore[dict-item]
+
+    def tell(standing: Standing) -> None:
+        engine.standings[standing.position.account, standing.position.symbol] = standing
+        post(to_gate, standing)
+        post(to_protector, standing)
+
+    desk = engine.desk = Desk(
+        world=world,
+        accounts=accounts,
+        instrument=engine.instrument,
+        stop_default=engine.admission.stop_default,
+        tell=tell,
+        load=lambda account, symbol: _reload(parts.journal, account, symbol),
+        worth=lambda asset: _worth(parts.quote, asset),
+        down=engine.down.append,
+        epoch=state.epoch,
+        closed=engine.closed,
+    )
+    engine.operator = Operator(
+        world, accounts, desk, to_gate, lambda account, p: _dust(engine, account, p), partial(_openers, engine)
+    )
+
+    def run(name: str, scope: str, actor: Callable[[], Awaitable[None]], group: trio.Nursery = nursery) -> None:
+        group.start_soon(supervise, name, scope, actor, world.switch, world.clock, engine.down.append, name=name)
+
+    await nursery.start(desk.run)
+    for (account_name, symbol), holding in _holdings(state).items():
+        if engine.instrument(account_name, symbol) is None:
+            LOG.error("a symbol of the journal is no longer listed", account=account_name, symbol=symbol)
+            continue
+        desk.open(account_name, symbol, holding)
+    gate_ports = GatePorts(
+        world=world,
+        enact=lambda enact: desk.post(enact.signal.account, enact.signal.symbol, enact),
+        closed=engine.closed,
+        venue_of=lambda account: accounts[account].venue_name if account in accounts else "",
+    )
+    run("gate", "engine", lambda: gate(gate_mail, engine.admission, gate_ports))
+    run("ticker", "engine", lambda: ticker(lambda tick: post(to_gate, tick)))
+    run("protector", "engine", lambda: protector(protector_mail, desk.post, world))
+    publishing: trio.Nursery = await nursery.start(_group)
+    run("publisher", "engine", lambda: publisher(state.outbox, parts.sinks, world), publishing)
+    reconcilers = {
+        name: Reconciler(owner, _reconciler_ports(engine, to_gate), _since(state, name))
+        for name, owner in accounts.items()
+    }
+    listening: trio.Nursery = await nursery.start(_group)
+    for name, owner in accounts.items():
+        settle = partial(_settle, engine, name, reconcilers[name])
+        listen = partial(listener, owner, _deliver(engine), settle, partial(_stream, engine), world)
+        run(f"listener/{name}", f"account/{name}", listen, listening)
+        run(f"reconciler/{name}", f"account/{name}", reconcilers[name].run, listening)
+    engine.gate_open = True
+
+    acknowledger = Acknowledger(world)
+    ingest_ports = IngestPorts(world, to_gate, trio.Semaphore(UNJUDGED), parts.dialects, parts.dead_letter)
+    run("acknowledger", "engine", acknowledger.run)
+    run("ingest", "engine", lambda: ingest(arrivals, acknowledger, ingest_ports))
+    sourcing: trio.Nursery = await nursery.start(_group)
+    sourcing.start_soon(_open_sources, engine, sourcing)
+    task_status.started(engine)
+    LOG.info("started", epoch=state.epoch, accounts=list(accounts), live_orders=len(state.orders))
+
+    await stop.wait()
+    await _drain(engine, sourcing, listening, publishing)
+
+
+async def _group(task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    """A nursery for actors that are stopped together."""
+    async with trio.open_nursery() as nursery:
+        task_status.started(nursery)
+        await trio.sleep_forever()
+
+
+async def _drain(engine: Engine, sourcing: trio.Nursery, listening: trio.Nursery, publishing: trio.Nursery) -> None:
+    """Sources stop, the gate closes, calls end, the outbox empties, the journal closes."""
+    LOG.info("draining")
+    world = engine.world
+    sourcing.cancel_scope.cancel()
+    with trio.move_on_after(CALLS_SECONDS):
+        while not engine.quiet():  # noqa: ASYNC110 (many channels at once)
+            await trio.sleep(0.01)
+    engine.gate_open = False
+    engine.desk.close()
+    listening.cancel_scope.cancel()
+    left = _left(engine)
+    stopped = EngineStopped(at_ns=world.clock.now_ns(), left=left)
+    try:
+        await world.journal.durable(world.journal.append((stopped,)))
+        with trio.move_on_after(OUTBOX_SECONDS):
+            await world.journal.published()
+    except JournalFailed as error:
+        LOG.error("the journal could not take the last words", reason=str(error))
+    publishing.cancel_scope.cancel()
+    LOG.info("stopped", left=left or "nothing")
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + CALLS_SECONDS):
+        await world.journal.close()
+
+
+def _left(engine: Engine) -> str:
+    """What stays at the venues, in words."""
+    words = []
+    for (account, symbol), standing in engine.standings.items():
+        if standing.position.qty or standing.live_orders:
+            bare = ", WITHOUT full stop cover" if standing.uncovered else ""
+            words.append(
+                f"{account}/{symbol}: position {standing.position.qty}, {standing.live_orders} live order(s){bare}"
+            )
+    return "; ".join(words)
+
+
+async def _open_sources(engine: Engine, nursery: trio.Nursery) -> None:
+    """Not before entries are possible: what waits in a source is better off there than refused for our start."""
+    with trio.move_on_after(START_SECONDS):
+        while any(engine.closed(a.name) for a in engine.parts.accounts):  # noqa: ASYNC110 (several accounts at once)
+            await trio.sleep(0.01)
+    for source in engine.parts.sources:
+        nursery.start_soon(source.run, engine.arrivals, name=f"source/{source.name}")
+
+
+async def _instruments(account: AccountParts) -> dict[str, Instrument]:
+    """The venue's list; without it nothing can be checked, so the start waits for it."""
+    while True:
+        listed = await account.venue.instruments()
+        if not isinstance(listed, Failed):
+            return {i.symbol: i for i in listed}
+        LOG.warning("instruments not to be had", account=account.name, reason=listed.why)
+        await trio.sleep(1.0)
+
+
+def _admission(engine: Engine, state: OpenState) -> Admission:
+    parts = engine.parts
+    admission = Admission(
+        parts.env,
+        {a.name: AccountTerms(name=a.name, venue=a.venue_name) for a in parts.accounts},
+        engine.instrument,
+    )
+    admission.recover(state)
+    newest = {row.account: row for row in state.limits}
+    for account in parts.accounts:
+        row = newest.get(account.name)
+        if account.limits is None or (row is not None and row.by != "config"):
+            continue  # changed while running: that stands until it is changed again
+        if row is None or row.limits != account.limits:
+            facts, rows = admission.set_limits(account.name, account.limits, "config", parts.clock.now_ns())
+            parts.journal.append(facts, rows)
+    return admission
+
+
+def _holdings(state: OpenState) -> dict[tuple[str, str], Holding]:
+    return holdings(
+        state.orders,
+        state.positions,
+        state.trades,
+        (Enact(row.signal, row.plan) for row in state.signals if row.plan is not None),
+        ((e.account, e.symbol, e.exec_id, e.venue_ns, e.delta) for e in state.executions),
+    )
+
+
+def _reload(journal: Journal, account: str, symbol: str) -> Holding:
+    """One symbol's holding, for an actor that is made anew."""
+    found = _holdings(journal.reload(account, symbol))
+    return found.get((account, symbol)) or empty(account, symbol)
+
+
+def _since(state: OpenState, account: str) -> int:
+    return next((r.venue_ns for r in state.reconciled if r.account == account), 0)
+
+
+def _worth(quote: Callable[[str], Quote | None], asset: str) -> Decimal | None:
+    """Quote currency per unit of an asset, by its USDT market."""
+    if asset in ("USDT", "USDC"):
+        return Decimal(1)
+    found = quote(f"{asset}USDT")
+    return found.mid if found else None
+
+
+def _openers(engine: Engine, account: str, symbol: str) -> int:
+    standing = engine.standings.get((account, symbol))
+    return standing.opening_orders if standing is not None else 0
+
+
+def _dust(engine: Engine, account: str, report: PositionReport) -> bool:
+    instrument = engine.instrument(account, report.symbol)
+    held = Position(account=account, symbol=report.symbol, qty=report.qty)
+    return instrument is not None and not closable(held, instrument)
+
+
+def _deliver(engine: Engine) -> Callable[[str, str, object], None]:
+    def deliver(account: str, symbol: str, report: object) -> None:
+        try:
+            engine.desk.post(account, symbol, report)
+        except UnknownInstrument as error:
+            LOG.error("a report for an unlisted symbol", account=account, symbol=symbol, reason=str(error))
+
+    return deliver
+
+
+def _stream(engine: Engine, state: StreamState) -> None:
+    engine.streams[state.account] = state
+    if not state.up:
+        LOG.warning("stream down", account=state.account, reason=state.why)
+
+
+async def _settle(engine: Engine, account: str, reconciler: Reconciler) -> bool:
+    passed = await reconciler.settle()
+    engine.reconciled[account] = engine.reconciled[account] or passed
+    return passed
+
+
+def _reconciler_ports(engine: Engine, to_gate: trio.MemorySendChannel[GateMail]) -> ReconcilerPorts:
+    return ReconcilerPorts(
+        world=engine.world,
+        ask=engine.desk.ask,
+        deliver=_deliver(engine),
+        active=engine.active,
+        listed=lambda account, symbol: engine.instrument(account, symbol) is not None,
+        tell=lambda seen: post(to_gate, seen),
+        stream_up=lambda account: engine.streams[account].up,
+    )
