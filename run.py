@@ -1,0 +1,501 @@
+"""The command line: reads arguments and the config, chooses the real clock, disk and venues; nothing else.
+
+Whatever a sub-command needs is imported inside it, so that `--help` answers at once.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from engine.runtime.commandline import FAILED, INTERRUPTED, OK, REFUSED, UNREACHABLE, USAGE, parser
+
+if TYPE_CHECKING:
+    import trio
+
+    from actors.demo import Demo
+    from actors.wiring import Engine
+    from engine.core.messages import Limits
+    from engine.runtime.config import Config
+    from engine.runtime.journal.base import Reader
+    from engine.runtime.terminal import DemoSummary
+
+T = TypeVar("T")
+
+DAY_NS = 24 * 3600 * 1_000_000_000
+DEMO_SECONDS = 600  # of market, on the synthetic tape
+DEMO_BEGINS_NS = 1_767_225_600 * 1_000_000_000  # 2026-01-01, so that a seed always gives the same run
+
+
+class Quit(Exception):
+    """Ends a sub-command with a sentence for a person and an exit code."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Returns the exit code. Wrong arguments leave by SystemExit(2), as argparse does it."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given[:1] == ["simulate"]:
+        return _simulate(given[1:])  # it has its own arguments, and its own --help
+    arguments = parser().parse_args(given)
+    try:
+        return COMMANDS[arguments.command](arguments)
+    except Quit as quit_:
+        print(f"surefire: {quit_}", file=sys.stderr)
+        return quit_.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output (`| head`) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+
+
+def _config(arguments: argparse.Namespace) -> "Config":
+    from engine.runtime.config import ConfigError, default_config, load
+
+    data_dir, port = arguments.data_dir, getattr(arguments, "port", None)
+    try:
+        return load(arguments.config, data_dir, port) if arguments.config else default_config(data_dir, port)
+    except ConfigError as error:
+        raise Quit(USAGE, "the config cannot be used:\n  " + "\n  ".join(error.problems)) from error
+
+
+# ---------------------------------------------------------------------------------------------- asking a running engine
+
+
+def _stop(arguments: argparse.Namespace) -> int:
+    body = {"by": _me(), "reason": arguments.reason, "flatten": not arguments.keep_positions}
+    return _tell_report(_ask(_config(arguments), "POST", "/stop", body), arguments.json)
+
+
+def _flatten(arguments: argparse.Namespace) -> int:
+    body = {"by": _me(), "reason": arguments.reason, "account": arguments.account, "symbol": arguments.symbol}
+    return _tell_report(_ask(_config(arguments), "POST", "/flatten", body), arguments.json)
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    import msgspec
+
+    from engine.web.views import HaltsPage
+
+    body = {"by": _me(), "scope": arguments.scope, "note": arguments.note}
+    answer = _ask(_config(arguments), "POST", "/resume", body)
+    halts = msgspec.json.decode(answer, type=HaltsPage).halts
+    still = [f"still halted: {halt.scope}, {halt.reason} (by {halt.by})" for halt in halts]
+    print(answer.decode() if arguments.json else "\n".join([f"resumed: {arguments.scope}", *still]))
+    return OK
+
+
+def _explain(arguments: argparse.Namespace) -> int:
+    from urllib.parse import quote
+
+    config = _config(arguments)
+    path = f"/signals/{quote(arguments.signal_id, safe='')}?format={'json' if arguments.json else 'text'}"
+    try:
+        print(_ask(config, "GET", path).decode().rstrip())
+    except Quit as quit_:
+        if quit_.code != UNREACHABLE:
+            raise
+        print(_explain_from_journal(config, arguments.signal_id, arguments.json))
+    return OK
+
+
+def _ask(config: "Config", method: str, path: str, body: dict[str, object] | None = None) -> bytes:
+    """A request to the running engine's API. Raises Quit when there is none, or when it says no."""
+    from engine.web.asking import SaidNo, Unreachable, ask
+
+    try:
+        return ask(config.api.host, config.api.port, method, path, body)
+    except Unreachable as error:
+        raise Quit(UNREACHABLE, str(error)) from error
+    except SaidNo as error:
+        raise Quit(FAILED, str(error)) from error
+
+
+def _tell_report(answer: bytes, as_json: bool) -> int:
+    import msgspec
+
+    from engine.web.asking import report_lines
+    from engine.web.ports import StopReport
+
+    done = msgspec.json.decode(answer, type=StopReport)
+    print(answer.decode() if as_json else "\n".join(report_lines(done)))
+    return OK if done.complete else FAILED
+
+
+def _me() -> str:
+    from getpass import getuser
+
+    try:
+        return f"{getuser()} (command line)"
+    except (OSError, KeyError):  # a user without a name, as in a container
+        return "command line"
+
+
+# -------------------------------------------------------------------------------------------------------------- looking
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    import trio
+
+    from actors.checkup import look_over
+    from engine.core.money import use_exact_context
+    from engine.runtime.clock import live_clock
+    from engine.runtime.terminal import show_findings
+
+    use_exact_context()
+    config = _config(arguments)
+    findings = trio.run(look_over, config, str(arguments.config or "defaults, no file"), live_clock())
+    show_findings(findings, sys.stdout, arguments.json)
+    return OK if all(finding.ok for finding in findings) else FAILED
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    from engine.core.audit import verify
+    from engine.core.money import use_exact_context
+    from engine.runtime.journal.base import JournalFailed
+    from engine.runtime.terminal import show_audit
+
+    use_exact_context()
+    config = _config(arguments)
+    try:
+        with closing(_reader(config)) as reader, reader.snapshot():
+            report = verify(reader.lines(), reader.tables())
+    except JournalFailed as error:
+        raise Quit(REFUSED, str(error)) from error
+    show_audit(report, sys.stdout, arguments.json)
+    return OK if report.sound else FAILED
+
+
+def _explain_from_journal(config: "Config", signal_id: str, as_json: bool) -> str:
+    from engine.core.money import use_exact_context
+    from engine.runtime.journal.base import JournalFailed
+    from engine.web.explain import explain, order_ids, render_text
+    from engine.web.wire import encode
+
+    use_exact_context()
+    try:
+        with closing(_reader(config)) as reader:
+            row = reader.signal(signal_id)
+            if row is None:
+                raise Quit(
+                    FAILED, f"no engine answers, and the journal {config.journal.path} has no signal '{signal_id}'"
+                )
+            story = reader.story(row.signal.trace_id)
+            orders = [order for order in map(reader.order, order_ids(story)) if order is not None]
+    except JournalFailed as error:
+        raise Quit(UNREACHABLE, f"no engine answers, and the journal cannot be read: {error}") from error
+    explanation = explain(row, story, orders)
+    return encode(explanation).decode() if as_json else render_text(explanation).rstrip()
+
+
+def _reader(config: "Config") -> "Reader":
+    """What is committed, read beside a running engine or without one. Raises JournalFailed."""
+    from engine.runtime.journal.sqlite import open_reader
+
+    return open_reader(Path(config.journal.path))
+
+
+# ------------------------------------------------------------------------------------------------------- running things
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import trio
+
+    config = _config(arguments)
+    with _logging(config):
+        return _started(lambda: trio.run(_live, config, arguments))
+
+
+async def _live(config: "Config", arguments: argparse.Namespace) -> int:
+    """The engine, and the signals of the operating system beside it."""
+    import gc
+
+    import trio
+
+    from actors.assembly import run_live
+
+    stop, engines = trio.Event(), list["Engine"]()
+    async with trio.open_nursery() as nursery:
+        obeying = trio.CancelScope()
+        code = [OK]
+
+        async def engine(task_status: trio.TaskStatus[tuple["Engine", int]]) -> None:
+            await run_live(config, _version(), stop, task_status)
+            obeying.cancel()
+
+        async def obey() -> None:
+            with obeying:
+                if await _obey(stop, engines, config, arguments):
+                    code[0] = INTERRUPTED
+                    nursery.cancel_scope.cancel()
+
+        nursery.start_soon(obey)
+        started, port = await nursery.start(engine)
+        engines.append(started)
+        # Threads take turns of half a millisecond, and what start-up made is not looked through again (PERFORMANCE).
+        sys.setswitchinterval(0.0005)
+        gc.collect()
+        gc.freeze()
+        where = f"http://{config.api.host}:{port}" if config.api.enabled else ""
+        _print({"state": "running", "api": where}, f"surefire runs, API {where or 'off'}", arguments.json)
+    return code[0]
+
+
+async def _obey(stop: "trio.Event", engines: list["Engine"], config: "Config", arguments: argparse.Namespace) -> bool:
+    """Signals of the operating system, for ever. Returns True when the process is to end at once."""
+    import signal
+
+    import structlog
+    import trio
+
+    from actors.web import dump
+
+    log = structlog.get_logger("run")
+    limits = {name: account.limits for name, account in config.accounts.items()}
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1) as received:
+        async for number in received:
+            log.info("signal", name=signal.Signals(number).name)
+            if number in (signal.SIGTERM, signal.SIGINT):
+                if stop.is_set() or not engines:
+                    return True
+                stop.set()
+            elif number == signal.SIGUSR1 and engines:
+                log.info("state", state=dump(engines[0]))
+            elif number == signal.SIGHUP and engines:
+                limits = await _reload_limits(engines[0], limits, arguments)
+    return False
+
+
+async def _reload_limits(
+    engine: "Engine", before: dict[str, "Limits"], arguments: argparse.Namespace
+) -> dict[str, "Limits"]:
+    """Put the file's limits in force where the file has changed; what was changed over the API meanwhile stays."""
+    import structlog
+    from msgspec.structs import asdict
+
+    log = structlog.get_logger("run")
+    try:
+        now = {name: account.limits for name, account in _config(arguments).accounts.items()}
+    except Quit as quit_:
+        log.error("limits not reloaded", reason=str(quit_))
+        return before
+    for name, limits in now.items():
+        if name not in before:
+            log.error("limits not reloaded", account=name, reason="a new account needs a restart")
+        elif limits != before[name]:
+            outcome = await engine.operator.set_limits(name, asdict(limits), "config")
+            if isinstance(outcome, str):
+                log.error("limits not reloaded", account=name, reason=outcome)
+            else:
+                log.info("limits reloaded", account=name)
+    return now
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    import io
+
+    from engine.core.money import use_exact_context
+    from engine.runtime.clock import live_clock
+    from engine.runtime.config import LogSection
+    from engine.runtime.log import configure
+    from engine.runtime.terminal import show_summary
+
+    use_exact_context()
+    # Refusals and alerts are the point of a demo; they are in its summary, and would tear the progress bar.
+    configure(live_clock(), io.BytesIO(), LogSection().level)
+    summary = _started(lambda: _play_demo(arguments))
+    show_summary(summary, sys.stdout, arguments.json)
+    return OK if summary.books_balance else FAILED
+
+
+def _play_demo(arguments: argparse.Namespace) -> "DemoSummary":
+    import trio
+    import trio.testing
+    from msgspec.structs import replace
+
+    from actors.demo import run_demo
+    from engine.runtime.schedule import seeded_schedule
+    from engine.runtime.terminal import progress
+
+    demo, per_mille = _demo_of(arguments)
+    with progress(f"replaying {demo.tape}", 1000) as show, seeded_schedule(arguments.seed):
+        demo = replace(demo, progress=lambda done_ns, words: show(per_mille(done_ns), words))
+        summary, close = trio.run(run_demo, demo, clock=trio.testing.MockClock(autojump_threshold=0))
+        close()
+    return summary
+
+
+def _demo_of(arguments: argparse.Namespace) -> tuple["Demo", Callable[[int], int]]:
+    """The tape and the signals that the arguments name, and what tells how far a replay is, in thousandths."""
+    from random import Random
+
+    from msgspec.structs import replace
+
+    from actors.demo import Demo
+    from engine.market import synthetic
+    from engine.market.recorded import Recording, survey
+    from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
+
+    length_ns = DEMO_SECONDS * 1_000_000_000
+    demo = Demo(
+        tape="synthetic",
+        seed=arguments.seed,
+        instruments=synthetic.instruments(),
+        events=synthetic.events(Random(arguments.seed), synthetic.instruments(), DEMO_BEGINS_NS, seconds=DEMO_SECONDS),
+        start_ns=DEMO_BEGINS_NS,
+        market_ns=length_ns,
+        lines=tuple(arguments.signals.read_bytes().splitlines()) if arguments.signals else None,
+        journal=lambda clock: MemoryJournal(MemoryDisk(), clock),
+        sinks=(),
+        dead_letter=lambda malformed: None,
+        progress=lambda done_ns, words: None,
+    )
+    if arguments.tape is None:
+        return demo, lambda done_ns: done_ns * 1000 // length_ns
+    found, recording = survey(arguments.tape), Recording(arguments.tape)
+    demo = replace(
+        demo,
+        tape=arguments.tape.name,
+        instruments=found.instruments,
+        events=recording.events(),
+        start_ns=found.start_ns,
+        market_ns=DAY_NS,  # not known before the end
+    )
+    return demo, lambda done_ns: int(recording.fraction * 1000)
+
+
+def _venue(arguments: argparse.Namespace) -> int:
+    import trio
+
+    config = _config(arguments)
+    if arguments.account not in config.accounts:
+        raise Quit(USAGE, f"there is no account '{arguments.account}' in the config")
+    with _logging(config):
+        return _started(lambda: trio.run(_serve_venue, config, arguments))
+
+
+async def _serve_venue(config: "Config", arguments: argparse.Namespace) -> int:
+    """The paper venue on a socket until TERM or INT."""
+    import signal
+    from contextlib import closing
+    from functools import partial
+    from random import Random
+
+    import trio
+
+    from actors.assembly import open_market, paper_terms, start_market
+    from engine.core.messages import InstrumentKind
+    from engine.runtime.clock import live_clock
+    from engine.venues.link_server import serve
+    from engine.venues.paper import PaperVenue
+
+    clock, terms = live_clock(), config.accounts[arguments.account].paper
+    rng = Random(terms.seed)
+    market = open_market(config.market, InstrumentKind(terms.kind), clock)
+    venue = PaperVenue(market.instruments, paper_terms(terms), clock, rng, arguments.store)
+    with closing(venue), trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        async with trio.open_nursery() as nursery:
+            start_market(nursery, market, [venue], clock, Random())
+            port = await nursery.start(partial(serve, venue, "127.0.0.1", arguments.port))
+            _print({"host": "127.0.0.1", "port": port}, f"listening on 127.0.0.1:{port}", arguments.json)
+            await anext(received)
+            nursery.cancel_scope.cancel()
+    return OK
+
+
+def _simulate(given: list[str]) -> int:
+    """The seeds' own command line; the worlds are part of the tests, which an installed package does not carry."""
+    from importlib import import_module
+
+    from engine.core.money import use_exact_context
+
+    root = Path(__file__).resolve().parent
+    if not (root / "tests" / "sim" / "seeds.py").exists():
+        print("surefire: simulate needs a checkout of the source: it runs what is in tests/sim", file=sys.stderr)
+        return USAGE
+    sys.path.insert(0, str(root))
+    use_exact_context()
+    try:
+        code: int = import_module("tests.sim.seeds").main(given)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code
+
+
+def _started(go: Callable[[], T]) -> T:
+    """Run something of ours; what keeps it from starting is a sentence and an exit code, not a traceback."""
+    from engine.core.money import use_exact_context
+    from engine.market.recorded import BadTape
+    from engine.runtime.journal.base import JournalFailed
+    from engine.venues.store import StoreDamaged
+
+    use_exact_context()
+    reasons: list[str] = []
+    result: list[T] = []
+    try:
+        result.append(go())
+    except* (JournalFailed, StoreDamaged, BadTape, OSError) as group:
+        reasons += [str(error) for error in _leaves(group)]
+    if reasons:
+        raise Quit(REFUSED, "refused to start: " + "; ".join(reasons))
+    return result[0]
+
+
+def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return found
+
+
+@contextmanager
+def _logging(config: "Config") -> Iterator[None]:
+    """The log as configured: into a file, or on standard error, there in a person's form when it is a terminal."""
+    from engine.runtime.clock import live_clock
+    from engine.runtime.log import configure
+
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(Path(config.log.file).open("ab")) if config.log.file else sys.stderr.buffer
+        except OSError as error:
+            raise Quit(USAGE, f"the log file cannot be opened: {error}") from error
+        configure(live_clock(), file, config.log.level, console=not config.log.file and sys.stderr.isatty())
+        yield
+
+
+def _print(as_json: object, text: str, json_wanted: bool) -> None:
+    import msgspec
+
+    print(msgspec.json.encode(as_json).decode() if json_wanted else text, flush=True)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("surefire")
+    except PackageNotFoundError:
+        return "checkout"
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "run": _run,
+    "demo": _demo,
+    "venue": _venue,
+    "check": _check,
+    "explain": _explain,
+    "audit": _audit,
+    "stop": _stop,
+    "resume": _resume,
+    "flatten": _flatten,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
