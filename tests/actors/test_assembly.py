@@ -1,0 +1,129 @@
+"""The real parts put together from a config, in real time: a long-lived engine, the check-up, and a short demo."""
+
+from pathlib import Path
+from random import Random
+
+import httpx
+import trio
+import trio.testing
+
+from actors.assembly import run_live
+from actors.checkup import look_over
+from actors.demo import Demo, run_demo
+from engine.market import synthetic
+from engine.runtime.clock import live_clock
+from engine.runtime.config import parse
+from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
+from engine.runtime.terminal import DemoSummary
+
+SECOND = 1_000_000_000
+START_NS = 1_767_225_600 * SECOND
+
+
+def text(folder: Path, more: str = "") -> str:
+    signals = folder / "signals.ndjson"
+    signals.write_text(
+        '{"signal_id": "f1", "symbol": "ETHUSDT", "action": "open", "side": "buy", "quote_amount": "500"}\n'
+        '{"signal_id": "f2", "symbol": \n',
+        encoding="utf-8",
+    )
+    return f"""
+[engine]
+data_dir = "{folder}/var"
+[api]
+port = 0
+[accounts.main.limits]
+[[sources]]
+kind = "http"
+[[sources]]
+kind = "ndjson"
+path = "{signals}"
+{more}"""
+
+
+async def test_an_engine_from_a_config_trades_answers_and_drains(tmp_path: Path) -> None:
+    config = parse(text(tmp_path), "test.toml")
+    stop = trio.Event()
+    async with trio.open_nursery() as nursery:
+        engine, port = await nursery.start(run_live, config, "test", stop)
+        with trio.fail_after(10):
+            while engine.closed("main"):  # noqa: ASYNC110 (as a person would look)
+                await trio.sleep(0.01)
+        base = f"http://127.0.0.1:{port}"
+        async with httpx.AsyncClient(base_url=base) as client:
+            body = {"signal_id": "h1", "symbol": "BTCUSDT", "action": "open", "side": "buy", "quote_amount": "500"}
+            taken = await client.post("/api/execution/order", json=body)
+            assert taken.status_code == 202, taken.text
+            with trio.fail_after(10):
+                while not {"BTCUSDT", "ETHUSDT"} <= {s for (_, s), x in engine.standings.items() if x.position.qty}:  # noqa: ASYNC110
+                    await trio.sleep(0.02)
+            health = (await client.get("/health")).json()
+            assert health["live"] and health["entry_ready"]
+            limits = await client.patch("/api/execution/limits/main", json={"positions_max": 2})
+            assert limits.status_code == 200 and limits.json()["limits"]["positions_max"] == 2
+            refused = await client.patch("/api/execution/limits/main", json={"daily_loss_max": -1})
+            assert refused.status_code == 422
+            nothing = await client.post("/api/execution/resume", json={"by": "ann", "scope": "engine"})
+            assert nothing.status_code == 404
+            closed = await client.post("/api/execution/positions/main/ETHUSDT/close", json={"by": "ann"})
+            assert closed.status_code == 200 and closed.json()["complete"]
+            gone = await client.post("/api/execution/positions/main/ETHUSDT/close", json={"by": "ann"})
+            assert gone.status_code == 404
+            flat = await client.post("/api/execution/flatten", json={"by": "ann", "reason": "enough"})
+            assert flat.status_code == 200 and flat.json()["complete"]
+            nobody = await client.post("/api/execution/flatten", json={"by": "ann", "reason": "x", "account": "nobody"})
+            assert nobody.status_code == 404
+            stopped = await client.post("/api/execution/stop", json={"by": "ann", "reason": "the end"})
+            assert stopped.status_code == 200 and stopped.json()["complete"]
+            resumed = await client.post("/api/execution/resume", json={"by": "ann", "scope": "engine"})
+            assert resumed.status_code == 200 and resumed.json()["halts"] == []
+        stop.set()
+    dead = (tmp_path / "var" / "dead-letters.ndjson").read_text(encoding="utf-8").splitlines()
+    assert len(dead) == 1 and "f2" in dead[0]
+    assert "trade_confirmations" in (tmp_path / "var" / "events.ndjson").read_text(encoding="utf-8")
+
+
+async def test_a_check_up_sees_config_disk_journal_market_and_venues_and_what_cannot_be_reached(tmp_path: Path) -> None:
+    config = parse(text(tmp_path), "test.toml")
+    found = {f.name: f for f in await look_over(config, "test.toml", live_clock())}
+    assert all(f.ok for name, f in found.items() if name != "clock"), found
+    assert "none yet" in found["journal"].detail
+    link = text(tmp_path, '[market]\nkind = "link"\nport = 1\n').replace(
+        "[accounts.main.limits]", '[accounts.main]\nvenue = "link"\nport = 1\n[accounts.main.limits]'
+    )
+    found = {f.name: f for f in await look_over(parse(link, "test.toml"), "test.toml", live_clock())}
+    assert not found["market"].ok and "cannot be reached" in found["market"].detail
+    assert not found["venue of main"].ok
+    tape = text(tmp_path, f'[market]\nkind = "recorded"\ntape = "{tmp_path}/none.gz"\n')
+    found = {f.name: f for f in await look_over(parse(tape, "test.toml"), "test.toml", live_clock())}
+    assert not found["market"].ok and "none.gz" in found["market"].detail
+
+
+def played(seed: int) -> DemoSummary:
+    demo = Demo(
+        tape="synthetic",
+        seed=seed,
+        instruments=synthetic.instruments(),
+        events=synthetic.events(Random(seed), synthetic.instruments(), START_NS, seconds=60),
+        start_ns=START_NS,
+        market_ns=60 * SECOND,
+        lines=None,
+        journal=lambda clock: MemoryJournal(MemoryDisk(), clock),
+        sinks=(),
+        dead_letter=lambda malformed: None,
+        progress=lambda done_ns, words: None,
+    )
+
+    async def run() -> DemoSummary:
+        summary, close = await run_demo(demo)
+        close()
+        return summary
+
+    return trio.run(run, clock=trio.testing.MockClock(autojump_threshold=0))
+
+
+def test_a_demo_ends_with_books_that_balance() -> None:
+    summary = played(3)
+    assert summary.books_balance, summary.differences
+    assert summary.signals > 5 and summary.fills > 0 and summary.orders
+    assert sum(summary.verdicts.values()) == summary.signals

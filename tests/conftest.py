@@ -1,0 +1,71 @@
+"""What all tests share: exact decimals, a time limit, and where the recordings are."""
+
+import functools
+import inspect
+import os
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from engine.core.money import use_exact_context
+
+LIMIT_SECONDS = 60.0
+# On the virtual clock a limit costs nothing to reach: it only has to be longer than any story that a test tells.
+VIRTUAL_LIMIT_SECONDS = 90 * 24 * 3600.0
+VIRTUAL_CLOCKS = ("autojump_clock", "mock_clock")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _exact_decimals() -> None:
+    use_exact_context()
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def market_data(repo_root: Path) -> Path:
+    """The folder of the recordings, which are no part of the project; without them the test is skipped."""
+    named = os.environ.get("SUREFIRE_MARKET_DATA")
+    folder = Path(named) if named else repo_root.parent / "shared" / "data" / "market"
+    if not list(folder.glob("*.gz")):
+        pytest.skip(f"no recordings in {folder}; name a folder of them in SUREFIRE_MARKET_DATA")
+    return folder
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every async test has a time limit.
+
+    It is wrapped round the test itself, because a limit by signal or thread, as plugins have it, breaks every trio
+    test that comes after.
+    """
+    for item in items:
+        if not isinstance(item, pytest.Function):
+            continue
+        virtual = any(name in item.fixturenames for name in VIRTUAL_CLOCKS)
+        seconds = VIRTUAL_LIMIT_SECONDS if virtual else LIMIT_SECONDS
+        property_test = getattr(item.obj, "hypothesis", None)
+        if property_test and inspect.iscoroutinefunction(property_test.inner_test):
+            property_test.inner_test = limited(property_test.inner_test, seconds)
+        elif inspect.iscoroutinefunction(item.obj):
+            item.obj = limited(item.obj, seconds)
+
+
+def limited(test: Callable[..., Awaitable[None]], seconds: float) -> Callable[..., Awaitable[None]]:
+    """The test, ended with trio.TooSlowError after so many seconds of its clock. Wraps once, however often called."""
+    if hasattr(test, "limit_seconds"):
+        return test
+
+    @functools.wraps(test)
+    async def within(*args: Any, **kwargs: Any) -> None:
+        with trio.fail_after(seconds):
+            await test(*args, **kwargs)
+
+    within.limit_seconds = seconds  # type: ignore[attr-defined]
+    return within

@@ -1,0 +1,320 @@
+"""The crash matrix: an engine is fed, killed and started again, many times on one journal; then calm, then the checker.
+
+A world is one venue, one journal and a list of kills drawn from its seed. Each kill is at a named place, or at a random
+moment from outside. What is not reached in its time dies from outside as well, and is counted as that.
+"""
+
+import contextlib
+import http.client
+import os
+import shutil
+import signal
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from threading import Thread
+
+from msgspec import Struct
+
+from engine.core.money import use_exact_context
+from engine.runtime.journal.base import JournalFailed
+from engine.runtime.journal.sqlite import open_reader
+from engine.venues.paper import Faults
+from tests.crash.evidence import broken
+from tests.crash.feed import Feed
+from tests.crash.points import POINTS
+from tests.crash.site import BASE, SYMBOLS, Died, Site, Stuck
+from tests.sim.checks import Violation
+from tests.sim.truth import Probed
+
+RANDOM = "at a random time"
+BURST = 18
+REACH_SECONDS = {"end": 12.0}  # for a place to be reached after the burst was sent: a drain waits for calls to end
+REACH_SECONDS_ELSE = 0.9
+CALM_SECONDS = 60.0
+
+
+class Kill(Struct, frozen=True):
+    """`seconds` is for the random ones: after the start of the process."""
+
+    point: str
+    nth: int = 1
+    seconds: float = 0.0
+
+
+class Told(Struct):
+    """What became of one world."""
+
+    seed: int
+    kills: Counter[str]
+    missed: Counter[str]  # places that were not reached in time
+    violations: list[Violation]
+    signals: int = 0
+    orders: int = 0
+    seconds: float = 0.0  # of the killing, without the calm
+    calm_seconds: float = 0.0
+    kept: str = ""  # the folder, when something was broken
+
+
+def plan(rng: Random, count: int, named: Sequence[str]) -> list[Kill]:
+    """`count` kills: every name in `named` once, the rest drawn; the journal's very first start comes first."""
+    first = [name for name in named if POINTS[name].when == "first start"]
+    usual = [name for name in POINTS if POINTS[name].when != "first start"]
+    others = [_drawn(rng, name, early=True) for name in named if name not in first]
+    while len(others) + len(first) < count:
+        others.append(_random(rng) if rng.random() < 0.4 else _drawn(rng, rng.choice(usual)))
+    rng.shuffle(others)
+    return [_drawn(rng, name) for name in first] + others
+
+
+def _drawn(rng: Random, name: str, early: bool = False) -> Kill:
+    most = POINTS[name].most
+    return Kill(name, rng.randint(1, max(1, most // 4) if early else most))
+
+
+def _random(rng: Random) -> Kill:
+    return Kill(RANDOM, 1, rng.uniform(0.05, 1.5))
+
+
+def run_world(seed: int, kills: Sequence[Kill], folder: Path, mutant: str = "") -> Told:
+    """Raises nothing for what the engine does: that is a violation. The folder is left as it is."""
+    told = Told(seed, Counter(), Counter(), [])
+    rng = Random(f"{seed}/world")
+    began = time.monotonic()
+    synced = any(kill.point in ("commit.sync", "commit.synced") for kill in kills)
+    with Site(folder, seed, durability="power" if synced else rng.choice(("power", "process"))) as site:
+        site.mutant = mutant
+        site.set_faults(draw_faults(rng))
+        feed = Feed(rng, site.told)
+        try:
+            for kill in kills:
+                _one(site, feed, kill, told)
+            for name in sorted(told.missed):
+                if not told.kills[name]:
+                    _one(site, feed, Kill(name), told)
+            told.seconds = time.monotonic() - began
+            _calm(site, feed)
+            truth = site.truth()
+            told.violations += broken(site, truth)
+            told.orders = len(truth.orders)
+        except (Died, Stuck) as error:
+            told.violations.append(Violation("ALIVE", time.time_ns(), f"{error}\n{site.log()}"))
+            site.engine.kill()
+            told.violations += broken(site, site.truth(), quiescent=False)
+        told.signals = len({offer.signal_id for offer in feed.offers})
+    told.calm_seconds = time.monotonic() - began - told.seconds
+    return told
+
+
+def draw_faults(rng: Random) -> Faults:
+    """Every third world's venue behaves; the others lose answers and repeat or drop reports now and then."""
+    if rng.random() < 0.34:
+        return Faults()
+    return Faults(
+        lost_reply=rng.choice((0.0, 0.02)),
+        lost_request=rng.choice((0.0, 0.02)),
+        unavailable=rng.choice((0.0, 0.02)),
+        repeated_reports=rng.choice((0.0, 0.1)),
+        dropped_reports=rng.choice((0.0, 0.05)),
+    )
+
+
+def _one(site: Site, feed: Feed, kill: Kill, told: Told) -> None:
+    """One life, from its start to its kill. Raises Died for an end that was not ours, Stuck."""
+    named = kill.point != RANDOM
+    threads: list[Thread] = []
+    began = time.monotonic()
+    try:
+        site.spawn(point=kill.point, nth=kill.nth) if named else site.spawn()
+        until = began + kill.seconds
+        with _early(site, until if not named else None):
+            site.wait_ready()
+            when = POINTS[kill.point].when if named else "flow"
+            threads = feed.send(site.api, feed.burst(BURST))
+            if when == "stop":
+                time.sleep(0.05)
+                threads.append(_aside(lambda: site.stop(feed.rng.random() < 0.5)))
+            if when == "end":
+                _join(threads)
+                site.engine.terminate()
+            _wait_for_death(site, threads, REACH_SECONDS.get(when, REACH_SECONDS_ELSE), until)
+        site.kill()
+        told.kills[RANDOM] += 1
+        if named:
+            told.missed[kill.point] += 1
+    except Died as died:
+        if died.code != -9:
+            raise
+        told.kills[kill.point] += 1
+    finally:
+        _join(threads)
+        site.engine.join(5)
+
+
+class _early:
+    """A random kill may come before the engine is ready."""
+
+    def __init__(self, site: Site, until: float | None) -> None:
+        self._site, self._until = site, until
+
+    def __enter__(self) -> None:
+        if self._until is not None:
+            assert self._site.engine.pid is not None
+            self._descriptor = os.pidfd_open(self._site.engine.pid)
+            self._thread = Thread(target=self._kill)
+            self._thread.start()
+
+    def __exit__(self, *error: object) -> None:
+        if self._until is not None:
+            self._thread.join()
+            os.close(self._descriptor)
+
+    def _kill(self) -> None:
+        assert self._until is not None
+        time.sleep(max(0.0, self._until - time.monotonic()))
+        # Not by `kill`, which waits for the end: two threads that wait take each other's news of it.
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._descriptor, signal.SIGKILL)
+
+
+def _wait_for_death(site: Site, threads: list[Thread], seconds: float, until: float) -> None:
+    """Raises Died. Returns when it lives on after all was said and the time to reach the place is over."""
+    _join(threads)
+    end = max(time.monotonic() + seconds, until + 1)
+    while time.monotonic() < end:
+        if (code := site.engine.exitcode) is not None:
+            raise Died(code)
+        time.sleep(0.005)
+
+
+def _aside(what: object) -> Thread:
+    def run() -> None:
+        with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+            what()  # type: ignore[operator]
+
+    thread = Thread(target=run)
+    thread.start()
+    return thread
+
+
+def _join(threads: list[Thread]) -> None:
+    for thread in threads:
+        thread.join(40)
+        assert not thread.is_alive(), "a sender hangs"
+
+
+def _calm(site: Site, feed: Feed) -> None:
+    """Everything is offered until it is answered, comes to rest, and a fresh signal executes. Raises Died, Stuck."""
+    site.set_faults(Faults())
+    site.phase("calm")
+    site.start()
+    end = time.monotonic() + CALM_SECONDS
+    while waiting := [offer for offer in feed.offers if not offer.answered]:
+        if time.monotonic() > end:
+            raise Stuck(f"{len(waiting)} signals find no answer")
+        _join(feed.send(site.api, waiting))
+    site.until(lambda: at_rest(site), CALM_SECONDS)
+    probe(site)
+    site.until(lambda: at_rest(site), CALM_SECONDS)
+    site.still()
+    time.sleep(0.1)
+    site.until(lambda: at_rest(site), CALM_SECONDS)
+    if (code := site.end()) != 0:
+        raise Died(code)
+
+
+def probe(site: Site) -> None:
+    """A fresh signal must be executed: on a symbol that holds nothing, so that no rule can mind."""
+    held = {p["symbol"] for p in site.get("/positions")["positions"] if float(p["qty"])}
+    symbol = next((s for s in SYMBOLS if s not in held), SYMBOLS[-1])
+    site.told.append(Probed(time.time_ns(), signal_id=f"probe-{site.life}"))
+    body = {"signal_id": f"probe-{site.life}", "symbol": symbol, "action": "open", "side": "buy"}
+    site.until(lambda: site.ask("POST", f"{BASE}/order", body | {"quote_amount": "300"})[0] != 503)
+
+
+def at_rest(site: Site) -> bool:
+    """By what is committed: every signal has its end, all is published, and what lives are stops and targets."""
+    try:
+        with contextlib.closing(open_reader(site.journal)) as reader:
+            state = reader.state()
+    except JournalFailed:
+        return False  # it is busy
+    moving = [o for o in state.orders if o.state.value != "open" or o.leg.value not in ("stop", "target")]
+    if moving or state.signals or state.outbox:
+        return False
+    covered = {o.symbol for o in state.orders if o.leg.value == "stop"}
+    return all(p.symbol in covered for p in state.positions if p.qty)
+
+
+class Total(Struct):
+    """All worlds together."""
+
+    kills: Counter[str]
+    missed: Counter[str]
+    worlds: list[Told]
+    seconds: float = 0.0
+
+    @property
+    def violations(self) -> list[tuple[int, Violation]]:
+        return [(world.seed, violation) for world in self.worlds for violation in world.violations]
+
+
+def run_matrix(
+    kills: int,
+    seed: int,
+    each: int,
+    parallel: int,
+    folder: Path | None = None,
+    mutant: str = "",
+    only: int | None = None,
+) -> Total:
+    """Worlds of at most `each` kills, `parallel` at a time, until there were `kills`; or `only` the one of that seed.
+
+    Every name is planned at least once where there are kills enough.
+    """
+    total, began = Total(Counter(), Counter(), []), time.monotonic()
+    base = folder or Path(tempfile.mkdtemp(prefix="crash-"))
+    plans = [(number, its) for number, its in _plans(kills, seed, each) if only in (None, number)]
+
+    def work() -> None:
+        use_exact_context()
+        while plans:
+            number, its = plans.pop(0)
+            try:
+                told = run_world(number, its, base / f"world-{number}", mutant)
+            except Exception:  # of ours, not the engine's: the other worlds go on, and this one counts as broken
+                text = f"the instrument failed: {traceback.format_exc()}"
+                told = Told(number, Counter(), Counter(), [Violation("INSTRUMENT", time.time_ns(), text)])
+            if told.violations:
+                told.kept = str(base / f"world-{number}")
+            else:
+                shutil.rmtree(base / f"world-{number}")
+            total.worlds.append(told)
+
+    threads = [Thread(target=work) for _ in range(parallel)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for told in total.worlds:
+        total.kills += told.kills
+        total.missed += told.missed
+    total.seconds = time.monotonic() - began
+    if folder is None and not total.violations:
+        shutil.rmtree(base)
+    return total
+
+
+def _plans(kills: int, seed: int, each: int) -> list[tuple[int, list[Kill]]]:
+    """The names are dealt out to the worlds; the rest of a world's kills is drawn from its own seed."""
+    worlds = max(1, -(-kills // each))
+    sizes = [kills // worlds + (number < kills % worlds) for number in range(worlds)]
+    found = []
+    for place, size in enumerate(sizes):
+        rng, names = Random(f"{seed + place}/plan"), list(POINTS)[place::worlds]
+        found.append((seed + place, plan(rng, size, rng.sample(names, min(size, len(names))))))
+    return found

@@ -1,0 +1,329 @@
+"""The places at which an engine process is killed, wrapped round functions of the product from outside.
+
+Each name stands for a numbered crash point of RELIABILITY 4.2, or for one that this engine has beside them. Nothing in
+the product knows of this: `install` replaces functions in the process that is going to die. Passing a place the n-th
+time is a SIGKILL to oneself, in whatever thread passes it.
+"""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import apsw
+from msgspec import Struct
+
+import actors.ingest
+import actors.publisher
+import actors.wiring
+import engine.runtime.journal.sqlite as sqlite
+from actors.desk import Desk
+from actors.reconciler import Reconciler
+from engine.core.blotter import Blotter
+from engine.core.messages import Accepted, Filled, Halted, Leg, Rejected, Submitted, Unclear
+from engine.edges.ndjson import NdjsonFile
+from engine.runtime.journal.group import Group
+from engine.runtime.journal.sqlite import SqliteJournal
+from engine.runtime.switch import Switch
+from engine.venues.link import LinkVenue
+from engine.venues.pipeline import Pipeline
+
+REPLY_SECONDS = 0.03  # for the venue to carry out what it was sent, while we do not listen
+LATER_SECONDS = 0.005  # for an answer to leave by the socket
+
+
+class Point(Struct, frozen=True):
+    """`when` says what leads there; `most` is up to which passing it is worth to die."""
+
+    when: str  # "first start", "start", "flow", "quiet", "stop", "end"
+    most: int
+    number: str  # of RELIABILITY 4.2; "-": this engine's own
+
+
+POINTS: dict[str, Point] = {
+    "migrate.write": Point("first start", 20, "23"),
+    "epoch.before": Point("start", 1, "25"),
+    "epoch.after": Point("start", 1, "25"),
+    "recover.before": Point("start", 1, "21"),
+    "recover.blotter": Point("start", 3, "21"),
+    "recover.asked": Point("start", 1, "21"),
+    "recover.compared": Point("start", 4, "21"),
+    "recover.after": Point("start", 1, "21"),
+    "append.before": Point("flow", 60, "2"),
+    "append.after": Point("flow", 60, "4"),
+    "intent.appended": Point("flow", 20, "5"),
+    "intent.committed": Point("flow", 20, "6"),
+    "commit.prepare": Point("flow", 40, "4"),
+    "commit.before": Point("flow", 40, "5"),
+    "commit.write": Point("flow", 120, "13"),
+    "commit.torn": Point("flow", 120, "13"),
+    "commit.sync": Point("flow", 30, "13"),
+    "commit.synced": Point("flow", 30, "6"),
+    "commit.after": Point("flow", 40, "6"),
+    "submit.before": Point("flow", 25, "6"),
+    "submit.partial": Point("flow", 25, "7"),
+    "submit.wired": Point("flow", 25, "8"),
+    "submit.replied": Point("flow", 25, "9"),
+    "submit.answered": Point("flow", 25, "10"),
+    "answer.appended": Point("flow", 20, "10"),
+    "answer.committed": Point("flow", 20, "11"),
+    "fill.appended": Point("flow", 12, "12"),
+    "fill.committed": Point("flow", 12, "14"),
+    "stop.before": Point("flow", 8, "15"),
+    "stop.answered": Point("flow", 8, "15"),
+    "cancel.before": Point("flow", 4, "19"),
+    "cancel.wired": Point("flow", 4, "20"),
+    "cancel.answered": Point("flow", 4, "20"),
+    "publish.before": Point("flow", 15, "17"),
+    "publish.half": Point("flow", 15, "17"),
+    "publish.after": Point("flow", 15, "18"),
+    "ack.before": Point("flow", 20, "2"),
+    "ack.after": Point("flow", 20, "3"),
+    "ack.later": Point("flow", 20, "3"),
+    "copy.before": Point("quiet", 1, "22"),
+    "copy.write": Point("quiet", 12, "22"),
+    "copy.after": Point("quiet", 1, "22"),
+    "halt.before": Point("stop", 1, "24"),
+    "halt.appended": Point("stop", 1, "24"),
+    "halt.committed": Point("stop", 1, "24"),
+    "drain.before": Point("end", 1, "-"),
+    "drain.after": Point("end", 1, "-"),
+}
+
+
+def die(by: int = signal.SIGKILL) -> None:
+    """By SIGSTOP it only seems so: it goes on when it is told to."""
+    os.kill(os.getpid(), by)
+    while by == signal.SIGKILL:
+        signal.pause()
+
+
+class Bomb:
+    """Counts the passings of one place."""
+
+    def __init__(self, name: str, nth: int, by: int = signal.SIGKILL) -> None:
+        self.name, self._left, self._by = name, nth, by
+
+    def is_at(self, *names: str) -> bool:
+        return self.name in names
+
+    def due(self, name: str) -> bool:
+        if name != self.name:
+            return False
+        self._left -= 1
+        return self._left == 0
+
+    def at(self, name: str) -> None:
+        if self.due(name):
+            die(self._by)
+
+
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def around(owner: Any, name: str, wrap: Wrap) -> None:
+    """Put `wrap(original)` in the place of a function. Raises AttributeError when the product has no such function."""
+    setattr(owner, name, wrap(getattr(owner, name)))
+
+
+def before_and_after(owner: Any, name: str, bomb: Bomb, before: str, after: str) -> None:
+    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            bomb.at(before)
+            result = original(*given, **named)
+            bomb.at(after)
+            return result
+
+        return call
+
+    around(owner, name, wrap)
+
+
+def before_and_after_async(owner: Any, name: str, bomb: Bomb, before: str, after: str) -> None:
+    def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def call(*given: Any, **named: Any) -> Any:
+            bomb.at(before)
+            result = await original(*given, **named)
+            bomb.at(after)
+            return result
+
+        return call
+
+    around(owner, name, wrap)
+
+
+def install(name: str, nth: int, by: int = signal.SIGKILL) -> None:
+    """Arm one place. Every place is wrapped, whichever is armed, so that a name that is gone is found at once."""
+    bomb = Bomb(name, nth, by)
+    assert name in POINTS, name
+    _starting(bomb)
+    _writing(bomb)
+    _sending(bomb)
+    _telling(bomb)
+    if bomb.is_at("migrate.write", "commit.write", "commit.torn", "commit.sync", "commit.synced", "copy.write"):
+        Disk(bomb)
+
+
+def _starting(bomb: Bomb) -> None:
+    before_and_after(sqlite, "raise_epoch", bomb, "epoch.before", "epoch.after")
+    before_and_after(Blotter, "recover", bomb, "", "recover.blotter")
+    before_and_after_async(Reconciler, "settle", bomb, "recover.before", "recover.after")
+    before_and_after_async(LinkVenue, "positions", bomb, "", "recover.asked")
+    before_and_after_async(Desk, "ask", bomb, "", "recover.compared")
+
+
+def _writing(bomb: Bomb) -> None:
+    before_and_after(SqliteJournal, "append", bomb, "append.before", "append.after")
+    before_and_after(sqlite, "prepare", bomb, "commit.prepare", "commit.before")
+    before_and_after(sqlite, "land", bomb, "", "commit.after")
+    before_and_after_async(SqliteJournal, "_copy", bomb, "copy.before", "copy.after")
+    before_and_after(Switch, "halt", bomb, "halt.before", "halt.appended")
+    before_and_after_async(actors.wiring, "_drain", bomb, "drain.before", "drain.after")
+    kinds: dict[str, tuple[type, ...]] = {
+        "intent": (Submitted,),
+        "answer": (Accepted, Rejected, Unclear),
+        "fill": (Filled,),
+        "halt": (Halted,),
+    }
+    waiting: list[tuple[int, str]] = []
+
+    def noted(original: Callable[..., int]) -> Callable[..., int]:
+        def append(group: Group, facts: Sequence[Any], rows: Sequence[Any] = ()) -> int:
+            seq = original(group, facts, rows)
+            for what, of in kinds.items():
+                if any(isinstance(fact, of) for fact in facts):
+                    waiting.append((seq, f"{what}.committed"))
+                    if what != "halt":
+                        bomb.at(f"{what}.appended")
+            return seq
+
+        return append
+
+    def settled(original: Callable[..., None]) -> Callable[..., None]:
+        def settle(group: Group, error: Any) -> None:
+            """Here the commit is on the disk and nobody knows."""
+            if error is None and group._flying is not None:
+                while waiting and waiting[0][0] <= group._flying.last:
+                    bomb.at(waiting.pop(0)[1])
+            original(group, error)
+
+        return settle
+
+    around(Group, "append", noted)
+    around(Group, "_settle", settled)
+
+
+def _sending(bomb: Bomb) -> None:
+    def submitting(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def submit(venue: LinkVenue, order: Any, on_wire: Callable[[], None]) -> Any:
+            bomb.at("submit.before")
+            if order.leg is Leg.STOP:
+                bomb.at("stop.before")
+            answer = await original(venue, order, on_wire)
+            bomb.at("submit.answered")
+            if order.leg is Leg.STOP:
+                bomb.at("stop.answered")
+            return answer
+
+        return submit
+
+    def sending(original: Callable[..., None]) -> Callable[..., None]:
+        def send(pipeline: Pipeline, line: bytes) -> None:
+            submit, cancel = b'"verb":"submit"' in line, b'"verb":"cancel"' in line
+            if submit and bomb.due("submit.partial"):
+                pipeline._socket.send(line[: len(line) // 2])
+                die()
+            original(pipeline, line)
+            if submit:
+                bomb.at("submit.wired")
+                if bomb.due("submit.replied"):
+                    time.sleep(REPLY_SECONDS)
+                    die()
+            if cancel:
+                bomb.at("cancel.wired")
+
+        return send
+
+    around(LinkVenue, "submit", submitting)
+    around(Pipeline, "_send", sending)
+    before_and_after_async(LinkVenue, "cancel", bomb, "cancel.before", "cancel.answered")
+
+
+def _telling(bomb: Bomb) -> None:
+    before_and_after_async(actors.publisher, "deliver", bomb, "publish.before", "publish.after")
+
+    def writing(name: str) -> None:
+        def half(original: Callable[..., Any]) -> Callable[..., Any]:
+            def append(file: NdjsonFile, lines: bytes) -> Any:
+                if bomb.due("publish.half"):
+                    os.write(os.open(file.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), lines[: len(lines) // 2])
+                    die()
+                return original(file, lines)
+
+            return append
+
+        around(NdjsonFile, name, half)
+
+    writing("append")
+    writing("append_in_thread")
+
+    def putting(original: Callable[..., None]) -> Callable[..., None]:
+        def put(acknowledger: Any, seq: int, answer: Callable[[Any], None], receipt: Any) -> None:
+            def tell(told: Any) -> None:
+                bomb.at("ack.before")
+                answer(told)
+                bomb.at("ack.after")
+                if bomb.due("ack.later"):
+                    threading.Timer(LATER_SECONDS, die).start()
+
+            original(acknowledger, seq, tell, receipt)
+
+        return put
+
+    around(actors.ingest.Acknowledger, "put", putting)
+
+
+class Disk(apsw.VFS):
+    """SQLite's own way to the files, with us in between. `trouble(what, name)` may kill, or raise apsw's errors."""
+
+    def __init__(self, bomb: Bomb | None = None, trouble: Callable[[str, str], None] = lambda what, name: None) -> None:
+        super().__init__("crash", "unix", makedefault=True)
+        self.bomb, self.trouble = bomb or Bomb("", 0), trouble
+        _KEPT.append(self)
+
+    def xOpen(self, name: Any, flags: list[int]) -> "File":
+        return File(self, name, flags)
+
+
+_KEPT: list[Disk] = []  # a VFS must outlive its connections
+
+
+class File(apsw.VFSFile):
+    def __init__(self, disk: Disk, name: Any, flags: list[int]) -> None:
+        super().__init__("unix", name, flags)
+        self._disk = disk
+        self._name = str(name.filename() if isinstance(name, apsw.URIFilename) else name)
+
+    def xWrite(self, data: bytes, offset: int) -> None:
+        bomb, wal = self._disk.bomb, self._name.endswith("-wal")
+        self._disk.trouble("write", self._name)
+        bomb.at("migrate.write")
+        if wal and bomb.due("commit.torn"):
+            super().xWrite(bytes(data[: len(data) // 2]), offset)
+            die()
+        super().xWrite(data, offset)
+        if wal:
+            bomb.at("commit.write")
+        elif self._name.endswith(".sqlite"):
+            bomb.at("copy.write")
+
+    def xSync(self, flags: int) -> None:
+        wal = self._name.endswith("-wal")
+        self._disk.trouble("sync", self._name)
+        if wal:
+            self._disk.bomb.at("commit.sync")
+        super().xSync(flags)
+        if wal:
+            self._disk.bomb.at("commit.synced")

@@ -1,0 +1,277 @@
+"""One venue process, one data folder, and the engine's lives on it one after the other; what the world outside saw.
+
+Engines are forked from a server that has imported everything already (half of a start is imports): real processes with
+their own files and sockets, which die by SIGKILL like any other.
+"""
+
+import http.client
+import json
+import multiprocessing
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import trio
+
+from engine.core.messages import Failed
+from engine.runtime.clock import live_clock
+from engine.venues.link import LinkVenue
+from engine.venues.paper import Faults, Truth
+from tests.crash.launch import Launch, launch
+from tests.crash.venue import instruments
+from tests.sim.truth import AnyEntry, Phase, ResumeCalled, StopReported
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BASE = "/api/execution"
+START_SECONDS = 30.0
+CONFIG = """
+[engine]
+data_dir = "%(data)s"
+[journal]
+durability = "%(durability)s"
+[api]
+port = 0
+[market]
+kind = "link"
+host = "127.0.0.1"
+port = %(port)d
+[accounts.main]
+venue = "link"
+host = "127.0.0.1"
+port = %(port)d
+orders_per_second = 500
+[accounts.main.limits]
+balance_share_max = 0.5
+order_btc_max = 100
+position_notional_max = 1000000
+positions_max = 100
+exposure_max = 100000000
+daily_volume_btc_max = 1000000
+orders_per_second = 100000
+orders_per_minute = 1000000
+orders_per_day = 10000000
+duplicate_window_seconds = 0
+daily_loss_max = 5000000
+drawdown_max = 0.9
+losses_in_row_max = 100000
+leverage_max = 20
+[[sources]]
+kind = "http"
+%(more)s
+"""
+_FORKS = multiprocessing.get_context("forkserver")
+_FORKS.set_forkserver_preload(["tests.crash.launch"])
+_ONE_AT_A_TIME = Lock()  # the fork server takes requests from one thread
+
+
+class Died(Exception):
+    """The engine is gone. `code` is as of `subprocess`: -9 by SIGKILL."""
+
+    def __init__(self, code: int | None) -> None:
+        super().__init__(f"the engine ended with {code}")
+        self.code = code
+
+
+class Stuck(Exception):
+    """Something that must come did not."""
+
+
+class Site:
+    """As a context it leaves no process behind."""
+
+    def __init__(self, folder: Path, seed: int = 1, durability: str = "power", data: Path | None = None) -> None:
+        self.folder, self.seed, self.durability = folder, seed, durability
+        self.data = data or folder / "var"
+        self.more = self.mutant = ""
+        self.families: tuple[str, ...] = ("kills",)
+        self.told: list[AnyEntry] = []  # what the world outside did and heard
+        self.life = 0
+        self.api = ("127.0.0.1", 0)
+        self.engine: BaseProcess
+        self._others: list[BaseProcess] = []
+
+    def __enter__(self) -> "Site":
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "venue.log").open("w") as log:
+            self.venue = subprocess.Popen(
+                [sys.executable, "-m", "tests.crash.venue", str(self.store), str(self.seed)],
+                cwd=ROOT,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self.venue.stdout is not None
+        line = self.venue.stdout.readline()
+        assert line, (self.folder / "venue.log").read_text()
+        self.port = int(line)
+        words = {"data": self.data, "port": self.port, "durability": self.durability, "more": self.more}
+        self.config.write_text(CONFIG % words)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for process in self._others:
+            if process.is_alive():
+                process.kill()
+            process.join()
+            process.close()
+        self.venue.kill()
+        self.venue.wait()
+        for pipe in (self.venue.stdin, self.venue.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "venue.store"
+
+    @property
+    def config(self) -> Path:
+        return self.folder / "engine.toml"
+
+    @property
+    def journal(self) -> Path:
+        return self.data / "journal.sqlite"
+
+    # ----------------------------------------------------------------------------------------------- the engine's lives
+
+    def spawn(
+        self,
+        point: str = "",
+        nth: int = 1,
+        by: int = signal.SIGKILL,
+        file_bytes_max: int = 0,
+        broken_disk: str = "",
+    ) -> None:
+        """Begin a life; it is not ready yet."""
+        self.life += 1
+        arguments = ("run", "--config", str(self.config), "--json")
+        task = Launch(self.life, arguments, str(self.folder), point, nth, by, file_bytes_max, self.mutant, broken_disk)
+        self.engine = _FORKS.Process(target=launch, args=(task,), name=f"life-{self.life}")
+        with _ONE_AT_A_TIME:
+            self.engine.start()
+        self._others.append(self.engine)
+
+    def start(self, **how: Any) -> None:
+        """Returns when entries are possible. Raises Died, Stuck."""
+        self.spawn(**how)
+        self.wait_ready()
+
+    def wait_ready(self) -> None:
+        """A stop that an earlier life has kept is released first, as its operator would. Raises Died, Stuck."""
+        out = self.folder / f"life-{self.life}.out"
+        said = self.until(lambda: out.exists() and out.read_text().endswith("\n") and out.read_text())
+        host, port = json.loads(str(said))["api"].removeprefix("http://").rsplit(":", 1)
+        self.api = (host, int(port))
+
+        def ready() -> bool:
+            health = self.health()
+            if any(halt["scope"] == "engine" for halt in health["halts"]):
+                self.resume()
+            return bool(health["entry_ready"])
+
+        self.until(ready)
+
+    def until(self, done: Callable[[], Any], seconds: float = START_SECONDS) -> Any:
+        """Raises Died, Stuck."""
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                if result := done():
+                    return result
+            except (OSError, http.client.HTTPException):
+                pass  # it is dying, or has not begun to listen
+            if (code := self.engine.exitcode) is not None:
+                raise Died(code)
+            if time.monotonic() > end:
+                raise Stuck(f"not within {seconds} s; life {self.life}: {self.log()}")
+            time.sleep(0.01)
+
+    def kill(self) -> None:
+        self.engine.kill()
+        self.engine.join()
+
+    def end(self, seconds: float = 30) -> int | None:
+        """TERM; the exit code."""
+        self.engine.terminate()
+        self.engine.join(seconds)
+        return self.engine.exitcode
+
+    def log(self, life: int = 0) -> str:
+        path = self.folder / f"life-{life or self.life}.log"
+        return path.read_text()[-3000:] if path.exists() else ""
+
+    # -------------------------------------------------------------------------------------------------- asking, telling
+
+    def ask(self, method: str, path: str, body: object = None, seconds: float = 15.0) -> tuple[int, Any]:
+        """Raises OSError, HTTPException when there is nobody."""
+        connection = http.client.HTTPConnection(*self.api, timeout=seconds)
+        try:
+            headers = {"content-type": "application/json"}
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        finally:
+            connection.close()
+
+    def health(self) -> Any:
+        return self.ask("GET", "/health")[1]
+
+    def get(self, path: str) -> Any:
+        return self.ask("GET", BASE + path)[1]
+
+    def stop(self, flatten: bool) -> bool:
+        """Whether it was reported as complete."""
+        _, told = self.ask("POST", f"{BASE}/stop", {"by": "crash", "reason": "a rehearsal", "flatten": flatten}, 25)
+        flat = not any(left["entries"] or left["positions"] or left["unknown"] for left in told["left"])
+        self.told.append(StopReported(time.time_ns(), "engine", flat, told["durable"], flatten))
+        return bool(told["complete"])
+
+    def resume(self) -> None:
+        self.told.append(ResumeCalled(time.time_ns(), scope="engine"))
+        self.ask("POST", f"{BASE}/resume", {"by": "crash", "scope": "engine", "note": ""})
+
+    def phase(self, name: str) -> None:
+        self.told.append(Phase(time.time_ns(), name=name))
+
+    # -------------------------------------------------------------------------------------------------------- the venue
+
+    def still(self) -> None:
+        """The market stops; from now on only the engine's requests change anything."""
+        assert self.venue.stdin is not None and self.venue.stdout is not None
+        self.venue.stdin.write("still\n")
+        self.venue.stdin.flush()
+        self.venue.stdout.readline()
+
+    def set_faults(self, faults: Faults) -> None:
+        async def tell() -> Failed | None:
+            venue = LinkVenue("127.0.0.1", self.port, live_clock())
+            try:
+                return await venue.set_faults(faults)
+            finally:
+                venue.close()
+
+        assert trio.run(tell) is None
+
+    def truth(self) -> Truth:
+        """The venue's own word, over its socket."""
+
+        async def ask() -> Truth | Failed:
+            venue = LinkVenue("127.0.0.1", self.port, live_clock(), timeout_seconds=20)
+            try:
+                return await venue.truth()
+            finally:
+                venue.close()
+
+        found = trio.run(ask)
+        assert isinstance(found, Truth), found
+        return found
+
+
+SYMBOLS = tuple(instrument.symbol for instrument in instruments())

@@ -1,0 +1,29 @@
+"""kill -9 at every named place and at random times; and that the checker would have seen it."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.crash.__main__ import lines
+from tests.crash.matrix import RANDOM, run_matrix
+from tests.crash.points import POINTS
+
+KILLS = 60
+SEEDED_BUGS = {"acknowledged-early": "I23"}  # what kills bring to light, and as what
+
+
+def test_killed_at_every_place_the_engine_keeps_its_promises(tmp_path: Path) -> None:
+    total = run_matrix(KILLS, seed=1, each=30, parallel=2, folder=tmp_path)
+    assert total.violations == []
+    assert sum(total.kills.values()) >= KILLS
+    never = [name for name in POINTS if not total.kills[name]]
+    assert len(never) <= 2, "\n".join(lines(total))  # a busy machine comes to a place too late, twice
+    assert total.kills[RANDOM]
+    assert sum(told.signals for told in total.worlds) > 300
+    assert sum(told.orders for told in total.worlds) > 300
+
+
+@pytest.mark.parametrize("name", SEEDED_BUGS)
+def test_a_seeded_bug_does_not_live_through_the_kills(tmp_path: Path, name: str) -> None:
+    total = run_matrix(16, seed=7, each=8, parallel=2, folder=tmp_path, mutant=name)
+    assert SEEDED_BUGS[name] in {violation.invariant for _, violation in total.violations}

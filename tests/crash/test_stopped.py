@@ -1,0 +1,79 @@
+"""An engine that is stopped (SIGSTOP) and wakes up late: nobody takes its place meanwhile, and it does no harm."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from engine.core.messages import Confirmed, Outcome
+from tests.crash.evidence import broken, gather
+from tests.crash.feed import Feed, Offer
+from tests.crash.matrix import at_rest, probe
+from tests.crash.site import SYMBOLS, Died, Site
+
+TTL_SECONDS = 1
+
+
+def short_lived(count: int) -> list[Offer]:
+    rng = Random(3)
+    return [
+        Offer(
+            f"t{number}",
+            b'{"signal_id": "t%d", "symbol": "%s", "action": "open", "side": "%s", "quote_amount": "200", '
+            b'"ttl_seconds": "%d"}'
+            % (number, SYMBOLS[number % len(SYMBOLS)].encode(), rng.choice((b"buy", b"sell")), TTL_SECONDS),
+        )
+        for number in range(count)
+    ]
+
+
+def is_stopped(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+
+
+@pytest.mark.parametrize(
+    ("point", "nth", "seconds"), [("intent.appended", 5, 1.5), ("intent.committed", 5, 1.5), ("submit.wired", 6, 6.5)]
+)
+def test_a_stopped_engine_that_wakes_up_sends_nothing_whose_time_is_over(
+    tmp_path: Path, point: str, nth: int, seconds: float
+) -> None:
+    with Site(tmp_path) as site:
+        site.start(point=point, nth=nth, by=signal.SIGSTOP)
+        feed = Feed(Random(1), site.told)
+        feed.offers += short_lived(40)
+        sleeper = site.engine
+        assert sleeper.pid is not None
+        threads = feed.send(site.api, feed.offers)
+        pid = sleeper.pid
+        site.until(lambda: is_stopped(pid), 10)
+        began = time.monotonic()
+        site.spawn()
+        with pytest.raises(Died) as second:
+            site.until(lambda: False, 10)
+        assert second.value.code == 4
+        assert "another engine is running on this journal" in site.log()
+        time.sleep(max(0.0, began + seconds - time.monotonic()))
+        site.engine = sleeper
+        os.kill(pid, signal.SIGCONT)
+        for thread in threads:
+            thread.join(20)
+        while waiting := [offer for offer in feed.offers if not offer.answered]:
+            feed.send(site.api, waiting, 1)[0].join(20)
+        site.until(lambda: site.health()["entry_ready"], 20)
+        site.until(lambda: at_rest(site), 40)
+        probe(site)
+        site.until(lambda: at_rest(site), 40)
+        site.still()
+        time.sleep(0.1)
+        site.until(lambda: at_rest(site), 40)
+        assert site.end() == 0
+        assert broken(site, site.truth()) == []
+        evidence, _, _ = gather(site)
+        ends = [fact for _, fact in evidence.facts(Confirmed) if isinstance(fact, Confirmed)]
+        assert any(fact.outcome is Outcome.EXECUTED for fact in ends)
+        if point != "submit.wired":
+            # What the stop overtook between intent and wire was let go, and says so.
+            assert any(fact.outcome is Outcome.FAILED and "time was over" in fact.reason for fact in ends)

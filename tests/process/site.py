@@ -1,0 +1,229 @@
+"""Real processes on loopback: a venue that keeps the truth, and an engine that may be killed and started again."""
+
+import json
+import select
+import signal
+import subprocess
+import sys
+import time
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import trio
+
+from engine.core.ids import is_ours
+from engine.core.messages import Failed, Filled, FillReport, Leg, OrderType, Submitted
+from engine.runtime.clock import live_clock
+from engine.runtime.journal.sqlite import open_reader
+from engine.venues.link import LinkVenue
+from engine.venues.paper import Truth
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+BASE = "/api/execution"
+START_SECONDS = 20.0
+VENUE = """
+[market]
+kind = "synthetic"
+seed = 5
+[accounts.main.limits]
+[accounts.main.paper]
+balances = { USDT = 100000 }
+leverage = 10
+latency_ms = [0.5, 2.0]
+"""
+ENGINE = """
+[engine]
+data_dir = "%(folder)s/var"
+[journal]
+durability = "%(durability)s"
+[api]
+port = 0
+[market]
+kind = "link"
+host = "127.0.0.1"
+port = %(port)d
+[accounts.main]
+venue = "link"
+host = "127.0.0.1"
+port = %(port)d
+orders_per_second = 500
+[accounts.main.limits]
+leverage_max = 10
+duplicate_window_seconds = 0
+orders_per_second = 1000
+orders_per_minute = 10000
+losses_in_row_max = 1000
+order_notional_min = 5
+[[sources]]
+kind = "http"
+%(more)s
+"""
+
+
+class Site:
+    """A folder, a venue process, and engine processes after each other. As a context it leaves no process behind."""
+
+    def __init__(self, folder: Path, more: str = "", durability: str = "power") -> None:
+        self.folder = folder
+        self._more, self._durability = more, durability
+        self.config = folder / "engine.toml"
+        self.processes: list[subprocess.Popen[str]] = []
+        self.engine: subprocess.Popen[str]
+        self.api = ""
+
+    def __enter__(self) -> "Site":
+        venue = self.folder / "venue.toml"
+        venue.write_text(VENUE, encoding="utf-8")
+        process = self.spawn("venue", "--config", str(venue), "--port", "0", "--json")
+        self.port = int(self.first_line(process)["port"])
+        words = {"folder": self.folder, "port": self.port, "more": self._more, "durability": self._durability}
+        self.config.write_text(ENGINE % words, encoding="utf-8")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+
+    def spawn(self, *arguments: str) -> "subprocess.Popen[str]":
+        log = (self.folder / f"{arguments[0]}-{len(self.processes)}.log").open("w", encoding="utf-8")
+        with log:
+            process = subprocess.Popen(
+                [sys.executable, str(ROOT / "run.py"), *arguments],
+                cwd=self.folder,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def first_line(self, process: "subprocess.Popen[str]") -> dict[str, Any]:
+        assert process.stdout is not None
+        ready, _, _ = select.select([process.stdout], [], [], START_SECONDS)
+        line = process.stdout.readline() if ready else ""
+        assert line, f"nothing was said; the logs: {self.logs()}"
+        return dict(json.loads(line))
+
+    def logs(self) -> str:
+        return "\n".join(f"{p.name}: {p.read_text(encoding='utf-8')[-2000:]}" for p in self.folder.glob("*.log"))
+
+    def start(self) -> None:
+        """Returns when entries are possible."""
+        self.engine = self.spawn("run", "--config", str(self.config), "--json")
+        self.api = self.first_line(self.engine)["api"]
+        until = time.monotonic() + START_SECONDS
+        while not httpx.get(f"{self.api}/health").json()["entry_ready"]:
+            assert time.monotonic() < until, httpx.get(f"{self.api}/health").text
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        self.engine.send_signal(signal.SIGKILL)
+        self.engine.wait()
+
+    def end(self) -> int:
+        """TERM; the exit code."""
+        self.engine.send_signal(signal.SIGTERM)
+        return self.engine.wait(30)
+
+    def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """A sub-command on the engine's config, to its end."""
+        command, rest = arguments[0], list(arguments[1:])
+        asks = command in ("stop", "resume", "flatten", "explain")
+        port = ["--port", self.api.rsplit(":", 1)[1]] if asks else []
+        return subprocess.run(
+            [sys.executable, str(ROOT / "run.py"), command, *rest, "--config", str(self.config), *port],
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=40,
+            check=False,
+        )
+
+    def get(self, path: str) -> Any:
+        answer = httpx.get(f"{self.api}{BASE}{path}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def post(self, body: dict[str, object]) -> httpx.Response:
+        return httpx.post(f"{self.api}{BASE}/order", json=body, timeout=15)
+
+    # ------------------------------------------------------------------------------------------------------ afterwards
+
+    def truth(self) -> Truth:
+        async def ask() -> Truth | Failed:
+            venue = LinkVenue("127.0.0.1", self.port, live_clock())
+            try:
+                return await venue.truth()
+            finally:
+                venue.close()
+
+        found = trio.run(ask)
+        assert isinstance(found, Truth), found
+        return found
+
+    def rested(self, seconds: float) -> Truth:
+        """The venue's truth once nothing is on its way any more."""
+        until = time.monotonic() + seconds
+        while not self.at_rest():
+            assert time.monotonic() < until, self.get("/orders?live=true")
+            time.sleep(0.1)
+        return self.truth()
+
+    def at_rest(self) -> bool:
+        """Every accepted signal has its end, and what lives is a stop or a target that stands."""
+        orders = self.get("/orders?live=true")["orders"]
+        moving = [o for o in orders if o["state"] != "open" or o["leg"] not in ("stop", "target")]
+        return not moving and not any(s["outcome"] == "accepted" for s in self.get("/signals?limit=500")["signals"])
+
+    def events(self) -> list[dict[str, Any]]:
+        """As a consumer sees them that drops repeats."""
+        lines = (self.folder / "var" / "events.ndjson").read_text(encoding="utf-8").splitlines()
+        return list({event["event_id"]: event for event in map(json.loads, lines)}.values())
+
+    def differences(self, truth: Truth) -> list[str]:
+        """Where the journal and the venue's truth differ, and promises that are broken."""
+        reader = open_reader(self.folder / "var" / "journal.sqlite")
+        facts = [record.fact for record in reader.records(0, 1_000_000)]
+        positions = {p.symbol: p.qty for p in reader.positions() if p.qty}
+        live = {o.cid for o in reader.orders(None, None, True, 10_000)}
+        reader.close()
+        found = []
+        booked = sorted(f.exec_id for f in facts if isinstance(f, Filled))
+        executed = sorted(e.exec_id for e in truth.executions if isinstance(e, FillReport))
+        if booked != executed:
+            found.append(f"executions: {len(booked)} booked, {len(executed)} at the venue")
+        theirs = {p.symbol: p.qty for p in truth.positions if p.qty}
+        if positions != theirs:
+            found.append(f"positions: {positions} ours, {theirs} the venue's")
+        there = {o.cid for o in truth.orders if o.status == "open" and is_ours(o.cid)}
+        if live != there:
+            found.append(f"live orders: {live - there} only ours, {there - live} only the venue's")
+        intents = {f.order.cid: f.order for f in facts if isinstance(f, Submitted)}
+        sent = [o.cid for o in truth.orders]
+        if orphans := [cid for cid in sent if cid not in intents]:
+            found.append(f"orders without a durable intent: {orphans}")
+        if len(sent) != len(set(sent)):
+            found.append("a client order id stands twice at the venue")
+        entries = [intents[cid].signal_id for cid in sent if cid in intents and intents[cid].leg is Leg.ENTRY]
+        if len(entries) != len(set(entries)):
+            found.append("a signal has two entries at the venue")
+        for symbol, qty in theirs.items():
+            cover = sum(
+                (
+                    o.qty - o.filled_qty
+                    for o in truth.orders
+                    if (o.symbol, o.status, o.order_type) == (symbol, "open", OrderType.STOP_MARKET)
+                ),
+                Decimal(0),
+            )
+            if cover < abs(qty):
+                found.append(f"{symbol}: {qty} held, stops for {cover}")
+        return found

@@ -1,0 +1,267 @@
+"""The config file: what a person gets wrong, and what he is told."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from engine.core.messages import Limits
+from engine.runtime.config import Config, ConfigError, config_hash, default_config, load, parse
+
+ACCOUNT = "[accounts.main.limits]\n"
+
+
+def problems(text: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, "surefire.toml")
+    return caught.value.problems
+
+
+def test_no_file_is_one_paper_account_on_a_synthetic_market_under_var():
+    config = default_config()
+    assert tuple(config.accounts) == ("main",)
+    assert config.accounts["main"].venue == "paper"
+    assert config.accounts["main"].limits == Limits()
+    assert config.accounts["main"].paper.balances == {"USDT": Decimal(10_000)}
+    assert config.market.kind == "synthetic"
+    assert config.journal.path == "var/journal.sqlite"
+    assert config.journal.durability == "power"
+    assert [sink.path for sink in config.sinks] == ["var/events.ndjson"]
+    assert [source.kind for source in config.sources] == ["http"]
+    assert (config.api.host, config.api.port) == ("127.0.0.1", 8002)
+
+
+def test_an_empty_file_is_the_same_as_none():
+    assert parse("", "surefire.toml") == default_config()
+
+
+def test_the_command_line_wins_over_the_file():
+    config = parse('[engine]\ndata_dir = "a"\n[api]\nport = 1\n', "surefire.toml", data_dir="b", port=2)
+    assert (config.engine.data_dir, config.api.port) == ("b", 2)
+    assert config.journal.path == "b/journal.sqlite"
+    assert config.sinks[0].path == "b/events.ndjson"
+
+
+def test_money_is_exact_whether_written_as_text_or_number():
+    text = '[accounts.main.paper.balances]\nUSDT = "10000.10"\nBTC = 0.1\nETH = 3\n' + ACCOUNT + "exposure_max = 0.3"
+    account = parse(text, "surefire.toml").accounts["main"]
+    assert account.paper.balances == {"USDT": Decimal("10000.10"), "BTC": Decimal("0.1"), "ETH": Decimal(3)}
+    assert account.limits.exposure_max == Decimal("0.3")
+
+
+def test_an_unknown_key_is_told_with_its_line_and_the_nearest_known_one():
+    assert problems('\n[journal]\n# how safe\ndurabilty = "power"\n') == (
+        "surefire.toml, line 4: unknown key 'durabilty' in [journal]; did you mean 'durability'?",
+    )
+
+
+def test_an_unknown_section_is_told_with_the_nearest_known_one():
+    assert problems('[jurnal]\ndurability = "power"\n') == (
+        "surefire.toml, line 1: unknown section 'jurnal'; did you mean 'journal'?",
+    )
+
+
+def test_a_key_unlike_any_other_gets_no_suggestion():
+    assert problems("[api]\nzzz = 1\n") == ("surefire.toml, line 2: unknown key 'zzz' in [api]",)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('[api]\nport = "8002"', "line 2: api.port must be a whole number, but is '8002'"),
+        ("[api]\nport = 70000", "line 2: api.port must be a whole number <= 65535, but is 70000"),
+        ("[api]\nenabled = 1", "line 2: api.enabled must be true or false, but is 1"),
+        ("[engine]\nname = 5", "line 2: engine.name must be text in quotes, but is 5"),
+        ("api = 5", "line 1: api must be a table, but is 5"),
+        ("accounts = 5", "line 1: accounts must be a table, but is 5"),
+        ('[sources]\nkind = "http"', "line 1: sources must be written as [[sources]], but is a table"),
+        ("[[sources]]\nfollow = true", "line 1: [[sources]] number 1 needs 'kind'"),
+        ('[market]\nsymbols = [\n  "BTCUSDT",\n  5,\n]', "line 2: market.symbols.2 must be text in quotes, but is 5"),
+        ("[market]\nspeed = -1", "line 2: market.speed must be from 0 to 100000000000000000: -1"),
+        ("[market]\nspeed = nan", "line 2: market.speed is not a finite number: NaN"),
+        ("[market]\nspeed = true", "line 2: market.speed must be a number: true"),
+        ('[market]\nspeed = "fast"', "line 2: market.speed must be a number: 'fast'"),
+        (
+            '[engine]\nenv = "papr"',
+            "line 2: engine.env must be one of 'paper', 'testnet', 'live', but is 'papr'; did you mean 'paper'?",
+        ),
+        (
+            ACCOUNT + "exposure_max = 1e400",
+            "line 2: accounts.main.limits.exposure_max has more than 18 digits before the point: 1E+400",
+        ),
+        (ACCOUNT + "daily_loss_max = -1", "line 2: accounts.main.limits.daily_loss_max must not be negative"),
+        (
+            ACCOUNT + "drawdown_max = 10",
+            "line 2: accounts.main.limits.drawdown_max is a fraction and must be at most 1",
+        ),
+        (
+            ACCOUNT + 'loss_latch = "never"',
+            "line 2: accounts.main.limits.loss_latch must be 'acknowledge' or 'day', but is 'never'",
+        ),
+        (
+            ACCOUNT + "balance_share = 0.1",
+            "line 2: accounts.main.limits.balance_share must be at most balance_share_max (0.05), but is 0.1",
+        ),
+        (
+            '[accounts."a/b".limits]',
+            "line 1: 'a/b' is no account name: up to 32 letters, digits, and _ . -",
+        ),
+        (
+            '[accounts.main]\nvenue = "link"\n[accounts.main.limits]',
+            "line 1: [accounts.main] with venue 'link' needs 'port', where the paper venue listens",
+        ),
+        (
+            "[accounts.main.paper]\nlatency_ms = [1]\n" + ACCOUNT,
+            "line 2: accounts.main.paper.latency_ms must be a list of 2, but has 1",
+        ),
+        (
+            "[accounts.main.paper]\nfaults.reject = 1.5\n" + ACCOUNT,
+            "line 2: accounts.main.paper.faults.reject must be a number <= 1.0, but is 1.5",
+        ),
+        (
+            "[accounts.main.paper]\nfaults.reject = nan\n" + ACCOUNT,
+            "line 2: accounts.main.paper.faults.reject must be a number >= 0.0, but is nan",
+        ),
+        (
+            "[accounts.main.paper]\nleverage = 500\n" + ACCOUNT,
+            "line 2: accounts.main.paper.leverage must be from 1 to 125: 500",
+        ),
+        ("accounts = {}", "line 1: [accounts] is empty: there is nothing to trade with"),
+        ('[market]\nkind = "recorded"', "line 1: [market] of kind 'recorded' needs 'tape', the file to replay"),
+        ('[market]\ntape = "x"', "line 2: market.tape means nothing with kind 'synthetic', only with 'recorded'"),
+        ('[market]\nkind = "bybit"', "line 1: [market] of kind 'bybit' needs 'symbols', those to listen to"),
+        ('[market]\nkind = "link"', "line 1: [market] of kind 'link' needs 'port', where the paper venue listens"),
+        ('[api]\nhost = "0.0.0.0"', "line 2: api.host must be a loopback address such as 127.0.0.1, but is '0.0.0.0'"),
+        ('[[sources]]\nkind = "ndjson"', "line 1: [[sources]] number 1 needs 'path', the file to read"),
+        (
+            '[[sources]]\nkind = "stdin"\nfollow = true',
+            "line 3: only a source of kind 'ndjson' can be followed",
+        ),
+        (
+            '[[sources]]\nkind = "stdin"\n[[sources]]\nkind = "stdin"',
+            "line 3: [[sources]] number 2 is called 'stdin' like another",
+        ),
+        ("[api]\nenabled = false", "line 2: the source 'http' is a part of the API, which is not enabled"),
+        ("[api]\nport = \n", "line 2: is not TOML: Invalid value (column 8)"),
+        ("[api]\nport = 1\nport = 2\n", "line 3: is not TOML: Cannot overwrite a value (column 9)"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_line_and_what_it_must_be(text: str, problem: str):
+    assert problems(text) == (f"surefire.toml, {problem}",)
+
+
+def test_all_mistakes_are_told_at_once_in_the_order_of_their_lines():
+    found = problems(
+        '[api]\nprot = 1\nenabled = "yes"\n[journal]\ndurability = "safe"\n[accounts.main]\nvenu = "paper"\n'
+    )
+    assert [problem.split(":")[0] for problem in found] == [f"surefire.toml, line {line}" for line in (2, 3, 5, 6, 7)]
+
+
+def test_an_account_without_limits_is_refused_because_it_would_not_trade():
+    assert problems('[accounts.main]\nvenue = "paper"\n') == (
+        "surefire.toml, line 1: [accounts.main] needs [accounts.main.limits]: an account without limits does not "
+        "trade (an empty table takes the defaults)",
+    )
+
+
+@pytest.mark.parametrize("key", ["api_key", "apiKey", "secret", "API_SECRET", "password", "token", "bot_token"])
+def test_a_secret_in_the_file_is_refused_and_not_repeated(key: str):
+    (problem,) = problems(f'{ACCOUNT}[api]\n{key} = "hunter2"\n')
+    assert problem.startswith(f"surefire.toml, line 3: '{key}' in [api] looks like a secret")
+    assert "environment" in problem
+    assert "hunter2" not in problem
+
+
+def test_keys_and_headers_inside_values_do_not_move_the_lines():
+    text = '[engine]\nname = """\n[api]\nport = 1\n"""\n[market]\nsymbols = [ # all\n  "x = 1", "[api]",\n]\nsped = 1\n'
+    assert problems(text) == ("surefire.toml, line 10: unknown key 'sped' in [market]; did you mean 'speed'?",)
+
+
+def test_quoted_and_dotted_keys_are_found_too():
+    assert problems('accounts."main".limits.positions_mx = 1\n')[0].startswith("surefire.toml, line 1: unknown key")
+    assert problems("\n[accounts.main]\nlimits.positions_max = -1\n")[0].startswith("surefire.toml, line 3:")
+
+
+def test_the_hash_follows_the_values_and_not_the_layout():
+    plain = parse("[api]\nport = 1\n", "a.toml")
+    assert config_hash(plain) == config_hash(parse("# note\n\n[api]\nport  =  1", "b.toml"))
+    assert config_hash(plain) != config_hash(parse("[api]\nport = 2\n", "a.toml"))
+
+
+def test_a_file_that_is_not_there_is_a_config_error(tmp_path: Path):
+    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read: No such file"):
+        load(tmp_path / "none.toml")
+
+
+def test_a_file_that_is_not_text_is_a_config_error(tmp_path: Path):
+    path = tmp_path / "binary.toml"
+    path.write_bytes(b"[api]\n\xff\xfe")
+    with pytest.raises(ConfigError, match="is not UTF-8 text"):
+        load(path)
+
+
+def test_every_section_may_be_given(tmp_path: Path):
+    path = tmp_path / "surefire.toml"
+    path.write_text(
+        """
+[engine]
+name = "desk-1"
+env = "testnet"
+[journal]
+durability = "process"
+path = "/tmp/j.sqlite"
+[log]
+level = "debug"
+[market]
+kind = "recorded"
+tape = "tape.gz"
+speed = 0
+[accounts.far]
+venue = "link"
+port = 9000
+limits = { positions_max = 5, symbols = ["BTCUSDT"] }
+[accounts.near.limits]
+[accounts.near.paper]
+kind = "spot"
+latency_ms = [0.5, 1]
+taker_fee = "0.001"
+faults = { lost_reply = 0.01 }
+[[sources]]
+kind = "ndjson"
+path = "signals.ndjson"
+follow = true
+[[sources]]
+kind = "http"
+[[sinks]]
+kind = "ndjson"
+path = "out.ndjson"
+"""
+    )
+    config = load(path)
+    assert isinstance(config, Config)
+    assert config.accounts["far"].port == 9000
+    assert config.accounts["far"].limits.symbols == ("BTCUSDT",)
+    assert config.accounts["near"].paper.faults.lost_reply == 0.01
+    assert config.accounts["near"].paper.latency_ms == (0.5, 1.0)
+    assert config.accounts["near"].paper.taker_fee == Decimal("0.001")
+    assert config.journal.path == "/tmp/j.sqlite"
+    assert [source.name for source in config.sources] == ["ndjson", "http"]
+    assert config.sources[0].follow
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("a=" + "[" * 5000 + "]" * 5000, "nested too deep"),
+        ("a=" + "9" * 5000, "out of all bounds"),
+        ("[api]\nport=0x" + "f" * 5000, "line 2: api.port must be a whole number <= 65535"),
+        ("[market]\nspeed=0x" + "f" * 5000, "line 2: market.speed has more than 18 digits"),
+        ("[market]\nspeed=1e99999999999999999999", "line 2: market.speed is not a finite number"),
+        ('x=1\n"\ud800"=1', "half of a character"),
+        ("x=1\n" + ".".join(["a"] * 20_000) + "=1", "line 2: a key of more than 16 parts"),
+        ("#" * 300_000, "larger than"),
+    ],
+)
+def test_what_the_parser_itself_stumbles_over_is_a_problem_like_any_other(text: str, problem: str):
+    with pytest.raises(ConfigError, match=problem):
+        parse(text, "f.toml")

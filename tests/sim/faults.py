@@ -1,0 +1,193 @@
+"""The swarm: what kind of world a seed draws. Each family of faults is data, is on or off by its own coin, and can be
+taken away without changing the draws of the others (which is what makes a failing seed shrinkable).
+
+`Nature` is what the venue is and stays; `Faults` is how badly the world behaves and is all zero in the calm; `Load` is
+what the sources and the operator do.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+from msgspec import Struct
+from msgspec.structs import asdict, replace
+
+
+class Nature(Struct, frozen=True):
+    """What the venue is. Seconds where not said otherwise."""
+
+    id_unique_for_ever: bool = True
+    spot: bool = False
+    fee_asset: str = "quote"  # quote | base (spot buys) | third
+    reduce_only_ends_when_flat: bool = False  # the venue cancels what can no longer reduce
+    latency_min: float = 0.002  # one way
+    latency_max: float = 0.040
+    clock_offset: float = 0.0  # venue's clock against ours
+    volatility: float = 0.0002  # fraction of price per step of the path
+    partial: float = 0.0  # chance that an execution is cut in pieces
+    timeout: float = 10.0  # a client waits this long for an answer
+
+
+class Faults(Struct, frozen=True):
+    """How the world misbehaves. Chances are per occasion; `*_mean` is seconds between events (0: never)."""
+
+    connect_refused: float = 0.0
+    request_lost: float = 0.0
+    request_delayed: float = 0.0
+    request_delay_max: float = 0.0
+    queue_max: float = 0.0  # between the venue's gate and its book
+    reply_lost: float = 0.0
+    reply_delayed: float = 0.0
+    reply_delay_max: float = 0.0
+    error_with_effect: float = 0.0
+    error_without_effect: float = 0.0
+    declined: float = 0.0
+    rate_limited: float = 0.0
+    rejected_later: float = 0.0  # acknowledged, then refused
+    dried_up: float = 0.0  # the rest of an order in pieces finds nobody and expires
+    query_failed: float = 0.0
+    visible_max: float = 0.0  # an accepted order or its fill shows in queries only after up to this
+    list_holes: float = 0.0  # an open order missing from the list of open orders
+    event_dropped: float = 0.0
+    event_doubled: float = 0.0
+    event_delay_max: float = 0.0  # reorders, too
+    stream_cut_mean: float = 0.0
+    stream_stall_mean: float = 0.0
+    stream_refused: float = 0.0
+    human_mean: float = 0.0  # a person trades by hand
+    human_cancel_mean: float = 0.0  # a person cancels one of our orders
+    funding_mean: float = 0.0
+    quote_stall_mean: float = 0.0
+    source_again: float = 0.0  # a body is offered once more
+    source_rewind: float = 0.0  # everything is offered once more
+    source_contradicts: float = 0.0  # same id, other body
+    source_garbage: float = 0.0
+    sink_down: float = 0.0
+    disk_slow: float = 0.0  # chance that a sync takes long
+    disk_slow_max: float = 0.0
+    disk_breaks_mean: float = 0.0  # full, or a sync that fails
+    crash_mean: float = 0.0
+    crash_at_boundary: float = 0.0  # per effect boundary
+    halt_mean: float = 0.0
+
+
+class Load(Struct, frozen=True):
+    """What the sources send."""
+
+    signals: int = 12
+    gap_mean: float = 4.0
+    burst: int = 1  # signals sent at one moment
+    limit_share: float = 0.3
+    close_share: float = 0.15
+    manage_share: float = 0.1  # move a stop or target, reduce, cancel, be this position
+    sell_share: float = 0.4
+    faulty_seconds: float = 90.0
+    calm_seconds: float = 240.0
+
+
+class Options(Struct, frozen=True):
+    """Everything that a seed decides before the run."""
+
+    seed: int
+    nature: Nature = Nature()
+    faults: Faults = Faults()
+    load: Load = Load()
+    families: tuple[str, ...] = ()
+
+
+Draw = Callable[[Random], dict[str, float]]
+
+FAMILIES: dict[str, Draw] = {
+    "refused connections": lambda r: {"connect_refused": r.uniform(0.01, 0.2)},
+    "lost requests": lambda r: {"request_lost": r.uniform(0.02, 0.25)},
+    "late requests": lambda r: {
+        "request_delayed": r.uniform(0.05, 0.4),
+        "request_delay_max": r.choice((1.0, 4.9, 8.0)),
+    },
+    "queueing": lambda r: {"queue_max": r.choice((0.5, 5.0, 25.0))},
+    "lost replies": lambda r: {"reply_lost": r.uniform(0.05, 0.4)},
+    "late replies": lambda r: {"reply_delayed": r.uniform(0.05, 0.4), "reply_delay_max": r.choice((0.5, 5.0, 20.0))},
+    "server errors": lambda r: {
+        "error_with_effect": r.uniform(0.02, 0.2),
+        "error_without_effect": r.uniform(0.02, 0.2),
+    },
+    "refusals": lambda r: {"declined": r.uniform(0.02, 0.2)},
+    "rate limits": lambda r: {"rate_limited": r.uniform(0.02, 0.15)},
+    "rejections after the acknowledgement": lambda r: {"rejected_later": r.uniform(0.02, 0.2)},
+    "thin books": lambda r: {"dried_up": r.uniform(0.1, 0.6)},
+    "failing queries": lambda r: {"query_failed": r.uniform(0.05, 0.4)},
+    "read lag": lambda r: {"visible_max": r.choice((1.0, 5.0, 15.0))},
+    "holes in lists": lambda r: {"list_holes": r.uniform(0.02, 0.3)},
+    "dropped events": lambda r: {"event_dropped": r.uniform(0.05, 0.4)},
+    "doubled events": lambda r: {"event_doubled": r.uniform(0.05, 0.4)},
+    "reordered events": lambda r: {"event_delay_max": r.choice((0.2, 2.0, 10.0))},
+    "cut streams": lambda r: {"stream_cut_mean": r.choice((5.0, 30.0)), "stream_refused": r.uniform(0, 0.5)},
+    "stalled streams": lambda r: {"stream_stall_mean": r.choice((20.0, 60.0))},
+    "a human": lambda r: {"human_mean": r.choice((15.0, 60.0)), "human_cancel_mean": r.choice((0.0, 20.0))},
+    "funding": lambda r: {"funding_mean": 20.0},
+    "stale quotes": lambda r: {"quote_stall_mean": r.choice((20.0, 60.0))},
+    "redelivery": lambda r: {"source_again": r.uniform(0.1, 0.6), "source_rewind": r.uniform(0.0, 0.2)},
+    "contradictions": lambda r: {"source_contradicts": r.uniform(0.05, 0.3)},
+    "garbage": lambda r: {"source_garbage": r.uniform(0.05, 0.3)},
+    "failing sinks": lambda r: {"sink_down": r.uniform(0.05, 0.5)},
+    "slow disk": lambda r: {"disk_slow": r.uniform(0.02, 0.3), "disk_slow_max": r.choice((0.1, 2.0, 10.0))},
+    "failing disk": lambda r: {"disk_breaks_mean": r.choice((15.0, 40.0))},
+    "crashes at any time": lambda r: {"crash_mean": r.choice((5.0, 20.0, 60.0))},
+    "crashes at boundaries": lambda r: {"crash_at_boundary": r.choice((0.002, 0.01, 0.03))},
+    "halts": lambda r: {"halt_mean": r.choice((5.0, 15.0, 40.0))},
+}
+ON = 0.4  # of the families, in a seed that is not quiet
+
+
+def draw(seed: int) -> Options:
+    """The options of a seed; the same for ever (each part has its own generator)."""
+    nature_draws = Random(f"{seed}/nature")
+    share = Random(f"{seed}/families").choice((0.1, ON, ON, ON, 0.6))
+    # A coin for each name, so that a new family changes no other's: yesterday's seeds keep what they had.
+    on = tuple(name for name in FAMILIES if Random(f"{seed}/coin/{name}").random() < share)
+    return with_families(Options(seed=seed, nature=_nature(nature_draws), load=_load(Random(f"{seed}/load"))), on)
+
+
+def with_families(options: Options, on: tuple[str, ...]) -> Options:
+    """The same seed with exactly these families on."""
+    fields: dict[str, float] = {}
+    for name in on:
+        fields |= FAMILIES[name](Random(f"{options.seed}/family/{name}"))
+    return replace(options, faults=Faults(**fields), families=on)
+
+
+def describe(options: Options) -> str:
+    """All that differs from the quiet default, for the report."""
+    parts = [f"seed {options.seed}", "families: " + (", ".join(options.families) or "none")]
+    for part in (options.nature, options.load, options.faults):
+        usual = asdict(type(part)())
+        told = " ".join(
+            f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in asdict(part).items() if v != usual[k]
+        )
+        parts.append(f"{type(part).__name__}: {told or 'as usual'}")
+    return "\n".join(parts)
+
+
+def _nature(r: Random) -> Nature:
+    spot = r.random() < 0.35
+    return Nature(
+        id_unique_for_ever=r.random() < 0.5,
+        spot=spot,
+        fee_asset=r.choice(("quote", "base", "base")) if spot else r.choice(("quote", "quote", "third")),
+        reduce_only_ends_when_flat=r.random() < 0.5,
+        latency_max=r.choice((0.005, 0.04, 0.3)),
+        clock_offset=r.choice((0.0, 0.0, 0.3, -0.3)),
+        volatility=r.choice((0.00005, 0.0003, 0.001)),
+        partial=r.choice((0.0, 0.3, 0.8)),
+    )
+
+
+def _load(r: Random) -> Load:
+    return Load(
+        signals=r.choice((4, 10, 20)),
+        gap_mean=r.choice((1.0, 4.0, 8.0)),
+        burst=r.choice((1, 1, 2, 6)),
+        limit_share=r.choice((0.0, 0.3, 0.7)),
+        close_share=r.choice((0.0, 0.1, 0.25)),
+        manage_share=r.choice((0.0, 0.1, 0.3)),
+        faulty_seconds=r.choice((30.0, 60.0, 120.0)),
+    )

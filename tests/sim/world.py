@@ -1,0 +1,479 @@
+"""A world from a seed: the whole engine as shipped, a venue, a source, a sink, a disk, an operator, and their fate.
+
+Everything runs in one thread on a virtual clock with a seeded scheduler, so a seed is a run, to the byte. One life of
+the engine (`Incarnation`) may end at any boundary of an effect; what is left then is the disk. A run has phases:
+faults, calm, a fresh signal, the end; then the checker is asked.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from decimal import Decimal
+from functools import partial
+from hashlib import blake2b
+from random import Random
+from typing import Any
+
+import msgspec
+import structlog
+import trio
+import trio.testing
+from msgspec import Struct
+
+from actors.wiring import AccountParts, Engine, Parts, run_engine
+from engine.core.messages import Halt, Limits, OutboxRow, Side
+from engine.core.money import use_exact_context
+from engine.core.tally import Tally
+from engine.edges.base import SinkDown
+from engine.edges.signals import DialectTerms
+from engine.runtime.clock import Clock
+from engine.runtime.journal.base import JournalFailed, Record
+from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
+from engine.runtime.schedule import seeded_schedule
+from engine.venues.throttle import Limit, Throttle
+from tests.sim.checks import Evidence, Violation, bare_stretches, check
+from tests.sim.faults import Faults, Options, draw
+from tests.sim.feed import ACCOUNT, Feed, probe_body
+from tests.sim.truth import (
+    Copied,
+    Crashed,
+    DiskBroke,
+    DiskMended,
+    Fell,
+    HaltCalled,
+    Phase,
+    Probed,
+    Ready,
+    ResumeCalled,
+    Started,
+    StopReported,
+    Synced,
+    Truth,
+    digest,
+)
+from tests.sim.venue import VENUE, SimVenue
+from tests.sim.verdicts import Kept, check_verdicts
+
+SECOND = 1_000_000_000
+BEGAN_NS = 1_763_683_200 * SECOND  # wall time at the start of every run
+POSITION_CAP = Decimal(4_000)  # so low that a burst of orders runs into it
+CRASHES_MAX = 12
+CALM_SECONDS = 130.0  # everything must have come to rest by then
+FLAT_SECONDS = 30.0
+PROBE_SECONDS = 20.0
+STILL_SECONDS = 15.0
+END_SECONDS = 30.0
+LIMITS = Limits(
+    position_notional_max=POSITION_CAP,
+    exposure_max=Decimal(7_000),
+    losses_in_row_max=1000,
+    drawdown_max=Decimal("0.5"),
+    daily_loss_max=Decimal(50_000),
+    balance_share_max=Decimal("0.5"),
+)
+
+
+class Report(Struct):
+    """What a seed came to."""
+
+    options: Options
+    violations: list[Violation]
+    trace_hash: str
+    truth: Truth
+    evidence: Evidence
+    seconds: float  # simulated
+    crashes: int
+    bare_max: float  # seconds that a position lacked cover, at worst
+
+    @property
+    def seed(self) -> int:
+        return self.options.seed
+
+
+Script = Callable[["World"], Any]
+
+
+def run_seed(
+    seed: int,
+    options: Options | None = None,
+    crash_at: tuple[str, int] | None = None,
+    script: Script | None = None,
+    log: bool = False,
+) -> Report:
+    """Run the world of a seed to its end and ask the checker.
+
+    `options` replace what the seed would draw; `crash_at` kills the engine at the n-th passing of one boundary;
+    `script` is an async function that takes the place of the feed (a scenario); `log` lets the engine's log through.
+    """
+    use_exact_context()
+    world = World(options or draw(seed), crash_at, script)
+    with seeded_schedule(seed), nullcontext() if log else silence():
+        trio.run(world.run, clock=trio.testing.MockClock(autojump_threshold=0))
+    return world.report()
+
+
+class Incarnation:
+    """One life of the engine, from its start to its crash. Dead, it has no effects any more."""
+
+    def __init__(self, world: "World", number: int) -> None:
+        self.number, self.alive = number, True
+        self.world = world
+        self.scope = trio.CancelScope()
+        self.over = trio.Event()
+        self.stop = trio.Event()
+        self.engine: Engine | None = None
+
+    def boundary(self, where: str) -> None:
+        """Just before or after an effect: here it may end."""
+        if self.alive:
+            self.world.passed(self, where)
+
+    async def run(self) -> None:
+        world = self.world
+        world.truth.tell(Started(world.wall_ns(), life=self.number))
+        with self.scope:
+            try:
+                async with trio.open_nursery() as nursery:
+                    parts = world.parts(self)
+                    self.engine = await nursery.start(run_engine, parts, self.stop)
+                    world.truth.tell(Ready(world.wall_ns(), life=self.number))
+            except* Exception as errors:
+                if self.alive:  # what a dying engine stumbles over is nobody's business
+                    world.truth.tell(Fell(world.wall_ns(), life=self.number, why=summary(errors)))
+        self.alive = False
+        self.over.set()
+
+
+class World:
+    """See the module."""
+
+    def __init__(self, options: Options, crash_at: tuple[str, int] | None = None, script: Script | None = None) -> None:
+        self.options, self.crash_at, self.script = options, crash_at, script
+        self.faults = options.faults
+        self.truth = Truth()
+        seed = str(options.seed)
+        self.fate = Random(f"{seed}/fate")
+        self.venue = SimVenue(options.nature, options.faults, seed, self.wall_ns, self.truth)
+        self.feed = Feed(options.load, seed, self.truth, self.wall_ns, self.venue.quote)
+        self.feed.faults = options.faults
+        self.disk = MemoryDisk(self._sync_seconds)
+        self.life: Incarnation | None = None
+        self.lives = 0
+        self.crashes = 0
+        self.passings: dict[str, int] = {}
+        self.ending = False
+        self.quiescent = False
+
+    def wall_ns(self) -> int:
+        return BEGAN_NS + round(trio.current_time() * SECOND)
+
+    # ---------------------------------------------------------------------------------------------------- the phases
+
+    async def run(self) -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self.venue.run)
+            self._phase("faults")
+            nursery.start_soon(self._live_and_die)
+            for task in (self._crash_now_and_then, self._break_disk, self._operate, self._human):
+                nursery.start_soon(task)
+            if self.script is not None:
+                await self.script(self)
+            else:
+                nursery.start_soon(self.feed.run)
+                await trio.sleep(self.options.load.faulty_seconds)
+            await self._come_to_rest()
+            nursery.cancel_scope.cancel()
+
+    async def _come_to_rest(self) -> None:
+        self._phase("calm")
+        self.faults = self.feed.faults = Faults()
+        self.venue.calm()
+        self._mend_disk()
+        await trio.sleep(30)  # whoever was dead lives again by then
+        await self._resume_all()
+        await trio.sleep(CALM_SECONDS)
+        self._phase("flat")
+        await self._resume_all()
+        if (engine := self.engine) is not None:
+            await engine.operator.flatten("operator", "end of the day", None, None)
+        await trio.sleep(FLAT_SECONDS)
+        self._phase("probe")
+        await self._resume_all()
+        quote = self.venue.quote("BTCUSDT")
+        assert quote is not None
+        self.truth.tell(Probed(self.wall_ns(), signal_id="probe"))
+        self.feed.offer("probe", probe_body("probe", quote))
+        await trio.sleep(PROBE_SECONDS)
+        self.venue.frozen = True  # nothing happens any more, so that what did can be held against the books
+        await trio.sleep(STILL_SECONDS)
+        self.ending = True
+        if self.life is not None:
+            self.life.stop.set()
+            with trio.move_on_after(END_SECONDS) as waiting:
+                await self.life.over.wait()
+            if waiting.cancelled_caught:
+                self.truth.tell(Fell(self.wall_ns(), life=self.life.number, why="did not end when told to stop"))
+        self._phase("end")
+        self.quiescent = True
+
+    def _phase(self, name: str) -> None:
+        self.truth.tell(Phase(self.wall_ns(), name=name))
+
+    @property
+    def engine(self) -> Engine | None:
+        return self.life.engine if self.life is not None and self.life.alive else None
+
+    # ------------------------------------------------------------------------------------------------- life and death
+
+    async def _live_and_die(self) -> None:
+        async with trio.open_nursery() as nursery:
+            while not self.ending:
+                self.lives += 1
+                self.life = Incarnation(self, self.lives)
+                nursery.start_soon(self.life.run)
+                await self.life.over.wait()
+                if self.ending:
+                    return
+                await trio.sleep(self.fate.choice((0.05, 0.5, 3.0, 20.0)) if self.faults.crash_mean else 0.5)
+
+    def passed(self, life: Incarnation, where: str) -> None:
+        """A boundary was passed: the k-th of its kind may be the one, or the dice say so."""
+        self.passings[where] = count = self.passings.get(where, 0) + 1
+        if self.crash_at == (where, count):
+            return self.kill(life, where)
+        chance = self.faults.crash_at_boundary
+        if chance and self.crashes < CRASHES_MAX and self.fate.random() < chance:
+            self.kill(life, where)
+
+    def kill(self, life: Incarnation, where: str) -> None:
+        """`kill -9`: nothing of this incarnation has any effect from here on; the disk keeps what it has."""
+        if not life.alive:
+            return
+        life.alive = False
+        self.crashes += 1
+        self.truth.reach(f"crash at {where}")
+        kept = self.disk.crash(self.fate)
+        self.truth.tell(Synced(self.wall_ns(), seq=kept))
+        self.truth.tell(Crashed(self.wall_ns(), life=life.number, where=where, kept=kept))
+        life.scope.cancel()
+        life.over.set()
+
+    async def _crash_now_and_then(self) -> None:
+        while self.faults.crash_mean:
+            await trio.sleep(self.fate.expovariate(1 / self.faults.crash_mean))
+            if self.life is not None and self.faults.crash_mean and self.crashes < CRASHES_MAX:
+                self.kill(self.life, "any time")
+
+    async def _break_disk(self) -> None:
+        """The disk is full, or lies; after a while a person mends it and starts the engine again."""
+        while self.faults.disk_breaks_mean:
+            await trio.sleep(self.fate.expovariate(1 / self.faults.disk_breaks_mean))
+            if not self.faults.disk_breaks_mean:
+                return
+            full = self.fate.random() < 0.5
+            self.disk.full, self.disk.fail_sync = full, not full
+            self.truth.reach("disk full" if full else "sync failed")
+            self.truth.tell(DiskBroke(self.wall_ns(), how="full" if full else "sync"))
+            await trio.sleep(self.fate.choice((0.5, 3.0, 15.0)))
+            self._mend_disk()
+
+    def _mend_disk(self) -> None:
+        if self.disk.full or self.disk.fail_sync:
+            self.disk.full = self.disk.fail_sync = False
+            self.truth.tell(DiskMended(self.wall_ns()))
+            if self.life is not None:
+                self.kill(self.life, "restart after the disk failed")
+
+    # --------------------------------------------------------------------------------------------------------- people
+
+    async def _operate(self) -> None:
+        """An operator who halts this or that, with or without flattening, and resumes."""
+        while self.faults.halt_mean:
+            await trio.sleep(self.fate.expovariate(1 / self.faults.halt_mean))
+            engine = self.engine
+            if engine is None or not self.faults.halt_mean:
+                continue
+            scope = self.fate.choice(("engine", f"account/{ACCOUNT}", f"symbol/{ACCOUNT}/BTCUSDT"))
+            flatten = self.fate.random() < 0.5
+            self.truth.tell(HaltCalled(self.wall_ns(), scope=scope))
+            if any(not o.reduce_only for o in self.venue.orders.values() if o.status == "open"):
+                self.truth.reach("halt with an opener at the venue")
+            assert self.life is not None
+            await self._of_life(self.life, partial(self._stop, engine, flatten, scope))
+            await trio.sleep(self.fate.expovariate(1 / 5))
+            await self._resume(scope)
+
+    async def _stop(self, engine: Engine, flatten: bool, scope: str) -> None:
+        told = await engine.operator.stop("op", "drill", flatten, scope)
+        self.truth.tell(
+            StopReported(self.wall_ns(), scope=scope, flat=told.flat, durable=told.durable, flatten=flatten)
+        )
+
+    async def _resume_all(self) -> None:
+        engine = self.engine
+        halts: tuple[Halt, ...] = engine.world.switch.halts() if engine is not None else ()
+        for halt in halts:
+            await self._resume(halt.scope)
+
+    async def _resume(self, scope: str) -> None:
+        life, engine = self.life, self.engine
+        if life is not None and engine is not None:
+            self.truth.tell(ResumeCalled(self.wall_ns(), scope=scope))
+            await self._of_life(life, partial(engine.operator.resume, scope, "op", "drill is over"))
+
+    async def _of_life(self, life: Incarnation, command: Callable[[], Any]) -> None:
+        """A command to one incarnation, given up when that dies."""
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                await life.over.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(watch)
+            try:
+                await command()
+            except JournalFailed:
+                self.truth.reach("an operator was told that the journal has failed")
+            nursery.cancel_scope.cancel()
+
+    async def _human(self) -> None:
+        """Somebody who trades by hand in the same account."""
+        while self.faults.human_mean:
+            await trio.sleep(self.fate.expovariate(1 / self.faults.human_mean))
+            if not self.faults.human_mean:
+                return
+            symbol = self.fate.choice(tuple(self.venue.markets))
+            market = self.venue.markets[symbol]
+            qty = self.fate.randint(1, 100) * market.instrument.lot
+            side = self.fate.choice((Side.BUY, Side.SELL))
+            if self.options.nature.spot and side is Side.SELL:
+                qty = min(qty, market.position // market.instrument.lot * market.instrument.lot)
+            if qty > 0:
+                self.venue.human_trades(symbol, side, qty)
+
+    # ----------------------------------------------------------------------------------------------- the engine's parts
+
+    def parts(self, life: Incarnation) -> Parts:
+        clock = Clock(now_ns=self.wall_ns, ticks_ns=self.wall_ns)
+        return Parts(
+            env="sim",
+            clock=clock,
+            journal=MemoryJournal(self.disk, clock, lambda where: self._journaled(life, where)),
+            rng=Random(f"{self.options.seed}/engine/{life.number}"),
+            accounts=(
+                AccountParts(
+                    name=ACCOUNT,
+                    venue_name=VENUE,
+                    venue=self.venue.wire(life),
+                    throttle=Throttle((Limit(10, SECOND),), clock),
+                    limits=LIMITS,
+                ),
+            ),
+            quote=self.venue.quote,
+            sources=(self.feed.source(life),),
+            sinks=(SimSink(self, life),),
+            dialects=DialectTerms(account=ACCOUNT),
+            dead_letter=lambda malformed: None,
+            tally=Tally(),
+        )
+
+    def _journaled(self, life: Incarnation, where: str) -> None:
+        """A boundary of the journal; what a sync has made safe is told before anything can happen after it."""
+        if where == "sync.after" and life.alive:
+            place = self.disk.reader().place()
+            self.truth.tell(Synced(self.wall_ns(), seq=place.seq, digest=place.hash.hex()[:16]))
+        life.boundary(f"journal.{where}")
+
+    def _sync_seconds(self) -> float:
+        if self.fate.random() < self.faults.disk_slow:
+            return self.fate.uniform(0, self.faults.disk_slow_max)
+        return self.fate.choice((0.0, 0.0002, 0.002))
+
+    # ------------------------------------------------------------------------------------------------------ the verdict
+
+    def report(self) -> Report:
+        """After the run: what the disk holds, held against the truth."""
+        reader = self.disk.reader()
+        records: list[Record] = []
+        while page := reader.records(after=records[-1].seq if records else 0):
+            records += page
+        evidence = Evidence(
+            entries=self.truth.entries,
+            records=records,
+            instruments=[m.instrument for m in self.venue.markets.values()],
+            positions={p.symbol: p.qty for p in reader.positions(ACCOUNT)},
+            families=self.options.families,
+            position_cap=POSITION_CAP,
+            quiescent=self.quiescent,
+            chain_error=chain_error(reader),
+        )
+        kept = Kept(limits=LIMITS, live=frozenset(o.cid for o in reader.state(ACCOUNT).orders))
+        bare = [(b.until_ns - b.since_ns) / SECOND for b in bare_stretches(evidence)]
+        return Report(
+            options=self.options,
+            violations=check(evidence) + check_verdicts(evidence, kept),
+            trace_hash=self.truth.trace_hash,
+            truth=self.truth,
+            evidence=evidence,
+            seconds=(evidence.end_ns - BEGAN_NS) / SECOND,
+            crashes=self.crashes,
+            bare_max=max(bare, default=0.0),
+        )
+
+
+def chain_error(reader: Any) -> str:
+    """The journal's chain of hashes, worked out again from its bytes; "" when it is whole."""
+    before = bytes(32)
+    for line in reader.lines():
+        before = blake2b(b"%b%d:%b" % (before, line.seq, line.fact), digest_size=32).digest()
+        if before != line.hash:
+            return f"record {line.seq} does not match its hash"
+    return ""
+
+
+class SimSink:
+    """Where confirmations and events go; it may be down, and may have taken part of what it says it has not."""
+
+    name = "sim"
+
+    def __init__(self, world: World, life: Incarnation) -> None:
+        self._world, self._life = world, life
+
+    async def send(self, rows: tuple[OutboxRow, ...]) -> None:
+        world, life = self._world, self._life
+        await trio.sleep(world.fate.choice((0.0, 0.001, 0.05)))
+        life.boundary("sink.before")
+        if not life.alive:
+            await trio.sleep_forever()
+        down = world.fate.random() < world.faults.sink_down
+        for row in rows[: world.fate.randint(0, len(rows))] if down else rows:
+            copied = digest(msgspec.json.encode(row.event))
+            world.truth.tell(
+                Copied(world.wall_ns(), event_id=row.event_id, name=row.event.name, key=row.event.key, digest=copied)
+            )
+        life.boundary("sink.after")
+        if not life.alive:
+            await trio.sleep_forever()
+        if down:
+            world.truth.reach("sink down")
+            raise SinkDown("connection reset")
+
+
+@contextmanager
+def silence() -> Iterator[None]:
+    """No log lines: a world's faults would fill the screen."""
+
+    def drop(logger: object, name: str, event: object) -> dict[str, object]:
+        raise structlog.DropEvent
+
+    before = structlog.get_config()
+    structlog.configure(processors=[drop], cache_logger_on_first_use=False)
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+
+
+def summary(error: BaseException) -> str:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"[:500]

@@ -1,0 +1,90 @@
+"""A small run of each measurement, so that none rots: counts agree and ratios are sane, whatever the machine."""
+
+import argparse
+from math import isfinite
+from pathlib import Path
+
+import pytest
+
+from bench import __main__ as bench
+from bench import core, memory, path, recovery, sustained
+from bench.figures import figures, ratio
+
+
+def options(module: object, *given: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    module.add_options(parser)  # type: ignore[attr-defined]
+    return parser.parse_args(given)
+
+
+def ordered(of: path.Figures) -> bool:
+    return 0 < of.p50 <= of.p90 <= of.p99 <= of.p999 <= of.max
+
+
+@pytest.mark.parametrize(("orders", "durability"), [("resting", "power"), ("fills", "process")])
+def test_no_signal_is_lost_on_the_path_and_every_figure_has_its_floor(tmp_path: Path, orders: str, durability: str):
+    given = (
+        "--rate",
+        "100",
+        "--seconds",
+        "0.5",
+        "--warm-up",
+        "20",
+        "--rounds",
+        "1",
+        "--orders",
+        orders,
+        "--durability",
+        durability,
+    )
+    report = path.run(path.terms_of(options(path, *given, "--folder", str(tmp_path))))
+    assert (report.signals, report.accepted, report.complete, report.rested) == (70, 70, True, True)
+    assert report.stages.keys() >= {path.OWN, path.PUBLISHED, path.OUTSIDE}
+    assert all(stage.count == 50 and ordered(stage) for stage in report.stages.values())
+    assert report.stages[path.OUTSIDE].p50 > report.stages[path.OWN].p50 > report.stages["arrival -> judged"].p50
+    assert all(floor.count == 50 and ordered(floor) for floor in report.floors.values())
+    assert report.over_commit is not None and isfinite(report.over_commit.p50) and report.over_commit.p50 > 0
+    assert report.over_round_trip is not None and report.outside_over_both is not None
+    assert 1_000 < report.commit_bytes < 20_000
+    assert (report.fills >= 70) == (orders == "fills")
+    assert path.lines(report)[-1].startswith(f"{report.commit_bytes} bytes")
+
+
+def test_a_rate_that_is_kept_up_with_counts_as_sustained(tmp_path: Path):
+    given = ("--rate", "50", "--seconds", "0.4", "--warm-up", "10", "--folder", str(tmp_path))
+    report = sustained.measure(options(sustained, *given))
+    assert [step.report.complete for step in report.steps] == [True]
+    assert report.sustained_rate == (50.0 if report.steps[0].sustained else 0.0)
+
+
+def test_every_pure_part_has_a_cost(tmp_path: Path):
+    report = core.measure(options(core, "--calls", "5", "--rounds", "1"))
+    assert [cost.name for cost in report.costs] == list(core.PARTS)
+    assert all(cost.ns > 0 for cost in report.costs)
+
+
+def test_an_idle_symbol_costs_something_and_not_much(tmp_path: Path):
+    report = memory.measure(options(memory, "--symbols", "300", "--traced", "--folder", str(tmp_path)))
+    assert report.symbols == 300
+    assert 1 < report.kib_each < 20
+
+
+def test_a_start_with_a_past_becomes_ready_and_quiet(tmp_path: Path):
+    report = recovery.measure(options(recovery, "--signals", "400", "--starts", "1", "--folder", str(tmp_path)))
+    assert (report.signals, report.complete, len(report.ready_seconds)) == (400, True, 1)
+    assert report.facts > 5 * report.signals
+    assert 0 < report.ready_seconds[0] < report.process_seconds[0]
+
+
+def test_the_figures_can_be_written_to_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert bench.main(["core", "--calls", "2", "--rounds", "1", "--json", str(tmp_path / "core.json")]) == 0
+    assert "client order id" in capsys.readouterr().out
+    assert '"ns":' in (tmp_path / "core.json").read_text()
+
+
+def test_percentiles_and_ratios_are_those_of_the_durations():
+    slow, fast = figures(range(2_000, 202_000, 2_000)), figures([1_000] * 10)
+    assert (slow.count, round(slow.p50), round(slow.max)) == (100, 100, 200)
+    found = ratio(slow, fast)
+    assert found is not None and 95 < found.p50 < 105
+    assert ratio(slow, figures([])) is None

@@ -1,0 +1,250 @@
+"""The command line as a person and a script meet it: words, exit codes, JSON."""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+import run
+from engine.core.messages import Halt, PositionReport
+from engine.runtime.commandline import EXIT_CODES, FAILED, INTERRUPTED, OK, REFUSED, UNREACHABLE, USAGE
+from engine.runtime.config import parse
+from engine.web import app, asking
+from engine.web.ports import Left, StopReport
+from engine.web.views import HaltsPage, Problem, Reason
+from engine.web.wire import encode
+
+COMMANDS = ("run", "demo", "venue", "check", "explain", "audit", "stop", "resume", "flatten")
+
+
+@contextmanager
+def engine_answering(status: int, body: bytes) -> Iterator[tuple[str, list[tuple[str, str, bytes]]]]:
+    """A port on which something answers every request the same way; and what it was asked."""
+    asked: list[tuple[str, str, bytes]] = []
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            length = int(self.headers.get("content-length", 0))
+            asked.append((self.command, self.path, self.rfile.read(length)))
+            self.send_response(status)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answering) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield str(server.server_address[1]), asked
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def nobody() -> str:
+    """A port on which nothing answers."""
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        return str(server.server_address[1])
+
+
+def config(folder: Path, text: str) -> str:
+    path = folder / "surefire.toml"
+    path.write_text(text)
+    return str(path)
+
+
+# ------------------------------------------------------------------------------------------------------------- words
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_teaches_with_an_example_and_its_exit_codes(command: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as left:
+        run.main([command, "--help"])
+    text = capsys.readouterr().out
+    assert left.value.code == 0
+    assert f"surefire {command}" in text.split("examples:")[1]
+    assert EXIT_CODES.strip() in text
+    assert "--json" in text
+
+
+def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        run.main(["--help"])
+    text = capsys.readouterr().out
+    assert [name for name in (*COMMANDS, "simulate") if f"\n    {name} " not in text] == []
+
+
+def test_every_command_of_the_help_can_be_run():
+    assert tuple(run.COMMANDS) == COMMANDS
+
+
+def test_help_answers_at_once_because_it_loads_nothing(repo_root: Path):
+    slow = ("trio", "msgspec", "httpx", "rich", "litestar", "structlog")
+    code = f"import run, sys; run.parser(); print([name for name in {slow} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo_root, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_exit_codes_that_are_documented_are_those_that_are_used():
+    documented = [int(code) for code in re.findall(r"^  (\d+)", EXIT_CODES, re.MULTILINE)]
+    assert documented == [OK, FAILED, USAGE, UNREACHABLE, REFUSED, INTERRUPTED]
+
+
+@pytest.mark.parametrize(
+    "wrong", [[], ["fly"], ["run", "--port", "70000"], ["run", "--port", "x"], ["explain"], ["audit", "all"]]
+)
+def test_wrong_arguments_are_code_2(wrong: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as left:
+        run.main(wrong)
+    assert left.value.code == USAGE
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_a_wrong_config_is_code_2_with_every_mistake(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = config(tmp_path, '[journal]\ndurabilty = "power"\n[api]\nprot = 1\n')
+    assert run.main(["check", "--config", path]) == USAGE
+    told = capsys.readouterr().err
+    assert "line 2: unknown key 'durabilty' in [journal]; did you mean 'durability'?" in told
+    assert "line 4: unknown key 'prot' in [api]; did you mean 'port'?" in told
+
+
+def test_the_configs_in_the_readme_are_valid(repo_root: Path):
+    examples = re.findall(r"```toml\n(.*?)```", (repo_root / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert examples
+    for example in examples:
+        parse(example, "README.md")
+
+
+# -------------------------------------------------------------------------------------------- asking a running engine
+
+
+@pytest.mark.parametrize("command", ["stop", "resume", "flatten"])
+def test_no_engine_is_code_3_and_says_where_it_was_looked_for(
+    command: str, nobody: str, capsys: pytest.CaptureFixture[str]
+):
+    assert run.main([command, "--port", nobody]) == UNREACHABLE
+    assert f"no engine answers on 127.0.0.1:{nobody}" in capsys.readouterr().err
+
+
+def test_a_stop_that_is_complete_is_code_0_and_tells_the_engine_who_asked(capsys: pytest.CaptureFixture[str]):
+    halt = Halt(scope="engine", reason="stopped: news", since_ns=1, by="me")
+    report = encode(StopReport(by="me", reason="news", complete=True, halted=True, halts=(halt,)))
+    with engine_answering(200, report) as (port, asked):
+        assert run.main(["stop", "--reason", "news", "--port", port]) == OK
+    method, path, body = asked[0]
+    assert (method, path) == ("POST", "/api/execution/stop")
+    assert json.loads(body) | {"by": ""} == {"by": "", "reason": "news", "flatten": True}
+    assert "command line" in json.loads(body)["by"]
+    told = capsys.readouterr().out
+    assert "halted: engine, stopped: news (by me)" in told
+    assert told.endswith("complete: the venue shows nothing left\n")
+
+
+def test_a_stop_that_leaves_something_is_code_1_and_says_what(capsys: pytest.CaptureFixture[str]):
+    held = PositionReport(symbol="BTCUSDT", qty=Decimal("0.50"))
+    left = (Left(account="main", positions=(held,)), Left(account="far", unknown="timed out"))
+    report = StopReport(by="me", reason="", complete=False, durable=False, left=left, problems=("gate is stuck",))
+    with engine_answering(202, encode(report)) as (port, asked):
+        assert run.main(["flatten", "--account", "main", "--port", port]) == FAILED
+    assert json.loads(asked[0][2])["account"] == "main"
+    told = capsys.readouterr().out
+    assert "main/BTCUSDT: still holds 0.5" in told
+    assert "far: NOT known, the venue could not be asked: timed out" in told
+    assert "problem: gate is stuck" in told
+    assert "would not survive a restart" in told
+    assert "NOT complete" in told
+
+
+def test_stop_can_leave_positions_as_they_are():
+    with engine_answering(200, encode(StopReport(by="", reason="", complete=True))) as (port, asked):
+        assert run.main(["stop", "--keep-positions", "--port", port]) == OK
+    assert json.loads(asked[0][2])["flatten"] is False
+
+
+def test_json_is_the_engines_own_answer(capsys: pytest.CaptureFixture[str]):
+    body = encode(StopReport(by="me", reason="", complete=True))
+    with engine_answering(200, body) as (port, _):
+        run.main(["stop", "--json", "--port", port])
+    assert json.loads(capsys.readouterr().out) == json.loads(body)
+
+
+def test_resume_says_what_is_still_halted(capsys: pytest.CaptureFixture[str]):
+    still = HaltsPage(halts=(Halt(scope="account/main", reason="daily loss", since_ns=1, by="gate"),))
+    with engine_answering(200, encode(still)) as (port, asked):
+        assert run.main(["resume", "--scope", "engine", "--note", "looked", "--port", port]) == OK
+    assert json.loads(asked[0][2])["note"] == "looked"
+    assert capsys.readouterr().out == "resumed: engine\nstill halted: account/main, daily loss (by gate)\n"
+
+
+def test_a_refusal_is_code_1_in_the_engines_words(capsys: pytest.CaptureFixture[str]):
+    body = encode(Problem(error="not found", reasons=(Reason(field="scope", reason="there is no such halt"),)))
+    with engine_answering(404, body) as (port, _):
+        assert run.main(["resume", "--scope", "account/x", "--port", port]) == FAILED
+    assert "not found: scope: there is no such halt" in capsys.readouterr().err
+
+
+def test_an_answer_that_is_not_the_engines_is_told_by_its_status(capsys: pytest.CaptureFixture[str]):
+    with engine_answering(502, b"<html>") as (port, _):
+        assert run.main(["resume", "--port", port]) == FAILED
+    assert "status 502" in capsys.readouterr().err
+
+
+def test_the_command_line_asks_where_the_api_answers():
+    assert asking.BASE == app.BASE
+
+
+def test_explain_asks_the_running_engine_with_any_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with engine_answering(200, b"signal a/b c: executed\n") as (port, asked):
+        path = config(tmp_path, f"[api]\nport = {port}\n")
+        assert run.main(["explain", "a/b c", "--config", path]) == OK
+    assert asked[0][:2] == ("GET", "/api/execution/signals/a%2Fb%20c?format=text")
+    assert capsys.readouterr().out == "signal a/b c: executed\n"
+
+
+def test_explain_without_engine_and_journal_is_code_3(tmp_path: Path, nobody: str, capsys: pytest.CaptureFixture[str]):
+    path = config(tmp_path, f"[api]\nport = {nobody}\n")
+    assert run.main(["explain", "s1", "--config", path, "--data-dir", str(tmp_path)]) == UNREACHABLE
+    assert "the journal cannot be read" in capsys.readouterr().err
+
+
+# ------------------------------------------------------------------------------------------------------------- check
+
+
+def test_check_looks_at_everything_and_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert run.main(["check", "--json", "--data-dir", str(tmp_path)]) == OK
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"] is True
+    assert [f["name"] for f in told["findings"]] == ["config", "clock", "disk", "journal", "market", "venue of main"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_check_says_which_tape_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = config(tmp_path, '[market]\nkind = "recorded"\ntape = "none.gz"\n')
+    assert run.main(["check", "--config", path, "--data-dir", str(tmp_path)]) == FAILED
+    assert re.search(r"^PROBLEM +market +none\.gz", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_check_says_which_venue_does_not_answer(tmp_path: Path, nobody: str, capsys: pytest.CaptureFixture[str]):
+    path = config(tmp_path, f'[accounts.far]\nvenue = "link"\nport = {nobody}\n[accounts.far.limits]\n')
+    assert run.main(["check", "--config", path, "--data-dir", str(tmp_path)]) == FAILED
+    assert re.search(rf"^PROBLEM +venue of far +127\.0\.0\.1:{nobody}", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_check_says_what_is_wrong_with_a_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "journal.sqlite").write_bytes(b"this is no journal, but long enough to be looked at" * 100)
+    assert run.main(["check", "--data-dir", str(tmp_path)]) == FAILED
+    assert re.search(r"^PROBLEM +journal .*journal\.sqlite", capsys.readouterr().out, re.MULTILINE)

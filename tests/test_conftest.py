@@ -1,0 +1,43 @@
+"""The time limit of async tests, and the decimal context they run in."""
+
+from decimal import getcontext
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.conftest import LIMIT_SECONDS, VIRTUAL_LIMIT_SECONDS, limited
+
+
+async def test_a_test_that_hangs_ends_with_an_error():
+    with pytest.raises(trio.TooSlowError):
+        await limited(trio.sleep_forever, 0.01)()
+
+
+async def test_this_very_test_is_limited():
+    assert 0 < trio.current_effective_deadline() - trio.current_time() <= LIMIT_SECONDS
+
+
+@given(st.booleans())
+async def test_a_property_test_is_limited_too(_drawn: bool):
+    assert 0 < trio.current_effective_deadline() - trio.current_time() <= LIMIT_SECONDS
+
+
+async def test_a_test_on_the_virtual_clock_may_tell_a_long_story(autojump_clock: trio.testing.MockClock):
+    await trio.sleep(3600)
+    assert LIMIT_SECONDS < trio.current_effective_deadline() - trio.current_time() <= VIRTUAL_LIMIT_SECONDS
+
+
+async def test_tasks_compute_with_exact_decimals():
+    assert getcontext().prec == 40
+
+
+def test_tests_compute_with_exact_decimals():
+    assert getcontext().prec == 40
+
+
+def test_the_checkout_is_found(repo_root: Path):
+    assert (repo_root / "pyproject.toml").exists()

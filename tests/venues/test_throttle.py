@@ -1,0 +1,94 @@
+"""Rate limits on our side: pure buckets in tables, waiting on the virtual clock."""
+
+import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from engine.runtime.clock import virtual_clock
+from engine.venues.base import SECOND
+from engine.venues.throttle import Bucket, Lane, Limit, Throttle
+
+START_NS = 1_700_000_000_000_000_000
+TEN_PER_SECOND = Limit(10, SECOND)
+
+
+def test_openers_leave_the_reserved_share_to_those_who_reduce() -> None:
+    bucket = Bucket(TEN_PER_SECOND)
+    for _ in range(7):
+        assert bucket.wait_ns(Lane.OPEN, 0) == 0
+        bucket.take(0)
+    assert bucket.wait_ns(Lane.OPEN, 0) == SECOND
+    for _ in range(3):
+        assert bucket.wait_ns(Lane.REDUCE, 0) == 0
+        bucket.take(0)
+    assert bucket.wait_ns(Lane.REDUCE, 0) == SECOND
+
+
+def test_a_token_comes_back_one_window_after_it_was_taken() -> None:
+    bucket = Bucket(Limit(2, SECOND), reserved_percent=0)
+    bucket.take(0)
+    bucket.take(SECOND // 2)
+    assert bucket.wait_ns(Lane.OPEN, SECOND // 2) == SECOND // 2
+    assert bucket.wait_ns(Lane.OPEN, SECOND) == 0
+    bucket.take(SECOND)
+    assert bucket.wait_ns(Lane.OPEN, SECOND) == SECOND // 2
+
+
+def test_weight_waits_for_as_many_tokens() -> None:
+    bucket = Bucket(Limit(10, SECOND), reserved_percent=0)
+    bucket.take(0, weight=4)
+    bucket.take(100, weight=4)
+    assert bucket.wait_ns(Lane.OPEN, 200, weight=2) == 0
+    assert bucket.wait_ns(Lane.OPEN, 200, weight=6) == SECOND - 200
+    assert bucket.wait_ns(Lane.OPEN, 200, weight=7) == SECOND - 100
+
+
+def test_the_venues_own_count_corrects_ours_upwards_only() -> None:
+    bucket = Bucket(TEN_PER_SECOND)
+    bucket.take(0)
+    bucket.correct(used=9, now_ns=5)
+    assert bucket.wait_ns(Lane.REDUCE, 5, weight=1) == 0
+    assert bucket.wait_ns(Lane.REDUCE, 5, weight=2) > 0
+    bucket.correct(used=0, now_ns=5)
+    assert bucket.wait_ns(Lane.REDUCE, 5, weight=2) > 0
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(Lane), st.integers(0, 400)), min_size=1, max_size=60), st.integers(1, 8))
+def test_no_sliding_window_ever_holds_more_than_the_limit(asked: list[tuple[Lane, int]], count: int) -> None:
+    bucket, now, sent = Bucket(Limit(count, 1000)), 0, []
+    for lane, pause in asked:
+        now += pause
+        now += bucket.wait_ns(lane, now)
+        assert bucket.wait_ns(lane, now) == 0
+        bucket.take(now)
+        sent.append(now)
+    assert all(sum(begin <= at < begin + 1000 for at in sent) <= count for begin in sent)
+
+
+async def test_waiting_openers_go_in_order_and_a_cancel_passes_them(autojump_clock: MockClock) -> None:
+    throttle = Throttle((TEN_PER_SECOND,), virtual_clock(START_NS))
+    gone: list[tuple[str, float]] = []
+
+    async def send(name: str, lane: Lane) -> None:
+        await throttle.wait(lane)
+        gone.append((name, round(trio.current_time() - began, 6)))
+
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for number in range(9):
+            nursery.start_soon(send, f"open {number}", Lane.OPEN)
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(send, "cancel", Lane.REDUCE)
+        await trio.testing.wait_all_tasks_blocked()
+    at_once = [(f"open {number}", 0.0) for number in range(7)]
+    assert gone == [*at_once, ("cancel", 0.0), ("open 7", 1.0), ("open 8", 1.0)]
+
+
+async def test_a_ban_holds_every_lane_until_it_ends(autojump_clock: MockClock) -> None:
+    clock = virtual_clock(START_NS)
+    throttle = Throttle((TEN_PER_SECOND,), clock)
+    throttle.close_until(START_NS + 30 * SECOND)
+    await throttle.wait(Lane.REDUCE)
+    assert clock.now_ns() >= START_NS + 30 * SECOND
