@@ -1,0 +1,197 @@
+"""The engine's process, wired as in life: signals on standard input, the journal on disk, the venue over the link.
+
+When the input ends and all has come to rest it writes down every stamp that the engine itself took.
+"""
+
+import cProfile
+import gc
+import resource
+import sys
+import time
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+import msgspec
+import trio
+
+from actors.assembly import bury
+from actors.wiring import AccountParts, Engine, Parts, run_engine
+from bench.market import ACCOUNT, ENV, limits
+from bench.terms import dialect_terms
+from engine.core.messages import AnyFact, Leg, OutboxRow, SignalReceived, Timed
+from engine.core.money import use_exact_context
+from engine.core.tally import Tally
+from engine.edges.base import Arrival, Source
+from engine.edges.ndjson import NdjsonFile, NdjsonSink, NdjsonSource
+from engine.runtime.clock import live_clock
+from engine.runtime.journal.sqlite import SqliteJournal
+from engine.runtime.log import configure
+from engine.venues.base import SECOND
+from engine.venues.link import LinkVenue
+from engine.venues.throttle import Limit, Throttle
+
+REST_SECONDS = 30.0  # at most, for everything to come to rest after the last signal
+
+
+class EngineTask(msgspec.Struct, frozen=True):
+    folder: str
+    durability: Literal["power", "process"]
+    port: int
+    result: str  # file for `EngineResult`
+    profile: str = ""  # file for cProfile's figures
+
+
+class Stamp(msgspec.Struct, frozen=True, array_like=True):
+    """One entry order, monotonic ns."""
+
+    received: int
+    judged: int
+    durable: int
+    wire: int
+    answered: int
+
+
+class EngineResult(msgspec.Struct, frozen=True):
+    stamps: tuple[Stamp, ...]
+    received: dict[str, int]  # signal id -> wall ns at which its bytes were read
+    placed: dict[str, int]  # client order id -> wall ns at which every sink had its `order.placed`
+    verdicts: dict[str, int]
+    endings: dict[str, int]
+    alerts: dict[str, int]
+    commits: int
+    signals_dropped: int
+    ready_ns: int  # from the engine's start until it let entries through
+    cpu_ns: int  # user and system, from ready to rest
+    rss_bytes: int  # at most
+    rested: bool
+
+
+class StampedTally(Tally):
+    """A tally that also keeps each entry's moments."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stamps: list[Stamp] = []
+        self.received: dict[str, int] = {}
+
+    def fact(self, fact: AnyFact) -> None:
+        super().fact(fact)
+        if isinstance(fact, SignalReceived):
+            self.received[fact.signal.signal_id] = fact.signal.received_ns
+
+    def timed(self, timed: Timed) -> None:
+        super().timed(timed)
+        if timed.leg is Leg.ENTRY and timed.received:
+            self.stamps.append(Stamp(timed.received, timed.judged, timed.durable, timed.wire, timed.answered))
+
+
+class EndingSource:
+    """Says when the source within has ended."""
+
+    def __init__(self, within: Source) -> None:
+        self.name = within.name
+        self.ended = trio.Event()
+        self._within = within
+
+    async def run(self, arrivals: trio.MemorySendChannel[Arrival]) -> None:
+        await self._within.run(arrivals)
+        self.ended.set()
+
+
+class LastSink:
+    """Stands behind the other sinks: what it is given, all have."""
+
+    name = "last"
+
+    def __init__(self) -> None:
+        self.placed: dict[str, int] = {}
+
+    async def send(self, rows: tuple[OutboxRow, ...]) -> None:
+        now = time.time_ns()
+        for row in rows:
+            if row.event.name == "order.placed":
+                self.placed[row.event.key] = now
+
+
+async def run(task: EngineTask) -> None:
+    clock, folder = live_clock(), Path(task.folder)
+    configure(clock, (folder / "engine.log").open("ab"), "info")
+    venue = LinkVenue("127.0.0.1", task.port, clock)
+    await venue.learn_traits()
+    tally, last, dead = StampedTally(), LastSink(), NdjsonFile(folder / "dead-letters.ndjson")
+    source = EndingSource(NdjsonSource.stdin("stdin", clock))
+    parts = Parts(
+        env=ENV,
+        clock=clock,
+        journal=SqliteJournal(folder / "journal.sqlite", task.durability, clock),
+        rng=Random(1),
+        accounts=(AccountParts(ACCOUNT, "paper", venue, Throttle((Limit(1_000_000, SECOND),), clock), limits()),),
+        quote=venue.quote,
+        sources=(source,),
+        sinks=(NdjsonSink("events", folder / "events.ndjson"), last),
+        dialects=dialect_terms(),
+        dead_letter=lambda malformed: bury(dead, malformed),
+        tally=tally,
+        build="bench",
+    )
+    stop, began = trio.Event(), clock.ticks_ns()
+    async with trio.open_nursery() as nursery:
+        engine: Engine = await nursery.start(run_engine, parts, stop)
+        await ready(engine)
+        ready_ns = clock.ticks_ns() - began
+        sys.setswitchinterval(0.0005)
+        gc.collect()
+        gc.freeze()
+        cpu_ns = time.process_time_ns()
+        print("ready", flush=True)
+        await source.ended.wait()
+        rested = await rest(engine)
+        result = EngineResult(
+            stamps=tuple(tally.stamps),
+            received=tally.received,
+            placed=last.placed,
+            verdicts=tally.snapshot().verdicts,
+            endings=tally.snapshot().endings,
+            alerts=tally.snapshot().alerts,
+            commits=parts.journal.stats().commits,
+            signals_dropped=tally.dropped,
+            ready_ns=ready_ns,
+            cpu_ns=time.process_time_ns() - cpu_ns,
+            rss_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            rested=rested,
+        )
+        stop.set()
+    await trio.Path(task.result).write_bytes(msgspec.json.encode(result))
+
+
+async def ready(engine: Engine) -> None:
+    """Entries are let through."""
+    while engine.closed(ACCOUNT):  # noqa: ASYNC110 (there is no event for it)
+        await trio.sleep(0.005)
+
+
+async def rest(engine: Engine) -> bool:
+    """Whether all mailboxes were empty, no order on its way and nothing unpublished, before the time was over."""
+    with trio.move_on_after(REST_SECONDS):
+        quiet = 0
+        while quiet < 3:
+            await trio.sleep(0.05)
+            at_rest = engine.quiet() and not engine.parts.journal.stats().outbox_waiting
+            quiet = quiet + 1 if at_rest else 0
+        return True
+    return False
+
+
+def main(task: EngineTask) -> None:
+    use_exact_context()
+    if not task.profile:
+        return trio.run(run, task)
+    profile = cProfile.Profile()
+    profile.runcall(trio.run, run, task)
+    profile.dump_stats(task.profile)
+    return None
+
+
+if __name__ == "__main__":
+    main(msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=EngineTask))
