@@ -1,0 +1,21 @@
+# The engine alone: no secrets in any layer, no root, the journal in a volume.
+FROM python:3.12-slim AS build
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE run.py ./
+COPY engine engine
+COPY actors actors
+RUN python -m venv /opt/surefire && /opt/surefire/bin/pip install --no-cache-dir .
+
+FROM python:3.12-slim
+COPY --from=build /opt/surefire /opt/surefire
+RUN useradd --uid 10001 --create-home --home-dir /data surefire
+USER surefire
+WORKDIR /data
+VOLUME /data
+ENV PATH=/opt/surefire/bin:$PATH PYTHONUNBUFFERED=1
+# TERM drains; see `surefire run --help`. Give it time: docker stop -t 30.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
+    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8002/health', timeout=2)"]
+ENTRYPOINT ["surefire"]
+CMD ["run", "--data-dir", "/data/var"]
