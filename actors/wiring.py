@@ -238,6 +238,9 @@ async def _run(
         closed=engine.closed,
         venue_of=lambda account: accounts[account].venue_name if account in accounts else "",
     )
+    # Whoever else would notice a failed journal may be busy with something that failed with it, as the publisher is
+    # with a file on the same full disk.
+    run("journal", "engine", parts.journal.failure)
     run("gate", "engine", lambda: gate(gate_mail, engine.admission, gate_ports))
     run("ticker", "engine", lambda: ticker(lambda tick: post(to_gate, tick)))
     run("protector", "engine", lambda: protector(protector_mail, desk.post, world))

@@ -32,6 +32,7 @@ async def supervise(
         except Exception as error:
             if isinstance(failed := _first(error), JournalFailed):
                 # Nothing more can be made durable: no restart mends that. The switch is closed for everybody.
+                LOG.error("the journal failed", actor=name, reason=str(failed))
                 switch.halt(_halt("engine", f"the journal failed: {failed}", clock))
                 down(name)
                 return

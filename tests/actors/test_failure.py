@@ -130,6 +130,21 @@ async def test_when_the_disk_is_full_entries_stop_and_stops_and_exits_go_on(auto
         assert home.held() == 0 and not home.at_venue(Leg.ENTRY, "open")
 
 
+async def test_a_failed_journal_closes_the_engine_though_the_publisher_is_stuck_with_its_sink(
+    autojump_clock: object,
+) -> None:
+    async with house() as home:
+        home.shelf.down = True  # as a file of events on the same full disk
+        await home.hand.send(buy("s1"))
+        await home.until(lambda: home.shelf.refused)
+        home.disk.full = True
+        assert (await home.hand.send(buy("s2"))).status == "busy"
+        await trio.sleep(0.01)
+        (halt,) = home.engine.world.switch.halts()
+        assert halt.scope == "engine" and "the disk is full" in halt.reason
+        assert home.engine.down == ["journal"]
+
+
 async def test_a_stop_can_be_replaced_while_the_journal_has_failed(autojump_clock: object) -> None:
     async with house() as home:
         await home.hand.send(buy("s1"))

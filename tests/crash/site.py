@@ -207,6 +207,12 @@ class Site:
         path = self.folder / f"life-{life or self.life}.log"
         return path.read_text()[-3000:] if path.exists() else ""
 
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """This life's log lines of one event."""
+        lines = (self.folder / f"life-{self.life}.log").read_text().splitlines()
+        found = [dict(json.loads(line)) for line in lines if line.startswith("{")]
+        return [line for line in found if line["event"] == event]
+
     # -------------------------------------------------------------------------------------------------- asking, telling
 
     def ask(self, method: str, path: str, body: object = None, seconds: float = 15.0) -> tuple[int, Any]:

@@ -120,6 +120,10 @@ class Journal(Protocol):
         """Returns once every event appended so far has been marked as published."""
         ...
 
+    async def failure(self) -> None:
+        """Waits as long as the journal is sound. Raises JournalFailed at once when it no longer is."""
+        ...
+
     def reload(self, account: str, symbol: str) -> OpenState:
         """The committed open state of one symbol, for an actor that is made anew."""
         ...

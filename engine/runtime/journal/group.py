@@ -122,6 +122,7 @@ class Group:
         self._wanted = trio.Event()
         self._linger = trio.CancelScope()
         self._outgoing: deque[OutboxRow] = deque()
+        self._broken = trio.Event()
         self._news = trio.Event()  # something for the outbox, a mark of publication, or the end
         self._scope = trio.CancelScope()
 
@@ -186,6 +187,11 @@ class Group:
             await self._wait_for_news()
         await self.durable(self._seq)
 
+    async def failure(self) -> None:
+        """Waits as long as all is well. Raises JournalFailed."""
+        await self._broken.wait()
+        raise JournalFailed(self.failed)
+
     async def flush(self) -> None:
         """Everything appended so far is durable, or the failure is known."""
         await self.durable(self._seq)
@@ -211,6 +217,7 @@ class Group:
             if batch is not None:
                 batch.done.set()
         self._open = Batch()
+        self._broken.set()
         self._tell_news()
 
     # -------------------------------------------------------------------------------------------------- the committer

@@ -122,6 +122,9 @@ class MemoryJournal:
     async def published(self) -> None:
         await self._group.published()
 
+    async def failure(self) -> None:
+        await self._group.failure()
+
     async def signal(self, signal_id: str) -> SignalRow | None:
         return self._reader.signal(signal_id)
 
