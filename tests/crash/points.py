@@ -23,6 +23,7 @@ from actors.desk import Desk
 from actors.reconciler import Reconciler
 from engine.core.blotter import Blotter
 from engine.core.messages import Accepted, Filled, Halted, Leg, Rejected, Submitted, Unclear
+from engine.core.order import opens
 from engine.edges.ndjson import NdjsonFile
 from engine.runtime.journal.group import Group
 from engine.runtime.journal.sqlite import SqliteJournal
@@ -55,6 +56,8 @@ POINTS: dict[str, Point] = {
     "append.after": Point("flow", 60, "4"),
     "intent.appended": Point("flow", 20, "5"),
     "intent.committed": Point("flow", 20, "6"),
+    "entry.appended": Point("flow", 10, "5"),
+    "entry.committed": Point("flow", 10, "6"),
     "commit.prepare": Point("flow", 40, "4"),
     "commit.before": Point("flow", 40, "5"),
     "commit.write": Point("flow", 120, "13"),
@@ -181,11 +184,12 @@ def _writing(bomb: Bomb) -> None:
     before_and_after_async(SqliteJournal, "_copy", bomb, "copy.before", "copy.after")
     before_and_after(Switch, "halt", bomb, "halt.before", "halt.appended")
     before_and_after_async(actors.wiring, "_drain", bomb, "drain.before", "drain.after")
-    kinds: dict[str, tuple[type, ...]] = {
-        "intent": (Submitted,),
-        "answer": (Accepted, Rejected, Unclear),
-        "fill": (Filled,),
-        "halt": (Halted,),
+    kinds: dict[str, Callable[[Any], bool]] = {
+        "intent": lambda fact: isinstance(fact, Submitted),
+        "entry": lambda fact: isinstance(fact, Submitted) and opens(fact.order),
+        "answer": lambda fact: isinstance(fact, Accepted | Rejected | Unclear),
+        "fill": lambda fact: isinstance(fact, Filled),
+        "halt": lambda fact: isinstance(fact, Halted),
     }
     waiting: list[tuple[int, str]] = []
 
@@ -193,7 +197,7 @@ def _writing(bomb: Bomb) -> None:
         def append(group: Group, facts: Sequence[Any], rows: Sequence[Any] = ()) -> int:
             seq = original(group, facts, rows)
             for what, of in kinds.items():
-                if any(isinstance(fact, of) for fact in facts):
+                for _ in filter(of, facts):
                     waiting.append((seq, f"{what}.committed"))
                     if what != "halt":
                         bomb.at(f"{what}.appended")

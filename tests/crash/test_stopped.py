@@ -8,13 +8,14 @@ from random import Random
 
 import pytest
 
-from engine.core.messages import Confirmed, Outcome
+from engine.core.messages import Confirmed, Outcome, Submitted
+from engine.core.order import opens
 from tests.crash.evidence import broken, gather
 from tests.crash.feed import Feed, Offer
 from tests.crash.matrix import at_rest, probe
 from tests.crash.site import SYMBOLS, Died, Site
 
-TTL_SECONDS = 1
+TTL_SECONDS = 2
 
 
 def short_lived(count: int) -> list[Offer]:
@@ -35,7 +36,7 @@ def is_stopped(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    ("point", "nth", "seconds"), [("intent.appended", 5, 1.5), ("intent.committed", 5, 1.5), ("submit.wired", 6, 6.5)]
+    ("point", "nth", "seconds"), [("entry.appended", 5, 2.5), ("entry.committed", 5, 2.5), ("submit.wired", 6, 6.5)]
 )
 def test_a_stopped_engine_that_wakes_up_sends_nothing_whose_time_is_over(
     tmp_path: Path, point: str, nth: int, seconds: float
@@ -74,6 +75,9 @@ def test_a_stopped_engine_that_wakes_up_sends_nothing_whose_time_is_over(
         evidence, _, _ = gather(site)
         ends = [fact for _, fact in evidence.facts(Confirmed) if isinstance(fact, Confirmed)]
         assert any(fact.outcome is Outcome.EXECUTED for fact in ends)
-        if point != "submit.wired":
+        if point.startswith("entry."):
             # What the stop overtook between intent and wire was let go, and says so.
-            assert any(fact.outcome is Outcome.FAILED and "time was over" in fact.reason for fact in ends)
+            intents = [fact.order for _, fact in evidence.facts(Submitted) if opens(fact.order)]
+            overtaken = intents[nth - 1].signal_id
+            (end,) = [fact for fact in ends if fact.signal_id == overtaken]
+            assert end.outcome is Outcome.FAILED and "time was over" in end.reason
