@@ -82,13 +82,13 @@ def _flatten(arguments: argparse.Namespace) -> int:
 def _resume(arguments: argparse.Namespace) -> int:
     import msgspec
 
-    from engine.web.views import HaltsPage
+    from engine.web.asking import resumed_lines
+    from engine.web.ports import ResumeReport
 
-    body = {"by": _me(), "scope": arguments.scope, "note": arguments.note}
+    body = {"by": _me(), "scope": arguments.scope, "note": arguments.note, "kind": arguments.kind}
     answer = _ask(_config(arguments), "POST", "/resume", body)
-    halts = msgspec.json.decode(answer, type=HaltsPage).halts
-    still = [f"still halted: {halt.scope}, {halt.reason} (by {halt.by})" for halt in halts]
-    print(answer.decode() if arguments.json else "\n".join([f"resumed: {arguments.scope}", *still]))
+    done = msgspec.json.decode(answer, type=ResumeReport)
+    print(answer.decode() if arguments.json else "\n".join(resumed_lines(arguments.scope, done)))
     return OK
 
 

@@ -31,7 +31,7 @@ async def gate(mailbox: trio.MemoryReceiveChannel[GateMail], admission: Admissio
                 unwritten.append((judge(message, admission, ports), message.signal.signal_id))
             case Tick():
                 now = ports.world.clock.now_ns()
-                react(admission.tick(now, ports.world.quote), ports)
+                react(admission.tick(now, ports.world.quote, ports.world.switch.halts()), ports)
                 durable = ports.world.journal.stats().durable_seq
                 while unwritten and unwritten[0][0] <= durable:
                     admission.forget(unwritten.popleft()[1], now)

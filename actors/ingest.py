@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from actors.ports import Arrived, GateMail, Steered, World
 from engine.core.admission import Admitted
+from engine.core.halts import kind_of
 from engine.core.messages import Control, ControlReceived, DeadLettered, Halt, Limits, Malformed, Signal
 from engine.edges.base import Arrival, Receipt
 from engine.edges.dialects import DialectTerms, decode
@@ -141,17 +142,12 @@ def steer(control: Control, arrival: Arrival, acknowledger: Acknowledger, ports:
 
 
 def trip(control: Control, world: World) -> int:
-    """The emergency closes the engine. A stop that is somebody else's stays his: its end is not the emergency's."""
-    by, reason = f"event/{control.source}", "ess.tripped"
-    standing = world.switch.standing("engine")
-    if standing is not None and standing.latched and not standing.by.startswith("event/"):
-        by, reason = standing.by, f"{standing.reason}; ess.tripped"
-    return world.switch.halt(Halt(scope="engine", reason=reason, since_ns=control.received_ns, by=by))
+    """The emergency closes the engine."""
+    by = f"event/{control.source}"
+    return world.switch.halt(Halt("engine", "ess.tripped", control.received_ns, by, kind="ess"))
 
 
-def clear(control: Control, world: World) -> int | None:
-    """Releases what an emergency closed, and nothing that a person or the engine itself has."""
-    standing = world.switch.standing("engine")
-    if standing is None or not standing.by.startswith("event/"):
-        return None
-    return world.switch.resume("engine", f"event/{control.source}", "ess.cleared")
+def clear(control: Control, world: World) -> int:
+    """Ends what an emergency closed, and nothing that a person or the engine itself has. 0: nothing was closed so."""
+    closed = (h for h in world.switch.halts() if h.scope == "engine" and kind_of(h) == "ess")
+    return max([world.switch.end(halt, f"event/{control.source}", "ess.cleared") for halt in closed], default=0)

@@ -20,12 +20,14 @@ from engine.core.messages import (
     Failed,
     Flatten,
     Halt,
+    HaltKind,
     Limits,
     OrderReport,
     PositionReport,
 )
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.mail import MailboxFull, post
+from engine.runtime.switch import Resumption
 
 STOP_SECONDS = 15.0  # for the venue to show that nothing is left
 STEP_SECONDS = 0.25
@@ -77,7 +79,7 @@ class Operator:
 
     async def stop(self, by: str, reason: str, flatten: bool = True, scope: str = "engine") -> StopReport:
         """No more entries in `scope`; cancel what is resting; flatten if asked; ask the venue; say what is left."""
-        halt = Halt(scope=scope, reason=f"stopped: {reason}", since_ns=self._world.clock.now_ns(), by=by)
+        halt = Halt(scope, f"stopped: {reason}", self._world.clock.now_ns(), by, kind="stop")
         seq = self._world.switch.halt(halt)
         problems: list[str] = []
         report = await self._clear(by, reason, flatten, scope, problems)
@@ -93,13 +95,12 @@ class Operator:
         report = await self._clear(by, reason, True, scope, problems)
         return StopReport(False, True, report.flat, report.left, report.took_ms, tuple(problems))
 
-    async def resume(self, scope: str, by: str, note: str = "") -> bool:
-        """Whether the scope was closed. The release is durable when this returns."""
-        seq = self._world.switch.resume(scope, by, note)
-        if seq is None:
-            return False
-        await self._world.journal.durable(seq)
-        return True
+    async def resume(self, scope: str, by: str, note: str = "", kind: HaltKind | None = None) -> Resumption:
+        """Ends what a person may of one scope, one kind at a time. What was ended is durable when this returns."""
+        resumption = self._world.switch.resume(scope, by, note, kind)
+        if resumption.ended:
+            await self._world.journal.durable(resumption.seq)
+        return resumption
 
     async def set_limits(self, account: str, changes: dict[str, object], by: str) -> Limits | str:
         """The new limits, or why they were refused. Durable when this returns."""

@@ -4,7 +4,7 @@ import trio
 
 from actors.operator import StopReport as Cleared
 from actors.wiring import Engine
-from engine.core.messages import Halt, Limits, Refusal
+from engine.core.messages import HaltKind, Limits, Refusal
 from engine.edges.base import Receipt
 from engine.edges.http import HttpSource, status_of
 from engine.edges.stream import Broadcast
@@ -19,6 +19,7 @@ from engine.web.ports import (
     Left,
     Ports,
     Refused,
+    ResumeReport,
     StopReport,
     Unknown,
     Unready,
@@ -42,7 +43,7 @@ def ports_for(
         quote=engine.parts.quote,
         health=lambda: health(engine, config),
         stop=lambda by, reason, flatten: stop(engine, by, reason, flatten),
-        resume=lambda scope, by, note: resume(engine, scope, by, note),
+        resume=lambda scope, by, note, kind: resume(engine, scope, by, note, kind),
         flatten=lambda account, symbol, by, reason: _flatten(engine, account, symbol, by, reason),
         close_position=lambda account, symbol, by: close(engine, account, symbol, by),
         set_limits=lambda account, changes, by: set_limits(engine, account, changes, by),
@@ -108,10 +109,14 @@ async def stop(engine: Engine, by: str, reason: str, flatten: bool) -> StopRepor
     return _report(engine, by, reason, await engine.operator.stop(by, reason, flatten))
 
 
-async def resume(engine: Engine, scope: str, by: str, note: str) -> tuple[Halt, ...]:
-    if not await engine.operator.resume(scope, by, note):
+async def resume(engine: Engine, scope: str, by: str, note: str, kind: HaltKind | None) -> ResumeReport:
+    done = await engine.operator.resume(scope, by, note, kind)
+    if not done.ended and not done.staying:
         raise Unknown(f"{scope} is not halted")
-    return engine.world.switch.halts()
+    if not done.ended:
+        raise Refused(*(Refusal(field="kind", reason=f"{s.halt.reason}: {s.why}") for s in done.staying))
+    remains = tuple(f"{s.halt.reason} (by {s.halt.by}): {s.why}" for s in done.staying)
+    return ResumeReport(halts=engine.world.switch.halts(), ended=done.ended, remains=remains)
 
 
 async def close(engine: Engine, account: str, symbol: str, by: str) -> StopReport:

@@ -18,8 +18,8 @@ from engine.core.messages import Halt, PositionReport
 from engine.runtime.commandline import EXIT_CODES, FAILED, INTERRUPTED, OK, REFUSED, UNREACHABLE, USAGE
 from engine.runtime.config import parse
 from engine.web import app, asking
-from engine.web.ports import Left, StopReport
-from engine.web.views import HaltsPage, Problem, Reason
+from engine.web.ports import Left, ResumeReport, StopReport
+from engine.web.views import Problem, Reason
 from engine.web.wire import encode
 
 COMMANDS = ("run", "demo", "venue", "check", "explain", "audit", "stop", "resume", "flatten")
@@ -183,11 +183,18 @@ def test_json_is_the_engines_own_answer(capsys: pytest.CaptureFixture[str]):
 
 
 def test_resume_says_what_is_still_halted(capsys: pytest.CaptureFixture[str]):
-    still = HaltsPage(halts=(Halt(scope="account/main", reason="daily loss", since_ns=1, by="gate"),))
-    with engine_answering(200, encode(still)) as (port, asked):
-        assert run.main(["resume", "--scope", "engine", "--note", "looked", "--port", port]) == OK
-    assert json.loads(asked[0][2])["note"] == "looked"
-    assert capsys.readouterr().out == "resumed: engine\nstill halted: account/main, daily loss (by gate)\n"
+    ended = Halt(scope="engine", reason="news", since_ns=1, by="ann", kind="stop")
+    other = Halt(scope="account/main", reason="daily loss", since_ns=1, by="gate", kind="loss")
+    told = ResumeReport(halts=(other,), ended=(ended,), remains=("ess.tripped (by event/http): ess.cleared ends it",))
+    with engine_answering(200, encode(told)) as (port, asked):
+        assert run.main(["resume", "--kind", "stop", "--note", "looked", "--port", port]) == OK
+    body = json.loads(asked[0][2])
+    assert (body["scope"], body["kind"], body["note"]) == ("engine", "stop", "looked")
+    assert capsys.readouterr().out.splitlines() == [
+        "resumed: engine, stop by ann: news",
+        "still closed: engine, ess.tripped (by event/http): ess.cleared ends it",
+        "still halted: account/main, daily loss (by gate)",
+    ]
 
 
 def test_a_refusal_is_code_1_in_the_engines_words(capsys: pytest.CaptureFixture[str]):

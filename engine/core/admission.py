@@ -17,6 +17,7 @@ from msgspec.structs import asdict, replace
 
 from engine.core.announce import alert_event, confirmation_event
 from engine.core.exposure import DAY, SECOND, Exposure, sensible
+from engine.core.halts import kind_of
 from engine.core.limits import faults
 from engine.core.messages import (
     ZERO,
@@ -178,13 +179,18 @@ class Admission:
         exposure.mark_all(quote_of)
         return self._reaction(exposure, facts, now_ns)
 
-    def tick(self, now_ns: int, quote_of: QuoteOf) -> Reaction:
-        """Value all accounts at the market, begin new days, find losses. At least once a second (RELIABILITY I14)."""
+    def tick(self, now_ns: int, quote_of: QuoteOf, in_force: tuple[Halt, ...]) -> Reaction:
+        """Value all accounts at the market, begin new days, find losses. At least once a second (RELIABILITY I14).
+
+        `in_force` are all the switch's halts: a loss that is no longer among them was acknowledged, also when no signal
+        comes, so that a restart does not ask for it again.
+        """
         facts: list[AnyFact] = []
         rows: list[Row] = []
         halts: list[Halt] = []
         for exposure in self._exposures.values():
             rolled = self._roll(exposure, now_ns)
+            self._note_acknowledged(exposure.account, in_force)
             exposure.mark_all(quote_of)
             reaction = self._reaction(exposure, rolled, now_ns)
             facts += reaction.facts
@@ -262,7 +268,7 @@ class Admission:
                 exposure.row = replace(exposure.row, limits_version=newest.version)
         self._signals = {row.signal.signal_id: row for row in books.signals}
         for halt in books.halts:
-            if halt.by.startswith(BY) and halt.scope.startswith("account/"):
+            if kind_of(halt) == "loss" and halt.scope.startswith("account/"):
                 self._breached.setdefault(halt.scope.removeprefix("account/"), {})[halt.by.removeprefix(BY)] = None
 
     def check(self) -> None:
@@ -352,7 +358,9 @@ class Admission:
         return (fact,)
 
     def _note_acknowledged(self, account: str, halts: tuple[Halt, ...]) -> None:
-        if account in self._breached and not any(halt.scope == f"account/{account}" for halt in halts):
+        if account not in self._breached:
+            return
+        if not any(kind_of(halt) == "loss" and halt.scope == f"account/{account}" for halt in halts):
             self.acknowledge(account)
 
     def _reaction(self, exposure: Exposure, facts: tuple[AnyFact, ...], now_ns: int) -> Reaction:
@@ -384,10 +392,7 @@ def breaches(exposure: Exposure, now_ns: int) -> tuple[Halt, ...]:
     if losses and losses >= limits.losses_in_row_max:
         found.append(("RSK5.losses_in_row", f"{losses} losses in a row, the limit is {limits.losses_in_row_max}"))
     scope = f"account/{exposure.account}"
-    return tuple(
-        Halt(scope=scope, reason=reason, since_ns=now_ns, by=BY + rule, latched=latched, until_ns=until_ns)
-        for rule, reason in found
-    )
+    return tuple(Halt(scope, reason, now_ns, BY + rule, latched, until_ns, kind="loss") for rule, reason in found)
 
 
 def _received_and_judged(

@@ -11,6 +11,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Struct
 
+from engine.core.halts import Key, ends, key_of
 from engine.core.ids import is_ours
 from engine.core.messages import (
     ZERO,
@@ -24,6 +25,7 @@ from engine.core.messages import (
     Expired,
     Filled,
     FundingPaid,
+    Halt,
     Halted,
     Judged,
     Leg,
@@ -63,7 +65,7 @@ class Tables(Struct, frozen=True):
     positions: Iterable[Position] = ()
     signals: Iterable[tuple[str, Outcome]] = ()
     executions: Iterable[tuple[str, str, str]] = ()  # account, symbol, exec id
-    halts: Iterable[str] = ()  # scopes in force
+    halts: Iterable[tuple[str, str, str]] = ()  # in force: scope, kind, maker
 
 
 class Finding(Struct, frozen=True):
@@ -124,7 +126,7 @@ class _Books:
         self.confirmed: dict[str, Outcome] = {}
         self.executions: dict[tuple[str, str, str], str] = {}
         self.sums: dict[tuple[str, str], _Sum] = {}
-        self.halts: dict[str, str] = {}
+        self.halts: dict[Key, Halt] = {}
 
     def find(self, rule: str, seq: int, text: str) -> None:
         self.findings.append(Finding(rule, seq, text))
@@ -158,9 +160,14 @@ class _Books:
             case FundingPaid():
                 self._execution(seq, fact, f"funding/{fact.funding_id}")
             case Halted():
-                self.halts[fact.halt.scope] = ""
+                self._halted(fact.halt)
             case Resumed():
-                self.halts.pop(fact.scope, None)
+                self.halts = {k: h for k, h in self.halts.items() if not ends(fact, h)}
+
+    def _halted(self, halt: Halt) -> None:
+        if halt.kind is None:  # from before there were kinds: one for each scope, the last one counted
+            self.halts = {k: h for k, h in self.halts.items() if h.scope != halt.scope}
+        self.halts[key_of(halt)] = halt
 
     def _judged(self, seq: int, fact: Judged) -> None:
         if fact.signal_id in self.verdicts:
@@ -237,7 +244,8 @@ class _Books:
         outcomes = {s: self.confirmed.get(s, outcome) for s, outcome in self.verdicts.items()}
         self._same("signals", outcomes, tables.signals, _values_differ)
         self._same("fills", self.executions, ((key, "") for key in tables.executions), _values_differ)
-        self._same("halts", self.halts, ((s, "") for s in tables.halts), _values_differ)
+        halts: dict[tuple[str, str, str], str] = dict.fromkeys(self.halts, "")
+        self._same("halts", halts, ((key, "") for key in tables.halts), _values_differ)
 
     def _overfills(self) -> None:
         for cid, order in self.orders.items():

@@ -7,7 +7,7 @@ since the epoch, UTC). A journaled fact may gain fields only with a default, so 
 
 from decimal import Decimal
 from enum import Enum
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 from msgspec import Struct
 
@@ -699,8 +699,14 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     signal_ttl_seconds: Decimal = Decimal("10")
 
 
+HaltKind = Literal["stop", "fault", "loss", "ess"]  # a person; the engine itself; RSK5; an emergency event (RSK8)
+
+
 class Halt(Message, frozen=True):
-    """A closed door. Scope is "engine", "venue/V", "account/A" or "symbol/A/S"; entries stop, protection passes."""
+    """A closed door. Scope is "engine", "venue/V", "account/A" or "symbol/A/S"; entries stop, protection passes.
+
+    Several may close one scope, one for each (kind, by): it is open again when each has been ended in its own way.
+    """
 
     scope: str
     reason: str
@@ -708,6 +714,7 @@ class Halt(Message, frozen=True):
     by: str
     latched: bool = True  # needs a resume; else it ends at until_ns
     until_ns: int | None = None
+    kind: HaltKind | None = None  # None: written before there were kinds; `kind_of` tells
 
 
 # -------------------------------------------------------------------------------------------------- facts, as journaled
@@ -934,9 +941,13 @@ class Halted(Fact, frozen=True):
 
 
 class Resumed(Fact, frozen=True):
+    """Halts of a scope were ended: those of one kind and maker, or of all (None, "")."""
+
     scope: str
     by: str
     note: str = ""
+    kind: HaltKind | None = None
+    whose: str = ""
 
 
 class LimitsSet(Fact, frozen=True):
@@ -1065,9 +1076,13 @@ class LimitsRow(Message, frozen=True):
 
 
 class HaltEnded(Message, frozen=True):
+    """Row: one halt in force (`whose` made it) is over; `by` ended it."""
+
     scope: str
     by: str
     at_ns: int
+    kind: HaltKind
+    whose: str
 
 
 class Event(Message, frozen=True):

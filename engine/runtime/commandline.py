@@ -129,10 +129,17 @@ def _add_steering(commands: Any) -> None:
     resume = _add(
         commands,
         "resume",
-        "end a halt, so that entries are allowed again",
-        "  surefire resume\n  surefire resume --scope symbol/main/BTCUSDT --note 'checked by hand'",
+        "end halts of a scope, one kind at a time, so that entries are allowed again",
+        "  surefire resume\n  surefire resume --scope symbol/main/BTCUSDT --note 'checked by hand'\n"
+        "  surefire resume --scope account/main --kind loss --note 'seen'",
     )
     resume.add_argument("--scope", default="engine", help="engine (default), venue/V, account/A or symbol/A/S")
+    resume.add_argument(
+        "--kind",
+        choices=("stop", "fault", "loss", "ess"),
+        help="of several halts of one scope, those of a person, of the engine itself, for losses, or of an emergency"
+        " event; default: the first that stands there, in this order, and never ess",
+    )
     resume.add_argument("--note", default="", metavar="TEXT", help="for the audit log")
     flatten = _add(
         commands,

@@ -49,7 +49,7 @@ async def supervise(
 
 
 def _halt(scope: str, reason: str, clock: Clock) -> Halt:
-    return Halt(scope=scope, reason=reason, since_ns=clock.now_ns(), by="supervisor")
+    return Halt(scope=scope, reason=reason, since_ns=clock.now_ns(), by="supervisor", kind="fault")
 
 
 def _broken(error: BaseException) -> bool:

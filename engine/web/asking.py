@@ -4,7 +4,7 @@ import httpx
 import msgspec
 
 from engine.core.money import plain
-from engine.web.ports import Left, StopReport
+from engine.web.ports import Left, ResumeReport, StopReport
 from engine.web.views import Problem
 
 BASE = "/api/execution"  # as in app.py, which is slow to import
@@ -52,6 +52,14 @@ def report_lines(done: StopReport) -> list[str]:
         lines.append("the halt is in force, but would not survive a restart")
     lines.append("complete: the venue shows nothing left" if done.complete else "NOT complete: look at what is left")
     return lines
+
+
+def resumed_lines(scope: str, done: ResumeReport) -> list[str]:
+    """What a resume came to, for a terminal."""
+    lines = [f"resumed: {scope}, {halt.kind or 'halt'} by {halt.by}: {halt.reason}" for halt in done.ended]
+    lines += [f"still closed: {scope}, {why}" for why in done.remains]
+    others = (halt for halt in done.halts if halt.scope != scope)
+    return lines + [f"still halted: {halt.scope}, {halt.reason} (by {halt.by})" for halt in others]
 
 
 def _left_lines(left: Left) -> list[str]:

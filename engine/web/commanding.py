@@ -14,11 +14,11 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 from msgspec import Struct
 
-from engine.core.messages import Refusal
+from engine.core.messages import HaltKind, Refusal
 from engine.web.limits import limits_changes, whole_limits
-from engine.web.ports import BadBody, Ports, StopReport
+from engine.web.ports import BadBody, Ports, ResumeReport, StopReport
 from engine.web.reading import reply
-from engine.web.views import HaltsPage, LimitsInForce
+from engine.web.views import LimitsInForce
 
 T = TypeVar("T", bound=Struct)
 AnyRequest: TypeAlias = Request[Any, Any, Any]
@@ -38,11 +38,15 @@ class StopRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class ResumeRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """End one halt: "engine", "venue/V", "account/A" or "symbol/A/S"."""
+    """End halts of one scope: "engine", "venue/V", "account/A" or "symbol/A/S".
+
+    One kind at a time: the one that is named, or else the first that stands there of stop, fault and loss.
+    """
 
     scope: str = "engine"
     by: str = "api"
     note: str = ""
+    kind: HaltKind | None = None
 
 
 class FlattenRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -78,9 +82,9 @@ def commanding_routes(ports: Ports, base: str) -> list[HTTPRouteHandler]:
         return report(await ports.stop(asked.by, asked.reason, asked.flatten))
 
     @post(f"{base}/resume", summary="End a halt", status_code=200)
-    async def resume(request: AnyRequest) -> Response[HaltsPage]:
+    async def resume(request: AnyRequest) -> Response[ResumeReport]:
         asked = await read(request, ResumeRequest)
-        return reply(HaltsPage(halts=await ports.resume(asked.scope, asked.by, asked.note)))
+        return reply(await ports.resume(asked.scope, asked.by, asked.note, asked.kind))
 
     @post(f"{base}/flatten", summary="Cancel entries and close positions", status_code=200)
     async def flatten(request: AnyRequest) -> Response[StopReport]:

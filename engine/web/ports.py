@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from engine.core.messages import (
     Halt,
+    HaltKind,
     Limits,
     OrderReport,
     OutboxRow,
@@ -117,6 +118,14 @@ class StopReport(Struct, frozen=True, kw_only=True):
     took_ns: int = 0
 
 
+class ResumeReport(Struct, frozen=True, kw_only=True):
+    """What a resume ended, what still closes its scope and how that ends, and all halts in force now."""
+
+    halts: tuple[Halt, ...]
+    ended: tuple[Halt, ...] = ()
+    remains: tuple[str, ...] = ()
+
+
 class Receipt(Protocol):
     """What became of a body: the part of an edge's receipt that the API itself looks at."""
 
@@ -136,8 +145,9 @@ class Ports(Struct, frozen=True, kw_only=True):
     health: Callable[[], Health]
     # (by, reason, flatten): halts the engine, cancels entries, flattens if asked. Must work when other parts do not.
     stop: Callable[[str, str, bool], Awaitable[StopReport]]
-    # (scope, by, note): ends one halt; returns those still in force. Unknown when there is no such halt.
-    resume: Callable[[str, str, str], Awaitable[tuple[Halt, ...]]]
+    # (scope, by, note, kind or None): ends one kind of halts of a scope. Unknown when nothing closes it, Refused when
+    # nothing of it is a person's to end so.
+    resume: Callable[[str, str, str, HaltKind | None], Awaitable[ResumeReport]]
     # (account or None for all, symbol or None for all, by, reason): cancels entries and closes positions.
     flatten: Callable[[str | None, str | None, str, str], Awaitable[StopReport]]
     # (account, symbol, by): Unknown when nothing is held there.

@@ -208,7 +208,7 @@ async def test_halts_and_limits_survive_the_engine(autojump_clock: object) -> No
         await home.start()
         assert [h.reason for h in home.engine.world.switch.halts()] == ["stopped: news"]
         assert (await home.hand.send(buy("a"))).status == "refused"
-        assert await home.engine.operator.resume("engine", "ann")
+        assert (await home.engine.operator.resume("engine", "ann")).ended
         assert (await home.hand.send(buy("b"))).status == "refused"  # the limit of before
         assert (await home.hand.send(buy("c", qty="0.05"))).status == "accepted"
 

@@ -3,6 +3,7 @@
 from decimal import Decimal
 
 import msgspec
+import pytest
 import trio
 
 from actors.ingest import Acknowledger, IngestPorts, ingest
@@ -190,8 +191,8 @@ async def test_stop_cancels_entries_closes_positions_and_asks_the_venue(autojump
         assert not home.at_venue(status="open") and home.books() == []
         assert [f.halt.reason for f in home.facts(Halted)] == ["stopped: news"]
         assert (await home.hand.send(buy("s3"))).status == "refused"
-        assert await home.engine.operator.resume("engine", "ann", "it was nothing")
-        assert not await home.engine.operator.resume("engine", "ann")
+        assert (await home.engine.operator.resume("engine", "ann", "it was nothing")).ended
+        assert not (await home.engine.operator.resume("engine", "ann")).ended
         assert (await home.hand.send(buy("s4"))).status == "accepted"
 
 
@@ -330,9 +331,31 @@ async def test_losses_beyond_the_daily_limit_halt_the_account_until_a_person_has
         await trio.sleep(2)
         assert scopes(home) == ["account/main"]
         assert (await home.hand.send(buy("s2", stop_loss="49000", take_profit="50500"))).status == "refused"
-        assert await home.engine.operator.resume("account/main", "ann", "seen")
+        assert (await home.engine.operator.resume("account/main", "ann", "seen")).ended
         taken = await home.hand.send(buy("s3", stop_loss="49000", take_profit="50500"))
         assert taken.status == "accepted"
+
+
+@pytest.mark.parametrize("latch", ["acknowledge", "day"])
+async def test_a_loss_under_a_persons_halt_stays_when_that_is_ended(autojump_clock: object, latch: str) -> None:
+    async with house() as home:
+        await home.engine.operator.set_limits(ACCOUNT, {"daily_loss_max": 40, "loss_latch": latch}, "ann")
+        await home.hand.send(buy("s1"))
+        await home.at_rest()
+        await home.engine.operator.stop("ann", "news", flatten=False, scope="account/main")
+        home.move("49400")
+        await trio.sleep(2)
+        assert [h.kind for h in home.engine.world.switch.halts()] == ["stop", "loss"]
+        done = await home.engine.operator.resume("account/main", "ann")
+        assert [h.kind for h in done.ended] == ["stop"] and [s.halt.kind for s in done.staying] == ["loss"]
+        await trio.sleep(2)
+        again = buy("s2", stop_loss="49000", take_profit="50500")
+        assert (await home.hand.send(again)).status == "refused"
+        await home.kill()
+        await home.start()
+        assert [h.kind for h in home.engine.world.switch.halts()] == ["loss"]
+        seen = await home.engine.operator.resume("account/main", "ann", "seen", "loss")
+        assert bool(seen.ended) is (latch == "acknowledge")
 
 
 async def test_quotes_that_are_too_old_refuse_entries(autojump_clock: object) -> None:

@@ -240,9 +240,8 @@ def test_a_daily_loss_halts_the_account_once() -> None:
     admission = gate(LOSING)
     assert lose(admission, 499).halts == ()
     reaction = lose(admission, 500, 2)
-    assert reaction.halts == (
-        Halt("account/a", "today's loss of 500 reached the limit of 500 USDT", NOW, BY + "RSK5.daily_loss"),
-    )
+    reason = "today's loss of 500 reached the limit of 500 USDT"
+    assert reaction.halts == (Halt("account/a", reason, NOW, BY + "RSK5.daily_loss", kind="loss"),)
     assert reaction.facts == () and kinds(reaction.rows) == [AccountRow]
     assert lose(admission, 600, 2).halts == ()
 
@@ -265,13 +264,32 @@ def test_the_halt_may_last_until_the_next_day_instead() -> None:
         (BY + "RSK5.daily_loss", False, midnight),
         (BY + "RSK5.losses_in_row", False, midnight),
     ]
-    reaction = admission.tick(midnight, {"BTCUSDT": QUOTE}.get)
+    reaction = admission.tick(midnight, {"BTCUSDT": QUOTE}.get, ())
     assert kinds(reaction.facts) == [DayRolled] and reaction.halts == ()
     rolled = reaction.facts[0]
     assert isinstance(rolled, DayRolled)
     assert (rolled.day, rolled.baseline_net) == ("2023-11-15", -600)
     fresh = signal("s2", valid_until_ns=midnight + SECOND)
     assert send(admission, fresh, now_ns=midnight).status == "accepted"
+
+
+@pytest.mark.parametrize("latch", ["acknowledge", "day"])
+def test_ending_a_persons_halt_forgives_no_loss_under_it(latch: str) -> None:
+    admission = gate(replace(LOSING, loss_latch=latch))
+    (lost,) = lose(admission, 600).halts
+    person = Halt("account/a", "news", NOW, "ann", kind="stop")
+    assert send(admission, halts=(lost, person)).status == "refused"
+    admission.tick(NOW + SECOND, {"BTCUSDT": QUOTE}.get, (lost,))
+    refused = send(admission, signal("s2"), halts=(lost,))
+    assert "RSK5.daily_loss" in {c.rule for c in refused.row.checks if not c.passed}
+
+
+def test_an_acknowledged_loss_is_forgotten_without_any_signal() -> None:
+    admission = gate(LOSING)
+    assert lose(admission, 600).halts
+    reaction = admission.tick(NOW + SECOND, {"BTCUSDT": QUOTE}.get, ())
+    assert reaction.halts == () and reaction.rows
+    assert lose(admission, 600, 2).halts == ()
 
 
 def test_losses_in_a_row_halt() -> None:
@@ -284,11 +302,11 @@ def test_a_drawdown_is_found_on_marks_while_nothing_trades() -> None:
     admission = gate(replace(Limits(), drawdown_max=D("0.05"), daily_loss_max=D(100000)))
     admission.handle_standing(standing(position(qty="1")), QUOTE, NOW)
     market = {"BTCUSDT": QUOTE}
-    assert admission.tick(NOW, market.get).halts == ()
+    assert admission.tick(NOW, market.get, ()).halts == ()
     market["BTCUSDT"] = Quote("BTCUSDT", D(44999), D(45001), at_ns=NOW)
-    (halt,) = admission.tick(NOW + SECOND, market.get).halts
+    (halt,) = admission.tick(NOW + SECOND, market.get, ()).halts
     assert halt.reason == "equity is 0.05 below its peak, the limit is 0.05"
-    assert admission.tick(NOW + 2 * SECOND, market.get).halts == ()
+    assert admission.tick(NOW + 2 * SECOND, market.get, (halt,)).halts == ()
 
 
 def test_a_halt_of_an_earlier_run_is_not_asked_for_again_and_can_be_released() -> None:

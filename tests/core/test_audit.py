@@ -311,7 +311,7 @@ def test_the_fills_table_has_every_execution_and_no_other() -> None:
 def test_the_halts_in_force_are_those_that_were_not_lifted() -> None:
     halt = Halted(at_ns=1, halt=Halt(scope="engine", reason="drill", since_ns=1, by="op"))
     lifted = Resumed(at_ns=2, scope="engine", by="op")
-    assert of(*STORY, halt, halts=("engine",)) == []
+    assert of(*STORY, halt, halts=(("engine", "stop", "op"),)) == []
     assert of(*STORY, halt) == ["table halts"]
     assert of(*STORY, halt, lifted) == []
-    assert of(*STORY, halt, lifted, halts=("engine",)) == ["table halts"]
+    assert of(*STORY, halt, lifted, halts=(("engine", "stop", "op"),)) == ["table halts"]

@@ -337,11 +337,13 @@ async def test_a_halt_stands_over_restarts_until_it_is_lifted(make: Make) -> Non
     engine = Halt(scope="engine", reason="drill", since_ns=NOW, by="op")
     symbol = Halt(scope="symbol/main/BTCUSDT", reason="mismatch", since_ns=NOW, by="engine")
     async with opened(make) as (journal, _):
-        await write(journal, ((), (engine, symbol, HaltEnded(scope="engine", by="op", at_ns=NOW + 1))))
+        ended = HaltEnded(scope="engine", by="op", at_ns=NOW + 1, kind="stop", whose="op")
+        await write(journal, ((), (engine, symbol, ended)))
     again = replace(engine, reason="again", since_ns=NOW)
     async with opened(make) as (journal, state):
         assert state.halts == (symbol,)
-        await write(journal, ((), (HaltEnded(scope=symbol.scope, by="op", at_ns=NOW + 2), engine, again)))
+        ended = HaltEnded(scope=symbol.scope, by="op", at_ns=NOW + 2, kind="fault", whose="engine")
+        await write(journal, ((), (ended, engine, again)))
     async with opened(make) as (_, state):
         assert state.halts == (again,)
 
@@ -414,7 +416,7 @@ async def test_the_audit_log_tells_who_did_what(make: Make) -> None:
     halt = Halt(scope="engine", reason="drill", since_ns=NOW, by="ann")
     facts = (
         Halted(at_ns=NOW, halt=halt),
-        Resumed(at_ns=NOW + 1, scope="engine", by="ben", note="over"),
+        Resumed(at_ns=NOW + 1, scope="engine", by="ben", note="over", kind="stop", whose="ann"),
         LimitsSet(at_ns=NOW + 2, account=ACCOUNT, version=2, limits=Limits(), by="policy"),
         Alerted(at_ns=NOW + 3, severity="warning", kind="slippage", text="1.2 %"),
     )
@@ -425,7 +427,7 @@ async def test_the_audit_log_tells_who_did_what(make: Make) -> None:
         assert told == [
             ("engine", "warning: slippage", ""),
             ("policy", "set limits, version 2", ACCOUNT),
-            ("ben", "resumed engine", ""),
+            ("ben", "resumed engine: stop by ann", ""),
             ("ann", "halted engine", ""),
         ]
         assert [e.seq for e in reader.audit_log(2, before=3)] == [2, 1]

@@ -16,12 +16,14 @@ import apsw
 import pytest
 import trio
 
-from engine.core.audit import verify
-from engine.core.messages import Reconciled
+from engine.core.audit import GENESIS, chain, verify
+from engine.core.messages import Halt, Halted, Reconciled, Resumed
 from engine.runtime.journal import schema
 from engine.runtime.journal.base import JournalFailed, OpenState
 from engine.runtime.journal.sqlite import SqliteJournal, open_reader
+from engine.runtime.journal.tables import JOURNAL, encode, journal_values
 from engine.runtime.journal.writing import migrate
+from engine.runtime.switch import Switch
 from tests.runtime.journal_world import CLOCK, event, order, submitted, taken, whole
 
 Durability = Literal["power", "process"]
@@ -251,12 +253,44 @@ async def test_an_older_journal_is_brought_forward_in_one_transaction(path: Path
     broken = (*later, ("CREATE TABLE half (a)", "this is no SQL"))
     with pytest.raises(apsw.SQLError):
         migrate(connection, "here", 0, broken)
-    assert connection.execute("SELECT max(version) FROM schema_version").get == 1
+    assert connection.execute("SELECT max(version) FROM schema_version").get == len(schema.MIGRATIONS)
     migrate(connection, "here", 0, later)
     migrate(connection, "here", 0, later)  # nothing to do
-    assert connection.execute("SELECT max(version) FROM schema_version").get == 2
+    assert connection.execute("SELECT max(version) FROM schema_version").get == len(later)
     assert connection.execute("SELECT value FROM meta WHERE key = 'epoch'").get == 101
     connection.close()
+
+
+async def test_halts_from_before_they_had_kinds_are_in_force_and_the_audit_agrees(path: Path) -> None:
+    """Of one scope the last halt counted, and a resume ended whatever closed it."""
+    loss = Halt("account/main", "lost", 2, "risk/RSK5.daily_loss")
+    bob, quarantine = Halt("engine", "news", 3, "bob"), Halt("symbol/main/BTCUSDT", "differs", 4, "engine")
+    told = [Halted(at_ns=h.since_ns, halt=h) for h in (Halt("engine", "drill", 1, "ann"), loss, bob, quarantine)]
+    old = apsw.Connection(str(path))
+    old.execute("PRAGMA journal_mode = WAL")
+    migrate(old, "here", 0, schema.MIGRATIONS[:1])
+    digest = GENESIS
+    for seq, fact in enumerate((*told, Resumed(at_ns=5, scope=quarantine.scope, by="ann")), 1):
+        body = encode(fact)
+        assert b"kind" not in body
+        digest = chain(digest, seq, body)
+        old.execute(JOURNAL, journal_values(seq, fact, body, digest))
+    for halt, ended_ns in ((bob, None), (loss, None), (quarantine, 5)):
+        values = (halt.scope, halt.since_ns, encode(halt), ended_ns, "ann")
+        old.execute("INSERT INTO halts (scope, since_ns, row, ended_ns, ended_by) VALUES (?, ?, ?, ?, ?)", values)
+    old.close()
+    async with opened(path) as (journal, state):
+        switch = Switch(journal, CLOCK, state.halts)
+        assert [(h.scope, h.kind, h.by) for h in switch.halts()] == [
+            ("engine", "stop", "bob"),
+            ("account/main", "loss", "risk/RSK5.daily_loss"),
+        ]
+        switch.halt(Halt("account/main", "news", 6, "ann"))
+        assert [h.reason for h in switch.resume("account/main", "ann").ended] == ["news"]
+        await journal.durable(switch.resume("engine", "cyd").seq)
+    with closing(open_reader(path)) as reader:
+        assert [h.reason for h in reader.halts()] == ["lost"]
+        assert verify(reader.lines(), reader.tables()).findings == ()
 
 
 async def test_a_fact_changed_afterwards_is_refused_with_its_number(path: Path) -> None:

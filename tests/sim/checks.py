@@ -24,6 +24,7 @@ from engine.core.messages import (
     Expired,
     Filled,
     FundingPaid,
+    Halt,
     Halted,
     Instrument,
     InstrumentKind,
@@ -301,7 +302,7 @@ def halts_hold(e: Evidence) -> Iterator[Violation]:
     closed: list[tuple[int, int, str]] = []  # from this place, until this time, scope
     for record, fact in e.facts(Halted):
         assert isinstance(fact, Halted)
-        ends = [f.at_ns for seq, f in released if seq > record.seq and f.scope == fact.halt.scope]
+        ends = [f.at_ns for seq, f in released if seq > record.seq and _ends(f, fact.halt)]
         if fact.halt.until_ns is not None:
             ends.append(fact.halt.until_ns)
         closed.append((e.durable_at(record), min(ends, default=e.end_ns + 1), fact.halt.scope))
@@ -312,6 +313,11 @@ def halts_hold(e: Evidence) -> Iterator[Violation]:
             for since, until_ns, scope in closed:
                 if place > since and entry.at_ns < until_ns and _inside(entry.order, scope):
                     yield Violation("I7", entry.at_ns, f"{entry.order.cid} opens while {scope} is halted")
+
+
+def _ends(resumed: Resumed, halt: Halt) -> bool:
+    """Whether it is this very halt that was ended, and not another one of its scope."""
+    return (resumed.scope, resumed.kind, resumed.whose) == (halt.scope, halt.kind, halt.by)
 
 
 def stopped_means_stopped(e: Evidence) -> Iterator[Violation]:

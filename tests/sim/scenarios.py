@@ -83,6 +83,22 @@ async def a_day(world: World) -> None:
     await trio.sleep(9)
 
 
+async def a_loss_under_a_drill(world: World) -> None:
+    """A loss closes the account while a person has it closed; the person's resume is not the loss's way back."""
+    await trio.sleep(1)
+    world.feed.offer("enter", entry(world, "enter"))
+    await trio.sleep(2)
+    assert world.engine is not None
+    await world.engine.operator.stop("op", "drill", flatten=False, scope=f"account/{ACCOUNT}")
+    await world.engine.operator.set_limits(ACCOUNT, {"daily_loss_max": "0.0001"}, "op")  # what the entry cost is more
+    await trio.sleep(2)
+    await world.engine.operator.resume(f"account/{ACCOUNT}", "op", "drill is over")
+    await trio.sleep(2)
+    world.feed.offer("late", entry(world, "late", "ETHUSDT", qty="0.100"))
+    await trio.sleep(2)
+    await world.engine.operator.set_limits(ACCOUNT, {"daily_loss_max": "50000"}, "op")
+
+
 async def one_entry(world: World) -> None:
     await trio.sleep(1)
     world.feed.offer("enter", entry(world, "enter"))

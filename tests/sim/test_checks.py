@@ -303,7 +303,7 @@ def test_an_order_that_the_journal_never_ends_is_caught() -> None:
 
 def halted(scope: str) -> Story:
     story = healthy()
-    story.fact(Halted, halt=Halt(scope=scope, reason="r", since_ns=0, by="me"))
+    story.fact(Halted, halt=Halt(scope=scope, reason="r", since_ns=0, by="me", kind="stop"))
     return story
 
 
@@ -319,9 +319,16 @@ def test_a_halt_of_something_else_or_released_stops_nothing() -> None:
     story.send(order("sf1other", signal_id="s2"))
     assert "I7" not in story.broken()
     story = halted("engine")
-    story.fact(Resumed, scope="engine", by="me")
+    story.fact(Resumed, scope="engine", by="me", kind="stop", whose="me")
     story.send(order("sf1other", signal_id="s2"))
     assert "I7" not in story.broken()
+
+
+def test_the_end_of_one_halt_is_not_the_end_of_another_of_its_scope() -> None:
+    story = halted("engine")
+    story.fact(Resumed, scope="engine", by="me", kind="loss", whose="risk/RSK5.daily_loss")
+    story.send(order("sf1other", signal_id="s2"))
+    assert "I7" in story.broken()
 
 
 def test_protection_passes_a_halt() -> None:

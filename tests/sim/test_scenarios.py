@@ -6,9 +6,9 @@ import pytest
 import trio
 
 from actors.operator import StopReport
-from engine.core.messages import Confirmed, Leg, Missing, Outcome, Side, SignalConflicted, Submitted
+from engine.core.messages import Confirmed, Halted, Leg, Missing, Outcome, Side, SignalConflicted, Submitted
 from tests.sim.faults import Faults, Nature
-from tests.sim.scenarios import BOUNDARIES, a_day, entry, one_entry, play
+from tests.sim.scenarios import BOUNDARIES, a_day, a_loss_under_a_drill, entry, one_entry, play
 from tests.sim.truth import Crashed, Executed, Taken, Wired
 from tests.sim.world import Report, World
 
@@ -33,6 +33,14 @@ def test_a_quiet_day_does_what_was_asked() -> None:
         "probe": Outcome.EXECUTED,
     }
     assert report.crashes == 0 and report.bare_max < 0.5
+
+
+def test_a_loss_is_not_lifted_with_a_persons_halt() -> None:
+    report = play(a_loss_under_a_drill, QUIET)
+    assert not report.violations
+    halted = [f.halt.kind for _, f in report.evidence.facts(Halted) if isinstance(f, Halted)]
+    assert halted == ["stop", "loss"]
+    assert outcomes(report) == {"enter": Outcome.EXECUTED, "late": Outcome.REFUSED, "probe": Outcome.EXECUTED}
 
 
 @pytest.mark.parametrize("spot", [False, True])

@@ -116,7 +116,7 @@ def losses_close_the_gate(e: Evidence, kept: Kept) -> Iterator[Violation]:
                 loss -= amount
             case Halted(halt=halt) if halt.by.startswith("risk/"):
                 halted = True
-            case Resumed(scope=scope) if (breached_ns or halted) and not scope.startswith("symbol/"):
+            case Resumed(kind="loss") if breached_ns or halted:
                 return
             case Judged() as judged if _opening(judged) and breached_ns:
                 if record.at_ns > breached_ns + LOSS_SEEN_NS:

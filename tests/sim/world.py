@@ -20,7 +20,7 @@ import trio.testing
 from msgspec import Struct
 
 from actors.wiring import AccountParts, Engine, Parts, run_engine
-from engine.core.messages import Halt, Limits, OutboxRow, Side
+from engine.core.messages import Halt, HaltKind, Limits, OutboxRow, Side
 from engine.core.money import use_exact_context
 from engine.core.tally import Tally
 from engine.edges.base import SinkDown
@@ -312,13 +312,13 @@ class World:
         engine = self.engine
         halts: tuple[Halt, ...] = engine.world.switch.halts() if engine is not None else ()
         for halt in halts:
-            await self._resume(halt.scope)
+            await self._resume(halt.scope, halt.kind)
 
-    async def _resume(self, scope: str) -> None:
+    async def _resume(self, scope: str, kind: HaltKind | None = None) -> None:
         life, engine = self.life, self.engine
         if life is not None and engine is not None:
             self.truth.tell(ResumeCalled(self.wall_ns(), scope=scope))
-            await self._of_life(life, partial(engine.operator.resume, scope, "op", "drill is over"))
+            await self._of_life(life, partial(engine.operator.resume, scope, "op", "drill is over", kind))
 
     async def _of_life(self, life: Incarnation, command: Callable[[], Any]) -> None:
         """A command to one incarnation, given up when that dies."""

@@ -162,12 +162,17 @@ async def test_resume_ends_a_halt_and_tells_those_that_stand() -> None:
     engine = Engine()
     async with api(engine) as client:
         await client.post(f"{BASE}/stop")
-        answer = await client.post(f"{BASE}/resume", json={"by": "ada", "note": "checked"})
-        assert (answer.status_code, answer.json()) == (200, {"halts": []})
+        answer = await client.post(f"{BASE}/resume", json={"by": "ada", "note": "checked", "kind": "stop"})
+        body = answer.json()
+        assert (answer.status_code, body["halts"], body["remains"]) == (200, [], ["a loss: ..."])
+        assert [(h["scope"], h["by"]) for h in body["ended"]] == [("engine", "api")]
         again = await client.post(f"{BASE}/resume", json={"scope": "account/paper"})
         assert again.status_code == 404
         assert again.json()["reasons"][0]["reason"] == "no halt of 'account/paper' is in force"
-    assert engine.asked[1:] == [("resume", "engine", "ada", "checked"), ("resume", "account/paper", "api", "")]
+    assert engine.asked[1:] == [
+        ("resume", "engine", "ada", "checked", "stop"),
+        ("resume", "account/paper", "api", "", None),
+    ]
 
 
 async def test_flatten_and_close_name_what_they_are_about() -> None:

@@ -19,6 +19,7 @@ from engine.core.messages import (
     Event,
     Filled,
     Halt,
+    HaltKind,
     Judged,
     Leg,
     Limits,
@@ -55,6 +56,7 @@ from engine.web.ports import (
     Left,
     Ports,
     Refused,
+    ResumeReport,
     StopReport,
     Unknown,
 )
@@ -340,11 +342,12 @@ class Engine:
         self.stopped.set()
         return self.report(by, reason)
 
-    async def resume(self, scope: str, by: str, note: str) -> tuple[Halt, ...]:
-        self.asked.append(("resume", scope, by, note))
-        if self.halts.pop(scope, None) is None:
+    async def resume(self, scope: str, by: str, note: str, kind: HaltKind | None) -> ResumeReport:
+        self.asked.append(("resume", scope, by, note, kind))
+        halt = self.halts.pop(scope, None)
+        if halt is None:
             raise Unknown(f"no halt of {scope!r} is in force")
-        return tuple(self.halts.values())
+        return ResumeReport(halts=tuple(self.halts.values()), ended=(halt,), remains=("a loss: ...",))
 
     async def flatten(self, account: str | None, symbol: str | None, by: str, reason: str) -> StopReport:
         self.asked.append(("flatten", account, symbol, by, reason))

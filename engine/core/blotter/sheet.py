@@ -346,4 +346,4 @@ class Sheet:
     def quarantine(self, reason: str, now_ns: int) -> None:
         self.alert("critical", "quarantine", reason, now_ns)
         scope = f"symbol/{self.position.account}/{self.position.symbol}"
-        self.halts.append(Halt(scope=scope, reason=reason, since_ns=now_ns, by="engine"))
+        self.halts.append(Halt(scope=scope, reason=reason, since_ns=now_ns, by="engine", kind="fault"))

@@ -125,7 +125,7 @@ class SqlReader:
             positions=self._each(_position, "SELECT row FROM positions"),
             signals=((i, self._outcome(o)) for i, o in self._query("SELECT signal_id, outcome FROM signals")),
             executions=self._query("SELECT account, symbol, exec_id FROM fills"),
-            halts=(scope for (scope,) in self._query("SELECT scope FROM halts WHERE ended_ns IS NULL")),
+            halts=((s, k, w) for s, k, w in self._query("SELECT scope, kind, whose FROM halts WHERE ended_ns IS NULL")),
         )
 
     @contextmanager

@@ -65,7 +65,18 @@ _FIRST = (
     "INSERT INTO meta VALUES ('epoch', 0)",
 )
 
+# A scope may be closed by several halts, one for each kind and maker (engine/core/halts.py).
+_HALTS_SIDE_BY_SIDE = (
+    "ALTER TABLE halts ADD COLUMN kind TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE halts ADD COLUMN whose TEXT NOT NULL DEFAULT ''",
+    "UPDATE halts SET whose = json_extract(CAST(row AS TEXT), '$.by')",
+    "UPDATE halts SET kind = CASE WHEN whose LIKE 'risk/%' THEN 'loss' WHEN whose LIKE 'event/%' THEN 'ess'"
+    " WHEN whose IN ('supervisor', 'engine') THEN 'fault' ELSE 'stop' END",
+    "DROP INDEX halts_in_force",
+    "CREATE UNIQUE INDEX halts_in_force ON halts (scope, kind, whose) WHERE ended_ns IS NULL",
+)
+
 # Entry n brings a journal of version n to version n + 1; version 0 is an empty file.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _HALTS_SIDE_BY_SIDE)
 
 VERSIONS = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL) STRICT"

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec import Struct
 
+from engine.core.halts import kind_of
 from engine.core.messages import (
     AccountRow,
     Alerted,
@@ -148,16 +149,17 @@ TABLES: dict[type, Table] = {
         lambda row: (row.account, row.version, row.at_ns, encode(row)),
         lambda row: (row.account, row.version),
     ),
-    # One halt is in force per scope; another one for the same scope takes its place.
+    # One halt is in force per scope, kind and maker; another one takes its place.
     Halt: Table(
-        "INSERT INTO halts (scope, since_ns, row) VALUES (?, ?, ?) ON CONFLICT (scope) WHERE ended_ns IS NULL"
+        "INSERT INTO halts (scope, since_ns, row, kind, whose) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (scope, kind, whose) WHERE ended_ns IS NULL"
         " DO UPDATE SET since_ns = excluded.since_ns, row = excluded.row",
-        lambda row: (row.scope, row.since_ns, encode(row)),
+        lambda row: (row.scope, row.since_ns, encode(row), kind_of(row), row.by),
         None,
     ),
     HaltEnded: Table(
-        "UPDATE halts SET ended_ns = ?, ended_by = ? WHERE scope = ? AND ended_ns IS NULL",
-        lambda row: (row.at_ns, row.by, row.scope),
+        "UPDATE halts SET ended_ns = ?, ended_by = ? WHERE ended_ns IS NULL AND scope = ? AND kind = ? AND whose = ?",
+        lambda row: (row.at_ns, row.by, row.scope, row.kind, row.whose),
         None,
     ),
     Published: Table(
@@ -215,6 +217,10 @@ def _who(by: Callable[[Any], str], what: Callable[[Any], str], detail: Callable[
     return values
 
 
+def _resumed(fact: Resumed) -> str:
+    return f"resumed {fact.scope}" + (f": {fact.kind} by {fact.whose}" if fact.kind else "")
+
+
 # Tables that follow from facts rather than from rows.
 FROM_FACTS: dict[type, tuple[str, Callable[..., Values]]] = {
     Filled: (FILLS, _fill),
@@ -225,7 +231,7 @@ FROM_FACTS: dict[type, tuple[str, Callable[..., Values]]] = {
     ),
     EngineStopped: (AUDIT, _who(lambda f: "engine", lambda f: "stopped", lambda f: f.left)),
     Halted: (AUDIT, _who(lambda f: f.halt.by, lambda f: f"halted {f.halt.scope}", lambda f: f.halt.reason)),
-    Resumed: (AUDIT, _who(lambda f: f.by, lambda f: f"resumed {f.scope}", lambda f: f.note)),
+    Resumed: (AUDIT, _who(lambda f: f.by, _resumed, lambda f: f.note)),
     LimitsSet: (
         AUDIT,
         _who(lambda f: f.by, lambda f: f"set limits, version {f.version}", lambda f: encode(f.limits).decode()),

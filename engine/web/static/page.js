@@ -50,7 +50,7 @@ function showHealth(health) {
   ready.textContent = words.map(([word, well]) => (well ? "" : "no ") + word).join(" · ");
   ready.className = "badge " + (health.live && health.entry_ready ? "good" : "bad");
   table("halts", health.halts, [
-    ["scope", (h) => h.scope, () => "bad"], ["reason", (h) => h.reason], ["since", (h) => clock(h.since_at)], ["by", (h) => h.by],
+    ["scope", (h) => h.scope, () => "bad"], ["kind", (h) => h.kind], ["reason", (h) => h.reason], ["since", (h) => clock(h.since_at)], ["by", (h) => h.by],
   ]);
   table("components", health.components, [
     ["", (c) => c.ok ? "ok" : "NOT OK", (c) => c.ok ? "good" : "bad"], ["component", (c) => c.name], ["", (c) => c.detail],
