@@ -1,15 +1,15 @@
 """What Binance's refusals mean for an order: one table of codes, one of texts, and the rules of HTTP status. Pure.
 
-| class     | what it says                                       | what the engine is told                                |
-|-----------|----------------------------------------------------|--------------------------------------------------------|
-| DONE      | it is already as asked                             | (success, where a setting was to be changed)           |
-| RETRY     | surely not executed, may be tried again            | Rejection "rate_limited" or "unavailable"              |
-| AMBIGUOUS | may have been executed                             | Silence; an id that exists already: "duplicate"        |
-| REJECT    | final for this request                             | Rejection "invalid", "insufficient", "triggered", ...  |
-| HALT      | nothing more can be done with this key or address  | Rejection "auth"                                       |
+| class     | what it says                                      | what the engine is told                         |
+|-----------|---------------------------------------------------|-------------------------------------------------|
+| DONE      | it is already as asked                            | (success, where a setting was to be changed)    |
+| RETRY     | surely not executed, may be tried again           | Rejection "rate_limited" or "unavailable"       |
+| AMBIGUOUS | may have been executed                            | Silence; an id that exists already: "duplicate" |
+| REJECT    | final for this request                            | Rejection "invalid", "insufficient", ...        |
+| HALT      | nothing more can be done with this key or address | Rejection "auth"                                |
 
 A code, a text or a body that is not known is AMBIGUOUS: that is the safe side. Several numbers mean different things
-on Spot and on USD-M, so each market has its own table. Pages "Error codes for Binance" (spot) and "Error Codes" (USD-M).
+on Spot and on USD-M, so each market has its own table. Pages "Error codes for Binance" (spot), "Error Codes" (USD-M).
 """
 
 from collections.abc import Iterable

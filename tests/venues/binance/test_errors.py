@@ -49,7 +49,7 @@ def sheet_rows() -> list[tuple[int, tuple[Market, ...], str]]:
         section = text.split(f"### {number} ", 1)[1].split("\n### ", 1)[0]
         for line in section.splitlines():
             cells = [cell.strip() for cell in line.split("|")]
-            if len(cells) < 5 or not cells[1].startswith("-1") and not cells[1].startswith(("-2", "-4", "-5")):
+            if len(cells) < 5 or not cells[1].startswith(("-1", "-2", "-4", "-5")):
                 continue
             whole_row = re.search(r"\((S|F)[^)]*\)$", cells[1])
             for part in re.split(r" / |, ", cells[1]):

@@ -1,0 +1,420 @@
+"""From USD-M's rows and events to the engine's reports. Pure. Pages "User Data Streams", "Account endpoints".
+
+An execution is booked whatever its order's state is called. Conditional orders are kept apart by the venue: an algo
+order has a number of its own, and when it is triggered an order with another number and the same client id appears.
+"""
+
+from decimal import Decimal
+
+import msgspec
+from msgspec import Struct
+
+from engine.core.messages import (
+    ZERO,
+    BalanceReport,
+    FillReport,
+    FundingReport,
+    OrderReport,
+    OrderType,
+    PositionReport,
+    VenueReport,
+)
+from engine.venues.binance.decoding import (
+    EVENT,
+    MILLISECOND,
+    NOTHING,
+    SIDES,
+    STATUS,
+    Heard,
+    Odd,
+    check,
+    execution_id,
+    read,
+    type_of,
+    word_of,
+)
+
+ALGO = "a"  # before an algo order's number: its numbers are not those of orders
+
+_ALGO_STATUS = {
+    "NEW": "open",
+    "TRIGGERING": "open",
+    "TRIGGERED": "open",
+    "FINISHED": "open",  # its child order is at an end, and tells which by its own reports
+    "CANCELED": "canceled",
+    "REJECTED": "rejected",
+    "EXPIRED": "expired",
+}
+
+
+class UsdmOrder(Struct, frozen=True):
+    symbol: str
+    orderId: int
+    clientOrderId: str
+    price: Decimal
+    origQty: Decimal
+    executedQty: Decimal
+    status: str
+    type: str
+    side: str
+    origType: str = ""
+    stopPrice: Decimal = ZERO
+    reduceOnly: bool = False
+    closePosition: bool = False
+    time: int = 0
+    updateTime: int = 0
+
+
+class UsdmAlgo(Struct, frozen=True):
+    """A conditional order, before and after it was triggered."""
+
+    algoId: int
+    clientAlgoId: str
+    symbol: str
+    side: str
+    orderType: str
+    algoStatus: str
+    triggerPrice: Decimal
+    quantity: Decimal = ZERO
+    price: Decimal = ZERO
+    reduceOnly: bool = False
+    closePosition: bool = False
+    actualOrderId: str | int | None = ""
+    createTime: int = 0
+    updateTime: int = 0
+
+
+class UsdmTrade(Struct, frozen=True):
+    symbol: str
+    id: int
+    orderId: int
+    price: Decimal
+    qty: Decimal
+    commission: Decimal
+    commissionAsset: str
+    time: int
+    side: str
+    maker: bool = False
+
+
+class UsdmIncome(Struct, frozen=True):
+    symbol: str
+    incomeType: str
+    income: Decimal
+    asset: str
+    time: int
+    tranId: int | str
+
+
+class UsdmPosition(Struct, frozen=True):
+    symbol: str
+    positionAmt: Decimal
+    entryPrice: Decimal = ZERO
+    positionSide: str = "BOTH"
+    updateTime: int = 0
+
+
+class UsdmAsset(Struct, frozen=True):
+    """A row of account's assets or of balance, which name the total differently."""
+
+    asset: str
+    availableBalance: Decimal
+    walletBalance: Decimal | None = None
+    balance: Decimal | None = None
+
+
+class UsdmAccount(Struct, frozen=True):
+    assets: tuple[UsdmAsset, ...]
+
+
+class _OrderUpdate(Struct, frozen=True):
+    """ORDER_TRADE_UPDATE's `o`, in its own letters."""
+
+    s: str
+    c: str
+    S: str
+    o: str
+    q: Decimal
+    p: Decimal
+    x: str
+    X: str
+    i: int
+    ot: str = ""
+    sp: Decimal = ZERO
+    l: Decimal = ZERO  # noqa: E741
+    z: Decimal = ZERO
+    L: Decimal = ZERO
+    n: Decimal | None = None
+    N: str | None = None
+    T: int = 0
+    t: int = 0
+    m: bool = False
+    R: bool = False
+    er: str | int = ""
+
+
+class _OrderEvent(Struct, frozen=True):
+    o: _OrderUpdate
+    E: int = 0
+
+
+class _Algo(Struct, frozen=True):
+    """ALGO_UPDATE's `o`."""
+
+    caid: str
+    aid: int
+    s: str
+    S: str
+    o: str
+    X: str
+    q: Decimal = ZERO
+    tp: Decimal = ZERO
+    p: Decimal = ZERO
+    R: bool = False
+    rm: str | None = ""
+
+
+class _AlgoEvent(Struct, frozen=True):
+    o: _Algo
+    E: int = 0
+    T: int = 0
+
+
+class _Moved(Struct, frozen=True):
+    """One position of an ACCOUNT_UPDATE."""
+
+    s: str
+    pa: Decimal
+    ep: Decimal = ZERO
+    ps: str = "BOTH"
+
+
+class _Wallet(Struct, frozen=True):
+    a: str
+    wb: Decimal
+
+
+class _Change(Struct, frozen=True):
+    m: str = ""
+    B: tuple[_Wallet, ...] = ()
+    P: tuple[_Moved, ...] = ()
+
+
+class _AccountEvent(Struct, frozen=True):
+    a: _Change
+    T: int = 0
+
+
+_EXPIRY = {
+    "1": "self-trade prevention",
+    "2": "immediate-or-cancel: the rest",
+    "3": "immediate-or-cancel: the rest, by self-trade prevention",
+    "4": "pushed out by a reduce-only order, or would turn the position",
+    "5": "liquidation",
+    "6": "its position is gone",
+    "7": "delisting",
+    "8": "its parent expired",
+    "9": "market order: the rest",
+}
+
+
+def usdm_order_report(row: UsdmOrder) -> OrderReport:
+    """Raises Odd."""
+    check(row)
+    return OrderReport(
+        symbol=row.symbol,
+        cid=row.clientOrderId,
+        venue_order_id=str(row.orderId),
+        status=word_of(STATUS, row.status, "status"),
+        side=word_of(SIDES, row.side, "side"),
+        order_type=_usdm_type(row.origType or row.type, row.price),
+        qty=row.origQty,
+        filled_qty=row.executedQty,
+        price=row.price or None,
+        trigger_price=row.stopPrice or None,
+        reduce_only=row.reduceOnly or row.closePosition,
+        venue_ns=(row.updateTime or row.time) * MILLISECOND,
+    )
+
+
+def usdm_algo_report(row: UsdmAlgo) -> OrderReport:
+    """A conditional order itself, under its own number; once triggered, its child tells what is filled. Raises Odd."""
+    check(row)
+    return OrderReport(
+        symbol=row.symbol,
+        cid=row.clientAlgoId,
+        venue_order_id=f"{ALGO}{row.algoId}",
+        status=word_of(_ALGO_STATUS, row.algoStatus, "algo status"),
+        side=word_of(SIDES, row.side, "side"),
+        order_type=_usdm_type(row.orderType, row.price),
+        qty=row.quantity,
+        filled_qty=ZERO,
+        price=row.price or None,
+        trigger_price=row.triggerPrice or None,
+        reduce_only=row.reduceOnly or row.closePosition,
+        venue_ns=(row.updateTime or row.createTime) * MILLISECOND,
+    )
+
+
+def child_of(row: UsdmAlgo) -> str:
+    """The number of the order that a triggered algo order became; "" before that."""
+    number = str(row.actualOrderId or "")
+    return number if number.isdecimal() and number != "0" else ""
+
+
+def usdm_fill(row: UsdmTrade, cid: str) -> FillReport:
+    """Raises Odd."""
+    check(row)
+    return FillReport(
+        symbol=row.symbol,
+        exec_id=execution_id(row.id, row.orderId),
+        cid=cid,
+        venue_order_id=str(row.orderId),
+        side=word_of(SIDES, row.side, "side"),
+        qty=row.qty,
+        price=row.price,
+        fee=row.commission,
+        fee_asset=row.commissionAsset,
+        maker=row.maker,
+        venue_ns=row.time * MILLISECOND,
+    )
+
+
+def usdm_funding(row: UsdmIncome) -> FundingReport:
+    """Raises Odd."""
+    check(row)
+    return FundingReport(row.symbol, str(row.tranId), row.income, row.asset, row.time * MILLISECOND)
+
+
+def usdm_positions(rows: tuple[UsdmPosition, ...], at_ns: int) -> tuple[PositionReport, ...]:
+    """All that are not flat. Raises Odd for one of hedge mode, where one symbol has two."""
+    for row in rows:
+        check(row)
+        if row.positionSide != "BOTH" and row.positionAmt:
+            raise Odd(f"{row.symbol} has a {row.positionSide} position: the account is in hedge mode")
+    return tuple(PositionReport(r.symbol, r.positionAmt, r.entryPrice, at_ns) for r in rows if r.positionAmt)
+
+
+def usdm_balances(account: UsdmAccount) -> tuple[BalanceReport, ...]:
+    """What is not zero; locked is what neither orders nor positions leave free. Raises Odd."""
+    reports = []
+    for row in account.assets:
+        check(row)
+        total = row.walletBalance if row.walletBalance is not None else row.balance
+        if total is None:
+            raise Odd(f"{row.asset} has no balance")
+        if total or row.availableBalance:
+            reports.append(BalanceReport(row.asset, total, max(total - row.availableBalance, ZERO)))
+    return tuple(reports)
+
+
+def hear_usdm(raw: bytes) -> Heard:
+    """A frame of the user data stream. Raises Odd.
+
+    TRADE_LITE is passed over: the same execution comes again, with its commission. Funding too: its number is only in
+    the list of incomes.
+    """
+    match read(EVENT, raw).e:
+        case "ORDER_TRADE_UPDATE":
+            event = read(_ORDER_EVENT, raw)
+            return _usdm_order(event.o, event.E)
+        case "ALGO_UPDATE":
+            algo = read(_ALGO_EVENT, raw)
+            return _usdm_algo(algo.o, algo.T or algo.E)
+        case "ACCOUNT_UPDATE":
+            return _usdm_account(read(_ACCOUNT_EVENT, raw))
+        case "listenKeyExpired":
+            return Heard(ends="the listen key has expired")
+        case "MARGIN_CALL" | "CONDITIONAL_ORDER_TRIGGER_REJECT" as kind:
+            return Heard(odd=f"the venue says {kind}: {raw[:300].decode('utf-8', 'replace')}")
+    return NOTHING
+
+
+def _usdm_order(o: _OrderUpdate, event_ms: int) -> Heard:
+    check(o)
+    reports: list[VenueReport] = []
+    # A liquidation (CALCULATED) is an execution like any other, of an order that nobody sent.
+    if o.x in ("TRADE", "CALCULATED") and o.l:
+        if o.t <= 0:
+            return Heard(odd=f"an execution of order {o.i} without its number; it is asked for")
+        reports.append(
+            FillReport(
+                symbol=o.s,
+                exec_id=execution_id(o.t, o.i),
+                cid=o.c,
+                venue_order_id=str(o.i),
+                side=word_of(SIDES, o.S, "side"),
+                qty=o.l,
+                price=o.L,
+                fee=o.n or ZERO,
+                fee_asset=o.N or "",
+                maker=o.m,
+                venue_ns=(o.T or event_ms) * MILLISECOND,
+            )
+        )
+    status = STATUS.get(o.X)
+    if status is None:
+        return Heard(tuple(reports), odd=f"order {o.i} has the unknown status {o.X!r}")
+    reports.append(
+        OrderReport(
+            symbol=o.s,
+            cid=o.c,
+            venue_order_id=str(o.i),
+            status=status,
+            side=word_of(SIDES, o.S, "side"),
+            order_type=_usdm_type(o.ot or o.o, o.p),
+            qty=o.q,
+            filled_qty=o.z,
+            price=o.p or None,
+            trigger_price=o.sp or None,
+            reduce_only=o.R,
+            reason=_EXPIRY.get(str(o.er), "") if status == "expired" else "",
+            venue_ns=(o.T or event_ms) * MILLISECOND,
+        )
+    )
+    return Heard(tuple(reports))
+
+
+def _usdm_algo(o: _Algo, at_ms: int) -> Heard:
+    check(o)
+    status = _ALGO_STATUS.get(o.X)
+    if status is None:
+        return Heard(odd=f"algo order {o.aid} has the unknown status {o.X!r}")
+    if o.X == "FINISHED":
+        return NOTHING
+    report = OrderReport(
+        symbol=o.s,
+        cid=o.caid,
+        venue_order_id=f"{ALGO}{o.aid}",
+        status=status,
+        side=word_of(SIDES, o.S, "side"),
+        order_type=_usdm_type(o.o, o.p),
+        qty=o.q,
+        filled_qty=ZERO,
+        price=o.p or None,
+        trigger_price=o.tp or None,
+        reduce_only=o.R,
+        reason=o.rm or "",
+        venue_ns=at_ms * MILLISECOND,
+    )
+    return Heard((report,))
+
+
+def _usdm_account(event: _AccountEvent) -> Heard:
+    for row in (*event.a.B, *event.a.P):
+        check(row)
+    hedged = [p for p in event.a.P if p.ps != "BOTH" and p.pa]
+    return Heard(
+        odd=f"{hedged[0].s} has a {hedged[0].ps} position: the account is in hedge mode" if hedged else "",
+        positions=tuple(PositionReport(p.s, p.pa, p.ep, event.T * MILLISECOND) for p in event.a.P),
+        balances=tuple(BalanceReport(b.a, b.wb) for b in event.a.B),
+    )
+
+
+def _usdm_type(word: str, price: Decimal) -> OrderType:
+    return OrderType.TAKE_PROFIT_LIMIT if word == "TAKE_PROFIT" else type_of(word, price)
+
+
+_ORDER_EVENT = msgspec.json.Decoder(_OrderEvent)
+_ALGO_EVENT = msgspec.json.Decoder(_AlgoEvent)
+_ACCOUNT_EVENT = msgspec.json.Decoder(_AccountEvent)
