@@ -16,8 +16,9 @@ import pytest
 
 import run
 from engine.runtime.commandline import FAILED, INTERRUPTED, OK, REFUSED
+from tests.patience import PATIENCE_SECONDS
 
-READY_SECONDS = 20.0
+READY_SECONDS = PATIENCE_SECONDS
 
 
 class Process:
@@ -84,7 +85,7 @@ def engine(folder: Path, root: Path, config: str = "") -> Iterator[Process]:
 def test_the_engine_says_where_its_api_is_and_a_term_drains_it(tmp_path: Path, repo_root: Path):
     with engine(tmp_path, repo_root) as process:
         api = process.ready()
-        assert httpx.get(f"{api}/health", trust_env=False).json()["live"] is True
+        assert httpx.get(f"{api}/health", trust_env=False, timeout=READY_SECONDS).json()["live"] is True
         process.send(signal.SIGTERM)
         assert process.ended()[0] == OK
     assert process.logged("stopped")["left"] == "nothing"
@@ -122,7 +123,7 @@ def test_a_hangup_puts_the_files_new_limits_in_force(tmp_path: Path, repo_root: 
         process.write("positions_max = 7")
         process.send(signal.SIGHUP)
         assert process.logged("limits reloaded")["account"] == "main"
-        (row,) = httpx.get(f"{api}/api/execution/limits", trust_env=False).json()["limits"]
+        (row,) = httpx.get(f"{api}/api/execution/limits", trust_env=False, timeout=READY_SECONDS).json()["limits"]
         assert row["limits"]["positions_max"] == 7
 
 
@@ -132,7 +133,7 @@ def test_a_hangup_with_a_broken_file_changes_nothing_and_says_why(tmp_path: Path
         process.write("positions_mx = 7")
         process.send(signal.SIGHUP)
         assert "did you mean 'positions_max'?" in process.logged("limits not reloaded")["reason"]
-        (row,) = httpx.get(f"{api}/api/execution/limits", trust_env=False).json()["limits"]
+        (row,) = httpx.get(f"{api}/api/execution/limits", trust_env=False, timeout=READY_SECONDS).json()["limits"]
         assert row["limits"]["positions_max"] == 3
 
 
@@ -160,7 +161,7 @@ def test_a_second_engine_is_refused_with_a_sentence_and_code_4(held: str, tmp_pa
         last = second.stderr.splitlines()[-1]
         assert last.startswith("surefire: refused to start: ")
         assert "Traceback" not in second.stderr
-        assert httpx.get(f"{api}/health", trust_env=False).json()["live"] is True
+        assert httpx.get(f"{api}/health", trust_env=False, timeout=READY_SECONDS).json()["live"] is True
 
 
 def test_a_second_interrupt_ends_a_drain_at_once(tmp_path: Path, repo_root: Path):
@@ -179,7 +180,7 @@ def test_the_demo_balances_its_books_and_gives_one_result_for_one_seed(arguments
             [sys.executable, str(repo_root / "run.py"), "demo", "--json", *arguments],
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=5 * PATIENCE_SECONDS,
             check=False,
         )
         assert done.returncode == OK, done.stdout + done.stderr

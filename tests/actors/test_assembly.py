@@ -15,6 +15,7 @@ from engine.runtime.clock import live_clock
 from engine.runtime.config import parse
 from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
 from engine.runtime.terminal import DemoSummary
+from tests.patience import PATIENCE_SECONDS
 
 SECOND = 1_000_000_000
 START_NS = 1_767_225_600 * SECOND
@@ -46,15 +47,15 @@ async def test_an_engine_from_a_config_trades_answers_and_drains(tmp_path: Path)
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         engine, port = await nursery.start(run_live, config, "test", stop)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_SECONDS):
             while engine.closed("main"):  # noqa: ASYNC110 (as a person would look)
                 await trio.sleep(0.01)
         base = f"http://127.0.0.1:{port}"
-        async with httpx.AsyncClient(base_url=base) as client:
+        async with httpx.AsyncClient(base_url=base, timeout=PATIENCE_SECONDS) as client:
             body = {"signal_id": "h1", "symbol": "BTCUSDT", "action": "open", "side": "buy", "quote_amount": "500"}
             taken = await client.post("/api/execution/order", json=body)
             assert taken.status_code == 202, taken.text
-            with trio.fail_after(10):
+            with trio.fail_after(PATIENCE_SECONDS):
                 while not {"BTCUSDT", "ETHUSDT"} <= {s for (_, s), x in engine.standings.items() if x.position.qty}:  # noqa: ASYNC110
                     await trio.sleep(0.02)
             health = (await client.get("/health")).json()

@@ -714,6 +714,6 @@ def test_a_large_hostile_body_costs_time_in_proportion(kilobytes: int) -> None:
         b'{"symbol":"' + b"/" * (kilobytes * 1000) + b'"}',
         b'{"' + b"x" * (kilobytes * 1000) + b'":1}',
     ):
-        began = time.perf_counter()
+        began = time.process_time()
         assert isinstance(said(raw), Malformed)
-        assert time.perf_counter() - began < 0.002 * kilobytes + 0.05
+        assert time.process_time() - began < 0.002 * kilobytes + 0.05

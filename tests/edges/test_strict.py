@@ -110,9 +110,9 @@ def test_depth_counts_brackets_but_not_those_in_texts() -> None:
     ids=["10 MB of lists", "10 MB of objects", "1 MiB of lists", "1 MiB of objects", "quotes", "backslashes"],
 )
 def test_nesting_without_end_is_refused_at_once(raw: bytes) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert isinstance(read(raw), tuple)
-    assert time.perf_counter() - began < 0.2
+    assert time.process_time() - began < 0.2
 
 
 # ------------------------------------------------------------------------------------------------------------- hashes

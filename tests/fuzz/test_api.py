@@ -14,6 +14,7 @@ from engine.web.app import build
 from engine.web.doorman import guarded
 from tests.fuzz import fuzzed
 from tests.fuzz.wrongs import changed, damaged, texts
+from tests.patience import PATIENCE_SECONDS
 from tests.web.world import Engine
 
 BASE = "/api/execution"
@@ -46,7 +47,7 @@ def ask(app: Any, method: str, url: str, body: bytes | None = None, headers: dic
     async def exchange() -> httpx.Response:
         transport = httpx.ASGITransport(app=app)  # an exception of the application would come out here
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE_SECONDS):
                 return await client.request(method, url, content=body, headers=headers)
 
     answer = trio.run(exchange)

@@ -13,6 +13,7 @@ from engine.runtime.clock import Clock
 from engine.venues import link_wire
 from tests.fuzz import fuzzed
 from tests.fuzz.wrongs import ODD_LITERALS
+from tests.patience import PATIENCE_SECONDS
 
 CLOCK = Clock(now_ns=lambda: 1_767_323_045_000_000_000, ticks_ns=lambda: 0)
 FILES = st.lists(st.binary(max_size=30) | st.sampled_from((b"\n", b"\r\n", b"\x00", *ODD_LITERALS)), max_size=12)
@@ -61,7 +62,7 @@ def test_a_file_of_anything_is_read_to_its_end(tmp_path_factory: pytest.TempPath
         async with trio.open_nursery() as nursery:
             nursery.start_soon(take)
             async with send:
-                with trio.fail_after(5):
+                with trio.fail_after(PATIENCE_SECONDS):
                     await NdjsonSource("f", path, CLOCK).run(send)
         return found
 

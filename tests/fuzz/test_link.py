@@ -17,6 +17,7 @@ from engine.venues.link import LinkVenue
 from engine.venues.link_server import serve
 from tests.fuzz import fuzzed
 from tests.fuzz.wrongs import changed, damaged
+from tests.patience import PATIENCE_SECONDS
 from tests.venues.world import TERMS, D, buy, nothing, paper, show
 
 QUICK = replace(TERMS, latency_ms=(0.0, 0.0), stream_latency_ms=(0.0, 0.0), timeout_ms=50.0)
@@ -77,7 +78,7 @@ def test_a_venue_that_hears_garbage_goes_on_serving(lines: list[bytes]) -> None:
             except trio.BrokenResourceError:
                 pass  # shown the door before the end
             venue.faults = QUICK.faults
-            with trio.fail_after(2), closing(LinkVenue("127.0.0.1", port, live_clock())) as link:
+            with trio.fail_after(PATIENCE_SECONDS), closing(LinkVenue("127.0.0.1", port, live_clock())) as link:
                 order = buy("honest", "0.1", order_type=OrderType.LIMIT, price=D(80))
                 assert isinstance(await link.submit(order, nothing), Acked | Rejection)
                 assert isinstance(await link.balances(), tuple)
@@ -106,7 +107,7 @@ def test_a_client_that_hears_garbage_is_in_doubt_or_knows_that_it_failed(line: b
         async with trio.open_nursery() as nursery:
             listeners = await nursery.start(trio.serve_tcp, venue, 0)
             port = listeners[0].socket.getsockname()[1]
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE_SECONDS):
                 with closing(LinkVenue("127.0.0.1", port, live_clock(), timeout_seconds=0.02)) as link:
                     assert isinstance(await link.submit(buy(), nothing), Acked | Rejection | Silence)
                 with closing(LinkVenue("127.0.0.1", port, live_clock(), timeout_seconds=0.02)) as link:

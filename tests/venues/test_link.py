@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 from msgspec.structs import replace
 
 from engine.core.messages import (
@@ -30,6 +31,7 @@ from engine.venues.base import SECOND, StreamDown
 from engine.venues.link import LinkVenue
 from engine.venues.link_server import serve
 from engine.venues.paper import Faults, PaperTerms, PaperVenue, Truth, traits
+from tests.patience import PATIENCE_SECONDS
 from tests.venues.world import BTC, TERMS, D, buy, nothing, paper, show
 
 QUICK = replace(TERMS, latency_ms=(0.0, 0.0), stream_latency_ms=(0.0, 0.0))
@@ -44,19 +46,19 @@ async def linked(terms: PaperTerms = QUICK) -> AsyncIterator[tuple[PaperVenue, L
     async with trio.open_nursery() as nursery:
         port = await nursery.start(serve, venue)
         with closing(LinkVenue("127.0.0.1", port, live_clock())) as link:
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE_SECONDS):
                 yield venue, link
         nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
-async def peer(behave: Peer, timeout_seconds: float = 0.2) -> AsyncIterator[LinkVenue]:
-    """A client of a venue that behaves like `behave`."""
+async def peer(behave: Peer, timeout_seconds: float = PATIENCE_SECONDS) -> AsyncIterator[LinkVenue]:
+    """A client of a venue that behaves like `behave`. A time-out is given by who waits for it."""
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(trio.serve_tcp, behave, 0)
         port = listeners[0].socket.getsockname()[1]
         with closing(LinkVenue("127.0.0.1", port, live_clock(), timeout_seconds=timeout_seconds)) as link:
-            with trio.fail_after(5):
+            with trio.fail_after(PATIENCE_SECONDS):
                 yield link
         nursery.cancel_scope.cancel()
 
@@ -94,16 +96,21 @@ async def test_the_client_learns_the_traits_of_its_venue() -> None:
 
 async def test_many_requests_are_under_way_at_once_and_each_gets_its_own_answer() -> None:
     async with linked(replace(QUICK, latency_ms=(0.0, 20.0))) as (_, link):
+        await link.fetch_quote("BTCUSDT")  # so that there is a connection
         answers: dict[str, Answer] = {}
+        under_way: list[int] = [0]
 
         async def send(cid: str) -> None:
-            answers[cid] = await link.submit(buy(cid, order_type=OrderType.LIMIT, price=D(90)), nothing)
+            def wired() -> None:
+                under_way.append(under_way[-1] + 1)
 
-        began = trio.current_time()
+            answers[cid] = await link.submit(buy(cid, order_type=OrderType.LIMIT, price=D(90)), wired)
+            under_way.append(under_way[-1] - 1)
+
         async with trio.open_nursery() as nursery:
             for number in range(40):
                 nursery.start_soon(send, f"c{number}")
-        assert trio.current_time() - began < 0.5  # one after the other it would be 40 x 20 ms on average
+        assert max(under_way) == 40
         for cid, answer in answers.items():
             found = await link.order("BTCUSDT", cid)
             assert isinstance(found, OrderReport) and isinstance(answer, Acked)
@@ -111,21 +118,33 @@ async def test_many_requests_are_under_way_at_once_and_each_gets_its_own_answer(
 
 
 async def test_who_reads_for_all_may_be_cancelled_without_harm_to_the_others() -> None:
-    async with linked(replace(QUICK, latency_ms=(50.0, 50.0))) as (_, link):
-        await link.fetch_quote("BTCUSDT")
+    cancelled = trio.Event()
+
+    async def slow(stream: trio.SocketStream) -> None:
+        heard = b""
+        while heard.count(b"\n") < 3:
+            heard += await stream.receive_some()
+        await cancelled.wait()
+        for number in (1, 2, 3):
+            await stream.send_all(b'{"id":%d,"body":{"type":"Acked","venue_order_id":"%d"}}\n' % (number, number))
+        await trio.sleep_forever()
+
+    async with peer(slow) as link, trio.open_nursery() as nursery:
         answers: list[Answer] = []
+        patience = [trio.CancelScope() for _ in range(3)]
+        for number, scope in enumerate(patience):
+            wired = trio.Event()
 
-        async def send(cid: str, patience: float) -> None:
-            with trio.move_on_after(patience):
-                answers.append(await link.submit(buy(cid, "0.1"), nothing))
+            async def send(cid: str, scope: trio.CancelScope, wired: trio.Event) -> None:
+                with scope:
+                    answers.append(await link.submit(buy(cid), wired.set))
 
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(send, "impatient", 0.02)
-            await trio.testing.wait_all_tasks_blocked()
-            nursery.start_soon(send, "patient", 2)
-            nursery.start_soon(send, "patient too", 2)
-        assert [type(answer) for answer in answers] == [Acked, Acked]
-        assert isinstance(await link.order("BTCUSDT", "impatient"), OrderReport)  # it was on its way
+            nursery.start_soon(send, f"c{number}", scope, wired)
+            await wired.wait()  # it was sent in the same step, and now waits; the first one reads for all
+        patience[0].cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        cancelled.set()
+    assert answers == [Acked("2"), Acked("3")]
 
 
 async def test_the_stream_brings_reports_and_quotes() -> None:
@@ -133,14 +152,15 @@ async def test_the_stream_brings_reports_and_quotes() -> None:
         await link.submit(buy(), nothing)
         heard = [await reports.receive() for _ in range(3)]
         assert [type(report) for report in heard] == [OrderReport, FillReport, OrderReport]
-        await trio.sleep(0.1)
-        quote = link.quote("BTCUSDT")
-        assert quote is not None and quote.bid == 100
+        await heard_of(link, "100")
         for bid in ("101", "102", "103"):
             show(venue, bid=bid, ask="110")
-        await trio.sleep(0.1)
-        quote = link.quote("BTCUSDT")
-        assert quote is not None and quote.bid == 103
+        await heard_of(link, "103")
+
+
+async def heard_of(link: LinkVenue, bid: str) -> None:
+    while (quote := link.quote("BTCUSDT")) is None or quote.bid != D(bid):  # noqa: ASYNC110 (no event for a quote)
+        await trio.sleep(0.01)
 
 
 async def test_a_quote_may_be_asked_for() -> None:
@@ -217,10 +237,13 @@ async def test_a_connection_cut_before_the_answer_leaves_doubt_and_the_next_requ
 
 
 async def test_all_requests_on_a_connection_that_is_cut_are_in_doubt() -> None:
+    requests = [1, 3]  # that a connection gets before it is cut
+
     async def cut(stream: trio.SocketStream) -> None:
         async with stream:
-            await stream.receive_some()
-            await trio.sleep(0.05)
+            count, heard = requests.pop(0), b""
+            while heard.count(b"\n") < count:
+                heard += await stream.receive_some()
 
     async with peer(cut) as link:
         answers: list[Answer] = []
@@ -242,22 +265,26 @@ async def test_no_answer_and_garbage_are_silence(answer: bytes) -> None:
         await stream.send_all(answer)
         await trio.sleep_forever()
 
-    async with peer(mumble) as link:
+    async with peer(mumble, timeout_seconds=0.2) as link:
         assert isinstance(await link.submit(buy(), nothing), Silence)
 
 
-async def test_an_answer_after_its_time_out_is_not_taken_for_another() -> None:
+async def test_an_answer_after_its_time_out_is_not_taken_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    silent = trio.Event()
+
     async def late(stream: trio.SocketStream) -> None:
         await stream.receive_some()
-        await trio.sleep(0.3)
+        await silent.wait()
         await stream.send_all(b'{"id":1,"body":{"type":"Acked","venue_order_id":"first"}}\n')
         await stream.receive_some()
         await stream.send_all(b'{"id":2,"body":{"type":"Acked","venue_order_id":"second"}}\n')
         await trio.sleep_forever()
 
     async with peer(late) as link:
-        assert isinstance(await link.submit(buy("a"), nothing), Silence)
-        await trio.sleep(0.2)
+        with monkeypatch.context() as impatient:
+            impatient.setattr(link, "_timeout", 0.2)
+            assert isinstance(await link.submit(buy("a"), nothing), Silence)
+        silent.set()
         assert await link.submit(buy("b"), nothing) == Acked("second")
 
 
@@ -278,7 +305,7 @@ async def test_a_peer_that_speaks_no_json_is_shown_the_door() -> None:
         port = await nursery.start(serve, venue)
         stream = await trio.open_tcp_stream("127.0.0.1", port)
         await stream.send_all(b"GET / HTTP/1.1\r\n\r\n")
-        with trio.fail_after(1):
+        with trio.fail_after(PATIENCE_SECONDS):
             assert await stream.receive_some() == b""
         await stream.aclose()
         nursery.cancel_scope.cancel()
@@ -352,7 +379,7 @@ def start(store: Path) -> tuple["subprocess.Popen[str]", int]:
 
 def finish(process: "subprocess.Popen[str]", number: int) -> int:
     process.send_signal(number)
-    process.communicate(timeout=5)
+    process.communicate(timeout=PATIENCE_SECONDS)
     return process.returncode
 
 
@@ -374,7 +401,7 @@ async def test_a_venue_process_that_is_killed_comes_back_with_the_same_books(tmp
         assert isinstance(after, Truth)
         assert (after.orders, after.executions, after.balances) == (before.orders, before.executions, before.balances)
         async with link.stream():
-            with trio.fail_after(3):
+            with trio.fail_after(PATIENCE_SECONDS):
                 while link.quote("BTCUSDT") is None:  # noqa: ASYNC110
                     await trio.sleep(0.02)
     assert finish(process, signal.SIGTERM) == 0

@@ -127,12 +127,15 @@ async def test_a_stop_works_while_every_other_part_is_broken() -> None:
 
 async def test_a_stop_is_carried_out_even_if_who_asked_hangs_up() -> None:
     engine = Engine()
-    engine.slow_seconds = 0.1
+    engine.may_stop = trio.Event()
     async with api(engine) as client:
         async with await trio.open_tcp_stream("127.0.0.1", client.base_url.port or 0) as stream:
             await stream.send_all(b"POST /api/execution/stop HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
-            await trio.sleep(0.03)
+            while not engine.asked:  # noqa: ASYNC110
+                await trio.sleep(0.01)
+        await trio.sleep(0.03)
         assert engine.stopped.is_set() is False
+        engine.may_stop.set()
         await engine.stopped.wait()
 
 

@@ -5,6 +5,7 @@ import os
 
 import trio
 
+from tests.patience import PATIENCE_SECONDS
 from tests.web.world import Engine, api
 
 ASKED = 60
@@ -16,7 +17,7 @@ def descriptors() -> int:
 
 def ask_and_leave(port: int) -> None:
     for _ in range(ASKED):
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS)
         connection.request("GET", "/health")
         assert connection.getresponse().read()
         connection.close()
@@ -30,6 +31,6 @@ async def test_a_client_that_left_takes_its_connection_with_it() -> None:
     async with api(Engine()) as client:
         before = descriptors()
         await trio.to_thread.run_sync(ask_and_leave, client.base_url.port)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_SECONDS):
             while descriptors() > before:  # noqa: ASYNC110 (the operating system tells nobody)
                 await trio.sleep(0.02)

@@ -61,6 +61,7 @@ from engine.web.ports import (
     Unknown,
 )
 from engine.web.serve import serve
+from tests.patience import PATIENCE_SECONDS
 
 NOON = 1_723_118_400_000_000_000  # 2024-08-08T12:00:00Z
 MS = 1_000_000
@@ -280,7 +281,8 @@ class Engine:
         self.events = [an_event(n) for n in range(1, 4)]
         self.readers: list[trio.MemorySendChannel[OutboxRow]] = []
         self.reader_came, self.reader_left = trio.Event(), trio.Event()
-        self.slow_seconds = 0.0
+        self.may_stop = trio.Event()
+        self.may_stop.set()
         self.stopped = trio.Event()
         self.live = True
         self.left = False  # a stop does not get everything closed
@@ -338,7 +340,7 @@ class Engine:
     async def stop(self, by: str, reason: str, flatten: bool) -> StopReport:
         self.asked.append(("stop", by, reason, flatten))
         self.halts["engine"] = Halt("engine", reason, NOON, by)
-        await trio.sleep(self.slow_seconds)
+        await self.may_stop.wait()
         self.stopped.set()
         return self.report(by, reason)
 
@@ -410,7 +412,7 @@ async def api(engine: Engine) -> AsyncIterator[httpx.AsyncClient]:
     """The API on a real loopback port, and a client for it; both gone at the end."""
     async with trio.open_nursery() as nursery:
         port = await nursery.start(serve, engine.ports(), "127.0.0.1", 0)
-        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=5) as client:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS) as client:
             yield client
         nursery.cancel_scope.cancel()
 
