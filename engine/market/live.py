@@ -19,7 +19,7 @@ from engine.market import binance, bybit
 from engine.market.binance import BadMessage
 from engine.market.book import Book
 from engine.market.events import BookDelta, BookSnapshot, MarketEvent, TopOfBook
-from engine.market.websocket import open_websocket
+from engine.runtime.websocket import open_websocket
 
 BINANCE_SPOT = ("wss://stream.binance.com:9443", "https://api.binance.com")
 BINANCE_USDM = ("wss://fstream.binance.com", "https://fapi.binance.com")

@@ -1,50 +1,71 @@
-"""A venue's rate limits, kept on our side: openers wait while others are let through a share that is reserved for them.
+"""The door to one venue: its rate limits kept on our side, its bans obeyed, its failures counted by a breaker.
 
+Openers (and routine queries) wait while cancels and reducing orders are let through a share that is reserved for them.
 A token comes back exactly one window after it was taken, so that no sliding window ever holds more than the limit
 (a bucket that refills evenly would allow twice as many across its edge). The core is pure; `Throttle.wait` only sleeps.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
+from typing import TypeAlias
 
 import trio
 from msgspec import Struct
 
 from engine.runtime.clock import Clock
+from engine.venues import breaker
 from engine.venues.base import SECOND
+from engine.venues.breaker import Breaker, BreakerTerms
 
 RESERVED_PERCENT = 30
+PATIENCE_NS = 2 * SECOND  # a venue that is closed for longer takes no entries; for less, they wait
 
 
 class Lane(Enum):
-    OPEN = "open"  # may open or enlarge a position
+    OPEN = "open"  # may open or enlarge a position; also queries that can wait
     REDUCE = "reduce"  # cancels, stops, exits: may use the reserved share as well
 
 
 class Limit(Struct, frozen=True):
-    """At most `count` requests (or weight) within any `window_ns`."""
+    """At most `count` requests (or weight) within any `window_ns`. `name`: as costs and corrections call it."""
 
     count: int
     window_ns: int
+    name: str = ""
+
+
+Costs: TypeAlias = Mapping[str, tuple[tuple[str, int], ...]]
+"""What a kind of request takes from which limits, as (name, weight)."""
+
+
+class Ban(Struct, frozen=True):
+    """The venue has told us off: nothing goes before `until_ns`."""
+
+    until_ns: int
+    why: str
 
 
 class Bucket:
     """One limit's tokens. Times are wall nanoseconds and must not decrease."""
 
     def __init__(self, limit: Limit, reserved_percent: int = RESERVED_PERCENT) -> None:
-        self.limit = limit
-        # At least one token for each lane, however small the limit.
-        self._for_openers = max(1, limit.count * (100 - reserved_percent) // 100)
+        self._reserved_percent = reserved_percent
         self._taken: deque[tuple[int, int]] = deque()  # when, how many
         self._used = 0
+        self.resize(limit)
+
+    def resize(self, limit: Limit) -> None:
+        """The venue says what its limit is for us."""
+        self.limit = limit
+        # At least one token for each lane, however small the limit.
+        self._for_openers = max(1, limit.count * (100 - self._reserved_percent) // 100)
 
     def wait_ns(self, lane: Lane, now_ns: int, weight: int = 1) -> int:
-        """How long until `weight` tokens are there for this lane; 0: now."""
+        """How long until `weight` tokens are there for this lane; 0: now. More than all of them waits for all."""
         self._give_back(now_ns)
         usable = self._for_openers if lane is Lane.OPEN else self.limit.count
-        assert weight <= usable, f"{weight} will never fit into {usable}"
-        left = self._used + weight - usable
+        left = self._used + min(weight, usable) - usable
         for at_ns, count in self._taken:
             if left <= 0:
                 break
@@ -71,30 +92,88 @@ class Bucket:
 class Throttle:
     """All limits that one account's requests fall under; each lane is first come, first served."""
 
-    def __init__(self, limits: Iterable[Limit], clock: Clock, reserved_percent: int = RESERVED_PERCENT) -> None:
+    def __init__(
+        self,
+        limits: Iterable[Limit],
+        clock: Clock,
+        reserved_percent: int = RESERVED_PERCENT,
+        costs: Costs | None = None,
+        breaker_terms: BreakerTerms = BreakerTerms(),
+    ) -> None:
+        """A kind of request that `costs` does not name takes one token of every limit."""
         self.buckets = tuple(Bucket(limit, reserved_percent) for limit in limits)
+        self.ban = Ban(0, "")
+        self.breaker = Breaker()
+        self._costs = {kind: tuple(_resolve(self.buckets, cost)) for kind, cost in (costs or {}).items()}
+        self._all = tuple((bucket, 1) for bucket in self.buckets)
+        self._breaker_terms = breaker_terms
         self._clock = clock
-        self._closed_until_ns = 0
-        self._queues = {Lane.OPEN: trio.Lock(), Lane.REDUCE: trio.Lock()}
+        self._queues: dict[tuple[Lane, str], trio.Lock] = {}
 
-    async def wait(self, lane: Lane) -> None:
+    async def wait(self, lane: Lane, kind: str = "order") -> None:
         """Returns when a request may be sent, having taken its tokens; without a pause where nothing holds it up."""
-        queue = self._queues[lane]
-        if not queue.locked() and self._take(lane) == 0:
+        queue = self._queues.get((lane, kind)) or self._queues.setdefault((lane, kind), trio.Lock())
+        if not queue.locked() and self._take(lane, kind) == 0:
             return
         async with queue:
-            while wait_ns := self._take(lane):  # noqa: ASYNC110 (it is time that is waited for)
+            while wait_ns := self._take(lane, kind):  # noqa: ASYNC110 (it is time that is waited for)
                 await trio.sleep(wait_ns / SECOND)
 
-    def close_until(self, at_ns: int) -> None:
-        """The venue has told us off (429, a ban): nothing goes before that time."""
-        self._closed_until_ns = max(self._closed_until_ns, at_ns)
+    def correct(self, name: str, used: int, count: int | None = None) -> None:
+        """The venue's own count of a limit's window; and `count`, where it says so, is its limit for us.
 
-    def _take(self, lane: Lane) -> int:
+        Where its count is higher than ours somebody else uses the account. A larger limit than configured is not used.
+        """
         now_ns = self._clock.now_ns()
-        waits = [bucket.wait_ns(lane, now_ns) for bucket in self.buckets]
-        wait_ns = max([self._closed_until_ns - now_ns, *waits, 0])
+        for bucket in self.buckets:
+            if bucket.limit.name == name:
+                if count is not None and 0 < count < bucket.limit.count:
+                    bucket.resize(Limit(count, bucket.limit.window_ns, name))
+                bucket.correct(used, now_ns)
+
+    def close_until(self, at_ns: int, why: str = "the venue asked for a pause") -> None:
+        """The venue has told us off (429, a ban): nothing goes before that time."""
+        if at_ns > self.ban.until_ns:
+            self.ban = Ban(at_ns, why)
+
+    def shut(self) -> str:
+        """Why no entry should be tried now; "" when there is no reason."""
+        now_ns = self._clock.now_ns()
+        if self.ban.until_ns - now_ns > PATIENCE_NS:
+            return f"{self.ban.why}: closed for {(self.ban.until_ns - now_ns) // SECOND} s more"
+        self.breaker = breaker.tick(self.breaker, now_ns)
+        if breaker.refuses(self.breaker):
+            left = max(self.breaker.until_ns - now_ns, 0) // SECOND
+            return f"the breaker is {self.breaker.phase.value} ({self.breaker.why}), {left} s more"
+        return ""
+
+    def tries(self) -> None:
+        """An entry goes to the venue now."""
+        self.breaker = breaker.tries(self.breaker)
+
+    def heard(self, failure: str) -> bool:
+        """The venue answered ("") or failed to. True: the breaker has opened by it."""
+        before = self.breaker.phase
+        now_ns = self._clock.now_ns()
+        if failure:
+            self.breaker = breaker.failed(self.breaker, failure, now_ns, self._breaker_terms)
+        else:
+            self.breaker = breaker.answered(self.breaker)
+        return self.breaker.phase is breaker.Phase.OPEN and before is not breaker.Phase.OPEN
+
+    def _take(self, lane: Lane, kind: str) -> int:
+        now_ns = self._clock.now_ns()
+        cost = self._costs.get(kind, self._all)
+        waits = [bucket.wait_ns(lane, now_ns, weight) for bucket, weight in cost]
+        wait_ns = max([self.ban.until_ns - now_ns, *waits, 0])
         if not wait_ns:
-            for bucket in self.buckets:
-                bucket.take(now_ns)
+            for bucket, weight in cost:
+                bucket.take(now_ns, weight)
         return wait_ns
+
+
+def _resolve(buckets: tuple[Bucket, ...], cost: tuple[tuple[str, int], ...]) -> Iterable[tuple[Bucket, int]]:
+    named = {bucket.limit.name: bucket for bucket in buckets}
+    for name, weight in cost:
+        assert name in named, f"a request costs of '{name}', which is no limit"
+        yield named[name], weight

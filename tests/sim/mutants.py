@@ -776,7 +776,7 @@ class NothingFails:
 
 
 def throttle_forgotten() -> Patch:
-    async def wait(self: Throttle, lane: Lane) -> None:
+    async def wait(self: Throttle, lane: Lane, kind: str = "") -> None:
         await trio.lowlevel.checkpoint()
 
     return swap(Throttle, "wait", wait)

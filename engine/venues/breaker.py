@@ -1,0 +1,78 @@
+"""The breaker of one account at one venue (SPEC RSK11): after failures in a row entries stop, then one is let through.
+
+Failures are the venue's and the network's: silence, "unavailable", no connection. A refusal with a reason is an answer.
+Protective orders and cancels never ask here, but what they hear counts.
+
+| phase     | answered           | failed                                  | the pause is over |
+|-----------|--------------------|-----------------------------------------|-------------------|
+| CLOSED    | CLOSED, count at 0 | CLOSED; OPEN with the `failures_max`-th | -                 |
+| OPEN      | HALF_OPEN          | OPEN                                    | HALF_OPEN         |
+| HALF_OPEN | CLOSED             | OPEN, the pause doubled                 | -                 |
+"""
+
+from enum import Enum
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+SECOND = 1_000_000_000
+
+
+class Phase(Enum):
+    CLOSED = "closed"  # as a switch is: entries flow
+    OPEN = "open"
+    HALF_OPEN = "half_open"  # one entry may try
+
+
+class BreakerTerms(Struct, frozen=True):
+    failures_max: int = 5
+    pause_ns: int = 10 * SECOND  # doubled with each failed try
+    pause_max_ns: int = 300 * SECOND
+
+
+class Breaker(Struct, frozen=True):
+    phase: Phase = Phase.CLOSED
+    failures: int = 0  # in a row
+    trips: int = 0  # since it was last closed
+    until_ns: int = 0  # OPEN: when a try is allowed
+    trying: bool = False  # HALF_OPEN: the one entry is out
+    why: str = ""  # the last failure
+
+
+def answered(breaker: Breaker) -> Breaker:
+    match breaker.phase:
+        case Phase.CLOSED:
+            return replace(breaker, failures=0, why="") if breaker.failures else breaker
+        case Phase.OPEN:
+            return replace(breaker, phase=Phase.HALF_OPEN, trying=False)
+        case Phase.HALF_OPEN:
+            return Breaker()
+
+
+def failed(breaker: Breaker, why: str, now_ns: int, terms: BreakerTerms) -> Breaker:
+    failures = breaker.failures + 1
+    match breaker.phase:
+        case Phase.CLOSED if failures < terms.failures_max:
+            return replace(breaker, failures=failures, why=why)
+        case Phase.OPEN:
+            return replace(breaker, failures=failures, why=why)
+        case _:
+            pause_ns = min(terms.pause_ns << min(breaker.trips, 20), terms.pause_max_ns)
+            return Breaker(Phase.OPEN, failures, breaker.trips + 1, now_ns + pause_ns, False, why)
+
+
+def tick(breaker: Breaker, now_ns: int) -> Breaker:
+    """After a pause, the way back."""
+    if breaker.phase is Phase.OPEN and now_ns >= breaker.until_ns:
+        return replace(breaker, phase=Phase.HALF_OPEN, trying=False)
+    return breaker
+
+
+def refuses(breaker: Breaker) -> bool:
+    """Whether an entry must not go now."""
+    return breaker.phase is Phase.OPEN or (breaker.phase is Phase.HALF_OPEN and breaker.trying)
+
+
+def tries(breaker: Breaker) -> Breaker:
+    """An entry is on its way: while half open it is the only one."""
+    return replace(breaker, trying=True) if breaker.phase is Phase.HALF_OPEN else breaker

@@ -1,0 +1,101 @@
+"""The breaker: its table, row by row, and what the throttle makes of it."""
+
+import pytest
+from msgspec.structs import replace
+from trio.testing import MockClock
+
+from engine.runtime.clock import virtual_clock
+from engine.venues.base import SECOND
+from engine.venues.breaker import Breaker, BreakerTerms, Phase, answered, failed, refuses, tick, tries
+from engine.venues.throttle import PATIENCE_NS, Lane, Limit, Throttle
+
+TERMS = BreakerTerms(failures_max=3, pause_ns=10 * SECOND, pause_max_ns=25 * SECOND)
+OPEN = Breaker(Phase.OPEN, 3, 1, 10 * SECOND, why="silence")
+HALF = Breaker(Phase.HALF_OPEN, 3, 1, 10 * SECOND, why="silence")
+
+
+def fail(breaker: Breaker, now_ns: int = 0) -> Breaker:
+    return failed(breaker, "silence", now_ns, TERMS)
+
+
+@pytest.mark.parametrize(
+    ("before", "event", "after"),
+    [
+        (Breaker(), answered, Phase.CLOSED),
+        (Breaker(), fail, Phase.CLOSED),
+        (Breaker(failures=2), fail, Phase.OPEN),
+        (Breaker(failures=2), answered, Phase.CLOSED),
+        (OPEN, answered, Phase.HALF_OPEN),
+        (OPEN, fail, Phase.OPEN),
+        (HALF, answered, Phase.CLOSED),
+        (HALF, fail, Phase.OPEN),
+    ],
+)
+def test_each_row_of_the_table(before, event, after):
+    assert event(before).phase is after
+
+
+def test_failures_count_only_in_a_row():
+    breaker = fail(answered(fail(fail(Breaker()))))
+    assert (breaker.phase, breaker.failures) == (Phase.CLOSED, 1)
+
+
+def test_each_failed_try_doubles_the_pause_up_to_its_bound():
+    assert [fail(replace(HALF, trips=trips)).until_ns // SECOND for trips in (0, 1, 2, 30)] == [10, 20, 25, 25]
+
+
+def test_one_entry_may_try_when_the_pause_is_over():
+    assert refuses(OPEN)
+    assert tick(OPEN, 10 * SECOND - 1) == OPEN
+    half = tick(OPEN, 10 * SECOND)
+    assert not refuses(half)
+    assert refuses(tries(half))
+    assert not refuses(tries(Breaker()))
+
+
+async def test_the_throttle_says_why_no_entry_goes_and_when_it_may(autojump_clock: MockClock):
+    clock = virtual_clock(1_700_000_000 * SECOND)
+    throttle = Throttle((Limit(10, SECOND),), clock, breaker_terms=TERMS)
+    assert [throttle.heard("no answer in time") for _ in range(4)] == [False, False, True, False]
+    assert "open (no answer in time), 10 s" in throttle.shut()
+    await throttle.wait(Lane.REDUCE)  # protection does not ask the breaker
+    autojump_clock.jump(10)
+    assert throttle.shut() == ""
+    throttle.tries()
+    assert "half_open" in throttle.shut()
+    throttle.heard("")
+    assert throttle.shut() == ""
+    throttle.close_until(clock.now_ns() + PATIENCE_NS, "a moment")
+    assert throttle.shut() == ""
+    throttle.close_until(clock.now_ns() + 600 * SECOND, "HTTP 403")
+    throttle.close_until(clock.now_ns() + 5 * SECOND, "less")
+    assert "HTTP 403: closed for 600 s" in throttle.shut()
+
+
+async def test_kinds_of_requests_take_from_their_own_limits_only(autojump_clock: MockClock):
+    clock = virtual_clock(1_700_000_000 * SECOND)
+    limits = (Limit(10, SECOND, "create"), Limit(10, SECOND, "cancel"), Limit(100, SECOND, "weight"))
+    costs = {"order": (("create", 1), ("weight", 1)), "cancel": (("cancel", 1),), "list": (("weight", 40),)}
+    throttle = Throttle(limits, clock, costs=costs)
+    before = clock.now_ns()
+    for _ in range(7):
+        await throttle.wait(Lane.OPEN, "order")
+    await throttle.wait(Lane.OPEN, "cancel")
+    await throttle.wait(Lane.OPEN, "list")
+    assert clock.now_ns() == before
+    await throttle.wait(Lane.OPEN, "list")  # 7 + 40 + 40 are more than the 70 that openers may take
+    assert clock.now_ns() - before == SECOND
+
+
+async def test_the_venues_headers_correct_count_and_limit_downwards_only(autojump_clock: MockClock):
+    clock = virtual_clock(1_700_000_000 * SECOND)
+    throttle = Throttle((Limit(10, SECOND, "create"),), clock)
+    throttle.correct("create", used=9, count=50)
+    before = clock.now_ns()
+    await throttle.wait(Lane.REDUCE)
+    assert clock.now_ns() == before
+    await throttle.wait(Lane.REDUCE)
+    assert clock.now_ns() - before == SECOND
+    throttle.correct("create", used=0, count=4)
+    assert throttle.buckets[0].limit.count == 4
+    throttle.correct("unknown", used=99)
