@@ -52,9 +52,7 @@ async def connected(behave: Behave, login: str = "", **manners: object) -> Async
 
     async with trio.open_nursery() as nursery:
         server = await nursery.start(partial(serve_websocket, serve, "127.0.0.1", 0, None))
-        terms = Manners(
-            "test", f"ws://127.0.0.1:{server.port}/", hear, login=lambda: '{"op":"login"}', **manners
-        )
+        terms = Manners("test", f"ws://127.0.0.1:{server.port}/", hear, login=lambda: '{"op":"login"}', **manners)
         orders = OrderSocket(terms, Random(1))
         nursery.start_soon(orders.keep)
         await until(lambda: orders.ready or "login" in orders.why)
