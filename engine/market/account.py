@@ -61,6 +61,7 @@ class Wallets(Struct):
     totals: dict[str, Decimal]
     flows: dict[str, Decimal] = field(default_factory=dict)  # moved since the start, summed from the reports alone
     holdings: dict[str, Holding] = field(default_factory=dict)
+    leverages: dict[str, Decimal] = field(default_factory=dict)  # by symbol, where it was set
 
 
 class Account:
@@ -99,7 +100,7 @@ class Account:
         return whole if whole >= instrument.qty_min else ZERO
 
     def leverage(self, instrument: Instrument) -> Decimal:
-        return min(self.terms.leverage, instrument.leverage_max)
+        return self.wallets.leverages.get(instrument.symbol, min(self.terms.leverage, instrument.leverage_max))
 
     def fee_rate(self, instrument: Instrument, maker: bool) -> Decimal:
         if maker:
@@ -129,6 +130,14 @@ class Account:
         )
 
     # ---------------------------------------------------------------------------------------------- what changes it
+
+    def set_leverage(self, symbol: str, leverage: Decimal) -> None:
+        """Of what is open now and comes later; what resting orders have locked stays as it was."""
+        instrument = self.instruments[symbol]
+        assert 1 <= leverage <= instrument.leverage_max, f"leverage {leverage} of {symbol}"
+        self.wallets.leverages[symbol] = leverage
+        if symbol in self.wallets.holdings:
+            self._remargin(instrument)
 
     def lock(self, asset: str, before: Decimal, after: Decimal) -> None:
         """An order's claim on a wallet changes."""

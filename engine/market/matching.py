@@ -22,6 +22,7 @@ from decimal import Decimal
 from itertools import takewhile
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.core.instrument import price_fits, qty_fits
 from engine.core.messages import (
@@ -73,7 +74,7 @@ _NOTHING = Changes()
 
 
 class Matching:
-    """`submit`, `cancel` and `hear` change it and leave what happened for `take`, which must follow each of them."""
+    """`submit`, `turn_down`, `amend`, `cancel` and `hear` change it and leave what happened for `take`, which must follow each of them."""
 
     def __init__(self, terms: AccountTerms, instruments: Iterable[Instrument], image: Image | None = None) -> None:
         self.terms = terms
@@ -101,12 +102,7 @@ class Matching:
         refusal = self._refusal(request)
         if refusal is not None:
             return refusal
-        self._last_id += 1
-        order = VenueOrder(request, f"{self.terms.prefix}{self._last_id:0{_ID_DIGITS}d}", self.now_ns, self.now_ns)
-        self.open[order.order_id] = self._by_cid[request.cid] = order
-        pit = self._pit(request.symbol)
-        pit.add(order)
-        self._note(order)
+        order, pit = self._admit(request), self._pit(request.symbol)
         if request.order_type.conditional:
             pit.wait(order)
         else:
@@ -114,6 +110,61 @@ class Matching:
             self._work(order)
             self._sweep(pit)
         return Acked(order.order_id, self.now_ns)
+
+    def turn_down(self, request: OrderRequest, now_ns: int, status: str, reason: str) -> Acked | Rejection:
+        """Accept it and end it at once, whatever the market says: a venue that acknowledges first and checks later."""
+        self.now_ns = max(self.now_ns, now_ns)
+        if request.symbol not in self.instruments:
+            return Rejection("10001", "invalid", f"symbol {request.symbol} is not known")
+        refusal = self._repeated(request) or _misshapen(request)
+        if refusal is not None:
+            return refusal
+        order = self._admit(request)
+        if request.order_type.conditional:
+            self._pit(request.symbol).wait(order)
+        self._end(order, status, reason)
+        return Acked(order.order_id, self.now_ns)
+
+    def amend(
+        self,
+        order_id: str,
+        now_ns: int,
+        qty: Decimal | None = None,
+        price: Decimal | None = None,
+        trigger_price: Decimal | None = None,
+    ) -> Acked | Rejection:
+        """New total quantity, price or trigger. Its place in the queue is kept only by one that just gets smaller."""
+        self.now_ns = max(self.now_ns, now_ns)
+        order = self.open.get(order_id)
+        if order is None:
+            return Rejection("110001", "not_found", "order does not exist or is no longer open")
+        before = order.request
+        after = replace(
+            before,
+            qty=qty if qty is not None else before.qty,
+            price=price if price is not None else before.price,
+            trigger_price=trigger_price if trigger_price is not None else before.trigger_price,
+        )
+        refusal = self._unamendable(order, after)
+        if refusal is not None:
+            return refusal
+        pit = self._pit(before.symbol)
+        pit.remove(order)
+        order.request = after
+        pit.add(order)
+        self._note(order)
+        if not order.resting:
+            pit.wait(order)
+            return Acked(order_id, self.now_ns)
+        self.account.lock(self._locks_asset(after), order.locked, ZERO)
+        order.locked = ZERO
+        self._lock(order)
+        if after.price == before.price and after.qty <= before.qty:
+            pit.rest(order)
+        else:
+            self._work(order)
+        self._sweep(pit)
+        return Acked(order_id, self.now_ns)
 
     def cancel(self, symbol: str, cid: str, now_ns: int, order_id: str = "") -> Acked | Rejection:
         """By client id, or by order id where there is none. Not found: never known, or no longer open."""
@@ -152,6 +203,16 @@ class Matching:
         return changes
 
     # ----------------------------------------------------------------------------------------------------- queries
+
+    def affordable(self, symbol: str, side: Side, amount: Decimal) -> Decimal:
+        """The base quantity, whole lots, that a taker would get (BUY) or give (SELL) for `amount` of quote now."""
+        qty, left = ZERO, amount
+        for price, free in self._liquidity(symbol, side):
+            part = min(free, left / price)
+            qty, left = qty + part, left - part * price
+            if left <= 0:
+                break
+        return step_down(qty, self.instruments[symbol].lot)
 
     def order(self, symbol: str, cid: str) -> OrderReport | NotFound:
         """The latest order with this client id, open or closed."""
@@ -255,16 +316,41 @@ class Matching:
         instrument = self.instruments.get(r.symbol)
         if instrument is None:
             return Rejection("10001", "invalid", f"symbol {r.symbol} is not known")
-        known = self._by_cid.get(r.cid)
-        if known is not None and (self.terms.id_rule == "ever" or known.status == "open"):
-            return Rejection("110072", "duplicate", "client order id is duplicate")
         return (
-            _misshapen(r)
+            self._repeated(r)
+            or _misshapen(r)
             or _off_step(r, instrument)
             or self._misplaced(r)
             or self._too_small(r, instrument)
             or (None if r.order_type.conditional or r.reduce_only else self._unaffordable(r, instrument))
         )
+
+    def _repeated(self, r: OrderRequest) -> Rejection | None:
+        known = self._by_cid.get(r.cid)
+        if known is not None and (self.terms.id_rule == "ever" or known.status == "open"):
+            return Rejection("110072", "duplicate", "client order id is duplicate")
+        return None
+
+    def _unamendable(self, order: VenueOrder, after: OrderRequest) -> Rejection | None:
+        instrument = self.instruments[after.symbol]
+        refusal = _misshapen(after) or _off_step(after, instrument)
+        if refusal is not None:
+            return refusal
+        if after.qty <= order.filled_qty:
+            return Rejection("110064", "invalid", f"{order.filled_qty} of it are filled already")
+        if not order.resting:
+            return Rejection("110092", "triggered", "would trigger immediately") if self._passed(after) else None
+        meets = next(self._liquidity(after.symbol, after.side), None)
+        if after.tif is TimeInForce.POST_ONLY and meets is not None and after.marketable(meets[0]):
+            return Rejection("170218", "invalid", "post-only order would take")
+        if after.reduce_only:
+            return None
+        left = after.qty - order.filled_qty
+        asset, need = self._locks_asset(after), self._need(after, instrument, left, self._reduces(after, left))
+        available = self.account.available(asset) + order.locked
+        if need > available:
+            return Rejection("110007", "insufficient", f"needs {need} {asset}, available {available}")
+        return self._too_small(after, instrument)
 
     def _misplaced(self, r: OrderRequest) -> Rejection | None:
         if r.reduce_only and not self.account.closable(r.symbol, r.side):
@@ -296,17 +382,17 @@ class Matching:
         return None
 
     def _unaffordable(self, r: OrderRequest, instrument: Instrument) -> Rejection | None:
-        asset, need = self._locks_asset(r), self._need(r, instrument, r.qty, self._reduces(r))
+        asset, need = self._locks_asset(r), self._need(r, instrument, r.qty, self._reduces(r, r.qty))
         if need <= self.account.available(asset):
             return None
         code = "170131" if instrument.kind is InstrumentKind.SPOT else "110007"
         return Rejection(code, "insufficient", f"needs {need} {asset}, available {self.account.available(asset)}")
 
-    def _reduces(self, r: OrderRequest) -> Decimal:
-        """The part of an order on a future that closes what is open, and so needs no margin."""
+    def _reduces(self, r: OrderRequest, qty: Decimal) -> Decimal:
+        """The part of `qty` of an order on a future that closes what is open, and so needs no margin."""
         if self.instruments[r.symbol].kind is InstrumentKind.SPOT:
             return ZERO
-        return max(ZERO, min(r.qty, -self.account.qty(r.symbol) * r.side.sign))
+        return max(ZERO, min(qty, -self.account.qty(r.symbol) * r.side.sign))
 
     def _need(self, r: OrderRequest, instrument: Instrument, qty: Decimal, reduces: Decimal) -> Decimal:
         """What an order for `qty`, of which `reduces` only closes, claims of its wallet, fees included."""
@@ -338,8 +424,9 @@ class Matching:
         r = order.request
         if r.reduce_only or r.price is None:
             return
-        order.reduces = self._reduces(r)
-        need = self._need(r, self.instruments[r.symbol], order.remaining, order.reduces)
+        reduces = self._reduces(r, order.remaining)
+        order.reduces = reduces + order.filled_qty  # of the whole order: see `_relock`
+        need = self._need(r, self.instruments[r.symbol], order.remaining, reduces)
         self.account.lock(self._locks_asset(r), ZERO, need)
         order.locked = need
 
@@ -525,6 +612,15 @@ class Matching:
                 self._end(order, "canceled", "reduce-only, and the position is closed")
 
     # ---------------------------------------------------------------------------------------------- what all end in
+
+    def _admit(self, request: OrderRequest) -> VenueOrder:
+        """From now on it is an order of this venue."""
+        self._last_id += 1
+        order = VenueOrder(request, f"{self.terms.prefix}{self._last_id:0{_ID_DIGITS}d}", self.now_ns, self.now_ns)
+        self.open[order.order_id] = self._by_cid[request.cid] = order
+        self._pit(request.symbol).add(order)
+        self._note(order)
+        return order
 
     def _execute(
         self, order: VenueOrder, qty: Decimal, price: Decimal, maker: bool, displayed: Decimal | None = None

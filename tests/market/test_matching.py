@@ -112,6 +112,13 @@ class Bench:
         self._took()
         return answer
 
+    def amend(self, order_id: str, **to: str) -> Acked | Rejection:
+        """`qty`, `price`, `trigger` as wanted."""
+        new = {"trigger_price" if name == "trigger" else name: D(text) for name, text in to.items()}
+        answer = self.matching.amend(order_id, self.tick(), **new)
+        self._took()
+        return answer
+
     def _took(self) -> None:
         self.reports = self.matching.take().reports
         self.matching.check()
@@ -654,6 +661,82 @@ def test_an_order_before_the_last_event_cannot_turn_back_time() -> None:
     assert isinstance(answer, Acked) and answer.venue_ns == bench.now
 
 
+# ------------------------------------------------------------------------------------------------------ amendments
+
+
+def test_an_amended_price_takes_what_it_reaches_and_rests_with_the_remainder() -> None:
+    bench = Bench()
+    bench.send(BUY, LIMIT, "2", price="99")
+    assert isinstance(bench.amend("P0000000001", price="101"), Acked)
+    assert bench.fills() == [("101", "1")]
+    assert bench.status("c1") == ("open", "1")
+    assert bench.matching.open_orders()[0].price == D(101)
+
+
+def test_an_amended_order_claims_what_it_now_needs() -> None:
+    bench = Bench(SPOT)
+    bench.send(BUY, LIMIT, "2", price="99")
+    bench.amend("P0000000001", qty="3", price="98")
+    assert bench.locked() == D(3) * 98
+    refused = bench.amend("P0000000001", qty="100", price="102")
+    assert isinstance(refused, Rejection) and refused.kind == "insufficient"
+    assert bench.locked() == D(3) * 98
+
+
+def test_only_an_order_that_just_gets_smaller_keeps_its_place_in_the_queue() -> None:
+    bench = Bench()
+    for cid in ("smaller", "larger"):
+        bench.send(BUY, LIMIT, "1", price="100", cid=cid)
+    bench.trade("100", "0.9", SELL)  # a tenth is still ahead of both
+    bench.amend("P0000000001", qty="0.5")
+    bench.amend("P0000000002", qty="1.5")
+    bench.trade("100", "0.6", SELL)
+    assert bench.status("smaller") == ("filled", "0.5")
+    assert bench.status("larger") == ("open", "0")
+
+
+def test_an_order_is_not_amended_to_less_than_has_filled_nor_after_its_end() -> None:
+    bench = Bench()
+    bench.send(BUY, LIMIT, "2", price="101")
+    assert bench.amend("P0000000001", qty="1").code == "110064"  # type: ignore[union-attr]
+    bench.matching.cancel("BTCUSDT", "c1", bench.tick())
+    assert bench.amend("P0000000001", qty="3").kind == "not_found"  # type: ignore[union-attr]
+
+
+def test_an_amended_trigger_is_waited_for_and_one_already_passed_is_refused() -> None:
+    bench = Bench()
+    bench.send(BUY, MARKET, "1")
+    bench.send(SELL, STOP, "1", trigger="95", reduce_only=True)
+    assert bench.amend("P0000000002", trigger="101").kind == "triggered"  # type: ignore[union-attr]
+    bench.amend("P0000000002", trigger="97")
+    bench.trade("96.5", "1", SELL)
+    assert bench.position() == "0"
+
+
+def test_an_order_can_be_accepted_and_refused_all_the_same() -> None:
+    bench = Bench()
+    request = OrderRequest("BTCUSDT", "late", BUY, LIMIT, D(1), D(101))
+    assert isinstance(bench.matching.turn_down(request, bench.tick(), "rejected", "on second thoughts"), Acked)
+    assert [r.status for r in bench.matching.take().reports] == ["open", "rejected"]
+    assert bench.status("late") == ("rejected", "0")
+    again = bench.matching.turn_down(request, bench.tick(), "rejected", "")
+    assert isinstance(again, Rejection) and again.kind == "duplicate"
+
+
+def test_an_amount_of_quote_buys_whole_lots_for_no_more_than_it() -> None:
+    bench = Bench(SPOT)
+    assert bench.matching.affordable("BTCUSDT", BUY, D("152.1")) == D("1.5")
+    assert bench.matching.affordable("BTCUSDT", SELL, D(100_000)) == D(8)  # all that is displayed
+
+
+def test_leverage_set_for_a_symbol_frees_margin_of_what_is_open() -> None:
+    bench = Bench(leverage=D(1))
+    bench.send(BUY, MARKET, "1")
+    assert bench.locked() == D(101)
+    bench.matching.account.set_leverage("BTCUSDT", D(10))
+    assert bench.locked() == D("10.1")
+
+
 # --------------------------------------------------------------------------------------------- everything, at random
 
 
@@ -759,6 +842,23 @@ class AnyTrading(RuleBasedStateMachine):
     def cancel(self, data: st.DataObject) -> None:
         cid = f"c{data.draw(st.integers(1, self.orders))}"
         self.matching.cancel("BTCUSDT", cid, self.tick())
+        self.took()
+
+    @precondition(lambda self: self.orders)
+    @rule(data=st.data(), qty=st.integers(2, 400), price=st.integers(180, 220), trigger=st.integers(180, 220))
+    def amend(self, data: st.DataObject, qty: int, price: int, trigger: int) -> None:
+        order = self.matching.order("BTCUSDT", f"c{data.draw(st.integers(1, self.orders))}")
+        if isinstance(order, OrderReport):
+            new_price = D(price) / 2 if order.price is not None else None
+            new_trigger = D(trigger) / 2 if order.trigger_price is not None else None
+            self.matching.amend(order.venue_order_id, self.tick(), D(qty) / 100, new_price, new_trigger)
+            self.took()
+
+    @rule(side=st.sampled_from(Side), status=st.sampled_from(["rejected", "canceled"]))
+    def turn_down(self, side: Side, status: str) -> None:
+        self.orders += 1
+        request = OrderRequest("BTCUSDT", f"c{self.orders}", side, MARKET, D(1))
+        assert isinstance(self.matching.turn_down(request, self.tick(), status, "why"), Acked)
         self.took()
 
     @rule()
