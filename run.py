@@ -16,9 +16,11 @@ from engine.runtime.commandline import FAILED, INTERRUPTED, OK, REFUSED, UNREACH
 if TYPE_CHECKING:
     import trio
 
+    from actors.assembly import Market
     from actors.demo import Demo
     from actors.wiring import Engine
     from engine.core.messages import Limits
+    from engine.exchange.terms import ExchangeTerms
     from engine.runtime.config import Config
     from engine.runtime.journal.base import Reader
     from engine.runtime.terminal import DemoSummary
@@ -410,6 +412,121 @@ async def _serve_venue(config: "Config", arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _exchange(arguments: argparse.Namespace) -> int:
+    """Serve the local exchange, or speak to the admin of one that runs."""
+    import trio
+
+    if arguments.what != "serve":
+        return _tell_exchange(arguments)
+    config = _config(arguments)
+    with _logging(config):
+        return _started(lambda: trio.run(_serve_exchange, config, arguments))
+
+
+async def _serve_exchange(config: "Config", arguments: argparse.Namespace) -> int:
+    """The faces on their ports until TERM or INT."""
+    import gc
+    import signal
+    from functools import partial
+    from random import Random
+
+    import trio
+
+    from actors.assembly import start_market
+    from engine.exchange.opening import open_exchange
+    from engine.runtime.clock import live_clock
+
+    terms, clock = _exchange_terms(arguments), live_clock()
+    market = _exchange_market(config, arguments)
+    exchange = open_exchange(terms, market.instruments, clock)
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        async with trio.open_nursery() as nursery:
+            start_market(nursery, market, [exchange], clock, Random())
+            nursery.start_soon(exchange.beat)
+            ports = {}
+            for at, name in enumerate(exchange.faces):
+                port = arguments.port + at if arguments.port else 0
+                ports[name] = await nursery.start(partial(exchange.listen, name, arguments.host, port))
+            gc.collect()
+            gc.freeze()
+            said = {"host": arguments.host, "ports": ports, "keys": [key.key for key in terms.keys]}
+            where = ", ".join(f"{name} on {arguments.host}:{port}" for name, port in ports.items())
+            _print(said, f"{where}; keys: {', '.join(key.key for key in terms.keys)}", arguments.json)
+            await anext(received)
+            nursery.cancel_scope.cancel()
+    return OK
+
+
+def _exchange_terms(arguments: argparse.Namespace) -> "ExchangeTerms":
+    import msgspec
+
+    from engine.exchange.terms import ExchangeTerms
+
+    if arguments.terms is None:
+        return ExchangeTerms()
+    try:
+        return msgspec.json.decode(arguments.terms.read_bytes(), type=ExchangeTerms)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise Quit(USAGE, f"the terms cannot be used: {error}") from error
+
+
+def _exchange_market(config: "Config", arguments: argparse.Namespace) -> "Market":
+    """The config's market, or the tape that the arguments name, as spot and as futures."""
+    from msgspec.structs import replace
+
+    from actors.assembly import open_market
+    from engine.core.messages import InstrumentKind
+    from engine.exchange.opening import both_kinds, still
+    from engine.runtime.clock import live_clock
+
+    section, clock = config.market, live_clock()
+    if arguments.tape == "still":
+        market = open_market(replace(section, kind="synthetic"), InstrumentKind.LINEAR, clock)
+        market = replace(market, tape=still(market.instruments, clock.now_ns()))
+    elif arguments.tape:
+        market = open_market(replace(section, kind="recorded", tape=arguments.tape), InstrumentKind.LINEAR, clock)
+    else:
+        market = open_market(section, InstrumentKind.LINEAR, clock)
+    return replace(market, instruments=both_kinds(market.instruments))
+
+
+def _tell_exchange(arguments: argparse.Namespace) -> int:
+    from engine.exchange.asking import SaidNo, Unreachable, ask
+
+    name, *pairs = arguments.words or [""]
+    body: dict[str, object] = {}
+    for pair in pairs:
+        key, given, value = pair.partition("=")
+        if not given:
+            raise Quit(USAGE, f"'{pair}' is not key=value")
+        body[key] = _value(value)
+    method, path = {
+        "fault": ("POST", "/fault"),
+        "do": ("POST", "/do"),
+        "truth": ("GET", "/truth"),
+        "state": ("GET", "/state"),
+        "clear": ("DELETE", "/faults"),
+    }[arguments.what]
+    if method == "POST":
+        body["do"] = name
+    try:
+        print(ask(arguments.host, arguments.port, method, path, body if method == "POST" else None).decode())
+    except Unreachable as error:
+        raise Quit(UNREACHABLE, str(error)) from error
+    except SaidNo as error:
+        raise Quit(FAILED, str(error)) from error
+    return OK
+
+
+def _value(text: str) -> object:
+    """A whole number, JSON where it looks like it, else the text itself."""
+    import msgspec
+
+    if text.removeprefix("-").isdecimal():
+        return int(text)
+    return msgspec.json.decode(text) if text[:1] in ("[", "{") else text
+
+
 def _simulate(given: list[str]) -> int:
     """The seeds' own command line; the worlds are part of the tests, which an installed package does not carry."""
     from importlib import import_module
@@ -489,6 +606,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "demo": _demo,
     "venue": _venue,
+    "exchange": _exchange,
     "check": _check,
     "explain": _explain,
     "audit": _audit,

@@ -4,12 +4,13 @@ The market comes first, so that there is a price when the first signal arrives; 
 engine behind it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Protocol
 
 import structlog
 import trio
@@ -50,6 +51,10 @@ class Market(Struct, frozen=True):
     instruments: tuple[Instrument, ...]
     tape: Iterator[MarketEvent] | None = None
     feeds: tuple[Feed, ...] = ()
+
+
+class Hears(Protocol):
+    def publish(self, event: MarketEvent) -> None: ...
 
 
 async def run_live(
@@ -116,8 +121,8 @@ async def _live(
         services.cancel_scope.cancel()
 
 
-def start_market(nursery: trio.Nursery, market: Market, papers: list[PaperVenue], clock: Clock, rng: Random) -> None:
-    """Every paper venue hears the same market."""
+def start_market(nursery: trio.Nursery, market: Market, papers: Sequence[Hears], clock: Clock, rng: Random) -> None:
+    """Every paper venue (or the local exchange) hears the same market."""
 
     def publish(event: MarketEvent) -> None:
         for venue in papers:

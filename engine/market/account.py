@@ -165,7 +165,7 @@ class Account:
         traded = fill.qty * fill.side.sign
         spot = instrument.kind is InstrumentKind.SPOT
         delta = traded - fill.fee if spot and fill.fee_asset == instrument.base else traded
-        realised = _step(holding, delta, fill.price)
+        realised = move(holding, delta, fill.price)
         if spot:
             self._pay(instrument.base, traded)
             self._pay(instrument.quote, -traded * fill.price)
@@ -232,7 +232,7 @@ def _claim(amount: Decimal) -> Decimal:
     return amount.quantize(UNIT, ROUND_UP)
 
 
-def _step(holding: Holding, delta: Decimal, price: Decimal) -> Decimal:
+def move(holding: Holding, delta: Decimal, price: Decimal) -> Decimal:
     """Move the position by signed `delta` at `price`; returns what that realised, before fees."""
     qty, cost = holding.qty, holding.cost
     after = qty + delta

@@ -74,7 +74,10 @@ _NOTHING = Changes()
 
 
 class Matching:
-    """`submit`, `turn_down`, `amend`, `cancel` and `hear` change it and leave what happened for `take`, which must follow each of them."""
+    """`submit`, `turn_down`, `amend`, `cancel` and `hear` change it and leave what happened for `take`.
+
+    `take` must follow each of them.
+    """
 
     def __init__(self, terms: AccountTerms, instruments: Iterable[Instrument], image: Image | None = None) -> None:
         self.terms = terms

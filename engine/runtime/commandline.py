@@ -88,6 +88,39 @@ Exits with 0 only if the books balance with the venue.""",
     venue.add_argument("--port", type=_port, default=0, metavar="N", help="where to listen (default: any free port)")
     venue.add_argument("--store", type=Path, metavar="FILE", help="keep the venue's own truth in this file")
     venue.add_argument("--account", default="main", metavar="NAME", help="take the paper terms of this account")
+    _add_exchange(commands)
+
+
+def _add_exchange(commands: Any) -> None:
+    exchange = _add(
+        commands,
+        "exchange",
+        "run a local exchange that speaks Bybit V5 and Binance to real clients, or give a running one orders",
+        """\
+  surefire exchange --port 9200                      the first line says which face listens where, and the keys
+  surefire exchange --port 9200 --tape market.gz     the market is a recording; --tape still: it moves by hand
+  surefire exchange --port 9200 --terms terms.json   accounts, keys, balances and memory of your own
+
+and while it runs, at the port of any of its faces:
+  surefire exchange fault lose_reply on=order.create times=2
+  surefire exchange fault refuse on=order.place code=-1007 status=503 text='Timeout waiting for response'
+  surefire exchange do liquidate face=bybit symbol=BTCUSDT
+  surefire exchange do drop scope=private            (ban, stall, restart, skew, funding, trade, book)
+  surefire exchange truth                            all orders, executions, balances, positions
+  surefire exchange state | clear                    what it is doing; forget the faults that are still to come
+
+faults: lose_request lose_reply hang delay delay_reply refuse refuse_done garbage reject_later
+  (on: an operation or its beginning, face, times: 0 for ever, skip, ms, code, text, status)""",
+    )
+    _add_config(exchange)
+    exchange.add_argument(
+        "what", nargs="?", default="serve", choices=("serve", "fault", "do", "truth", "state", "clear")
+    )
+    exchange.add_argument("words", nargs="*", metavar="WORD", help="its name, then key=value")
+    exchange.add_argument("--port", type=_port, default=9200, metavar="N", help="of the first face; 0: any free ones")
+    exchange.add_argument("--host", default="127.0.0.1", help="where to listen, or to find it (default 127.0.0.1)")
+    exchange.add_argument("--tape", metavar="FILE", help="a recording, or 'still' (default: what the config says)")
+    exchange.add_argument("--terms", type=Path, metavar="FILE", help="JSON: keys, balances, leverage, memory, limits")
 
 
 def _add_looking(commands: Any) -> None:

@@ -1,0 +1,1 @@
+"""Bybit V5 as its clients see it. Facts are from reference/venue-bybit-v5.md."""
