@@ -6,11 +6,12 @@ step's decision and its appending, so nothing can happen in the middle of one.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import trio
 from msgspec import Struct
 
-from actors.ports import Account, Ask, World
+from actors.ports import Account, Ask, World, insist
 from engine.core.blotter import Blotter, Step
 from engine.core.messages import (
     Answer,
@@ -18,6 +19,8 @@ from engine.core.messages import (
     Cancel,
     Enact,
     Failed,
+    FillReport,
+    FundingReport,
     Halt,
     Look,
     Looked,
@@ -204,8 +207,10 @@ async def look(command: Look, ports: OrderPorts) -> None:
     world, venue = ports.world, ports.account.venue
     await _until(command.at_ns, ports)
     asked = world.clock.now_ns()
-    found = await venue.order(command.symbol, command.cid)
-    fills = () if isinstance(found, Failed) else await venue.fills(command.since_ns, command.cid)
+    found = await insist(world.rng, partial(venue.order, command.symbol, command.cid))
+    fills: tuple[FillReport | FundingReport, ...] | Failed = ()
+    if not isinstance(found, Failed):
+        fills = await insist(world.rng, partial(venue.fills, command.since_ns, command.cid))
     if isinstance(fills, Failed):
         found, fills = fills, ()
     now = world.clock.now_ns()

@@ -1,13 +1,26 @@
 """What actors are given: small bundles of functions, filled by `wiring`. An actor knows these, not its colleagues."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from random import Random
+from typing import TypeVar
 
+import trio
 from msgspec import Struct
 
 from engine.core.admission import Admitted
-from engine.core.messages import AnyFact, BalancesSeen, Confirmed, Limits, Quote, Signal, SignalRow, Standing, Timed
+from engine.core.messages import (
+    AnyFact,
+    BalancesSeen,
+    Confirmed,
+    Failed,
+    Limits,
+    Quote,
+    Signal,
+    SignalRow,
+    Standing,
+    Timed,
+)
 from engine.runtime.clock import Clock
 from engine.runtime.journal.base import Journal
 from engine.runtime.switch import Switch
@@ -64,6 +77,22 @@ class Ask(Struct, frozen=True):
 
     message: object
     reply: Callable[[Standing], None]
+
+
+T = TypeVar("T")
+TRIES = 3  # a round of five queries would hardly ever pass at a venue that fails every third
+TRY_SECONDS = 0.5
+
+
+async def insist(rng: Random, query: Callable[[], Awaitable[T | Failed]]) -> T | Failed:
+    """Ask a venue, and again where the question failed: much may hang on the answer, such as cover."""
+    answer = await query()
+    for _ in range(TRIES - 1):
+        if not isinstance(answer, Failed):
+            break
+        await trio.sleep(TRY_SECONDS * rng.uniform(0.75, 1.25))
+        answer = await query()
+    return answer
 
 
 GateMail = Arrived | Standing | BalancesSeen | Steered | Tick

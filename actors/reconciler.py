@@ -1,16 +1,18 @@
 """Asks an account's venue what is true, and brings every symbol the answer that concerns it (SPEC REC1, REC2).
 
 One round reads positions, balances, open orders and executions. Positions come first, so that every execution behind
-them is in the list that follows. A failed query ends the round: it is never an empty answer.
+them is in the list that follows. A failed query is never an empty answer: it is asked again, then it ends the round,
+and the next round comes soon.
 """
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 import trio
 from msgspec import Struct
 
-from actors.ports import Account, World
+from actors.ports import Account, World, insist
 from engine.core.messages import (
     ZERO,
     BalancesSeen,
@@ -27,7 +29,7 @@ from engine.core.messages import (
 SECOND = 1_000_000_000
 OVERLAP_NS = 60 * SECOND  # executions may become visible late
 BUSY_SECONDS = 10.0
-STALE_SECONDS = 2.0  # while the private stream is down
+STALE_SECONDS = 2.0  # while the private stream is down, and after a round that failed
 QUIET_SECONDS = 30.0
 LOG = structlog.get_logger("reconciler")
 
@@ -60,6 +62,7 @@ class Reconciler:
         self._ports = ports
         self._since_ns = since_ns
         self._lock = trio.Lock()
+        self._failed = False  # the last round
 
     async def run(self) -> None:
         """For ever: often while something is open or the stream is down, seldom when nothing is."""
@@ -72,6 +75,7 @@ class Reconciler:
         for again in range(4):
             async with self._lock:
                 result = await self._round()
+            self._failed = not result.passed
             if not result.passed:
                 LOG.warning("reconciliation failed", account=self._account.name, reason=result.why)
                 return False
@@ -83,26 +87,26 @@ class Reconciler:
         return True
 
     def _pause(self) -> float:
-        if not self._ports.stream_up(self._account.name):
+        if self._failed or not self._ports.stream_up(self._account.name):
             return STALE_SECONDS
         return BUSY_SECONDS if self._ports.active(self._account.name) else QUIET_SECONDS
 
     async def _round(self) -> Round:
         venue, name, world = self._account.venue, self._account.name, self._ports.world
         asked = world.clock.now_ns()
-        venue_now = await venue.server_time_ns()
+        venue_now = await insist(world.rng, venue.server_time_ns)
         if isinstance(venue_now, Failed):
             return Round(False, venue_now.why)
-        positions = await venue.positions()
+        positions = await insist(world.rng, venue.positions)
         if isinstance(positions, Failed):
             return Round(False, positions.why)
-        orders = await venue.open_orders()
+        orders = await insist(world.rng, venue.open_orders)
         if isinstance(orders, Failed):
             return Round(False, orders.why)
-        fills = await venue.fills(max(self._since_ns - OVERLAP_NS, 0))
+        fills = await insist(world.rng, partial(venue.fills, max(self._since_ns - OVERLAP_NS, 0)))
         if isinstance(fills, Failed):
             return Round(False, fills.why)
-        balances = await venue.balances()
+        balances = await insist(world.rng, venue.balances)
         if isinstance(balances, Failed):
             return Round(False, balances.why)
         disagreed = await self._compare(asked, venue_now, positions, orders, fills)

@@ -76,7 +76,7 @@ def looked(sheet: Sheet, message: Looked, now_ns: int) -> None:
         case NotFound():
             _not_found(sheet, order, message, now_ns)
         case Failed():
-            pass  # nothing learnt; the next look-up is due as if this one had not been
+            sheet.look(order, now_ns)  # nothing learnt: whatever the reason to ask was, it stands
         case _:
             assert_never(message.found)
 

@@ -10,6 +10,7 @@ from engine.core.instrument import round_qty
 from engine.core.messages import (
     Cancel,
     Covered,
+    InstrumentKind,
     Leg,
     Order,
     Outcome,
@@ -29,6 +30,7 @@ from engine.core.protection import Wanted, need, wanted
 UNCLEAR_MAX_NS = 180 * SECOND  # of doubt, before a person is called
 CANCEL_AGAIN_NS = 5 * SECOND
 EXIT_AGAIN_NS = 2 * SECOND
+PATIENCE_NS = 3 * SECOND  # with a stop or an exit that has no answer; a request times out much later
 ENDED_KEPT = 64  # settled orders kept for late events
 
 
@@ -67,7 +69,7 @@ def _protect(sheet: Sheet, now_ns: int, tidy: bool) -> None:
         sheet.alert("critical", "unprotected", "no stop could be placed; closing the position", now_ns)
     wants = {w.leg: w for w in wanted(sheet.position, sheet.instrument)}
     for leg in (Leg.STOP, Leg.TARGET):
-        have = [o for o in sheet.orders.values() if o.leg is leg]
+        have = [o for o in sheet.orders.values() if o.leg is leg and not (leg in wants and _overdue(sheet, o, now_ns))]
         todo = need(wants.get(leg), have, tidy)
         for order in todo.cancel:
             sheet.cancel(order, "replaced" if leg in wants else "nothing left to protect", now_ns)
@@ -79,6 +81,19 @@ def _protect(sheet: Sheet, now_ns: int, tidy: bool) -> None:
             for order in tuple(sheet.orders.values()):
                 if opens(order) and order.filled_qty:
                     sheet.cancel(order, "its position was closed", now_ns)
+
+
+def _overdue(sheet: Sheet, order: Order, now_ns: int) -> bool:
+    """Whether a stop or an exit has been without an answer for so long that the next attempt does not wait for it.
+
+    Both can only reduce, so a second one does no harm; on spot, where nothing but the balance sees to that, it might.
+    """
+    if order.state is not State.PENDING or order.leg is Leg.TARGET or sheet.instrument.kind is InstrumentKind.SPOT:
+        return False
+    due = order.submitted_ns + PATIENCE_NS
+    if now_ns < due:
+        sheet.wake(due)
+    return now_ns >= due
 
 
 def _default_stop(sheet: Sheet, now_ns: int) -> None:
@@ -118,7 +133,7 @@ def _leave(sheet: Sheet, now_ns: int) -> None:
             sheet.position = replace(sheet.position, closing=False)
         return
     exits = [o for o in sheet.orders.values() if o.leg is Leg.EXIT and o.state is not State.CLOSED]
-    waiting = [o for o in exits if o.state is not State.UNCLEAR or now_ns < o.unclear_ns + EXIT_AGAIN_NS]
+    waiting = [o for o in exits if not _overdue(sheet, o, now_ns) and not _doubted(o, now_ns)]
     if waiting:
         sheet.wake(now_ns + EXIT_AGAIN_NS)
         return
@@ -127,6 +142,10 @@ def _leave(sheet: Sheet, now_ns: int) -> None:
         side = Side.SELL if sheet.position.qty > 0 else Side.BUY
         sheet.submit(sheet.closer(Leg.EXIT, side, qty, now_ns), sheet.lifecycle_id())
         sheet.not_before[Leg.EXIT] = now_ns + SECOND
+
+
+def _doubted(exit_order: Order, now_ns: int) -> bool:
+    return exit_order.state is State.UNCLEAR and now_ns >= exit_order.unclear_ns + EXIT_AGAIN_NS
 
 
 def _settle(sheet: Sheet, order: Order, now_ns: int) -> None:

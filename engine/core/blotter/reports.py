@@ -81,9 +81,9 @@ def _report_on_other(sheet: Sheet, report: OrderReport, now_ns: int) -> None:
     if report.status != "open":
         return
     stray_closer = is_ours(report.cid) and report.reduce_only
-    if stray_closer:
-        # Sent while the journal could not take its intent. It can open nothing; our own stop takes its place. Asked for
-        # as often as the venue shows it, since a cancel can be lost.
+    if stray_closer and not sheet.uncovered() and not sheet.looking:
+        # Sent while the journal could not take its intent. It can open nothing, and may be all the cover there is: it
+        # goes once our own stop surely stands. Asked for as often as the venue shows it, since a cancel can be lost.
         sheet.commands.append(Cancel(cid=report.cid, symbol=report.symbol, venue_order_id=report.venue_order_id))
     if report.venue_order_id in sheet.foreign:
         return
@@ -93,7 +93,7 @@ def _report_on_other(sheet: Sheet, report: OrderReport, now_ns: int) -> None:
         ForeignSeen(at_ns=now_ns, venue_order_id=report.venue_order_id, cid=report.cid, report=report, **here)
     )
     if stray_closer:
-        sheet.alert("warning", "stray_closer", f"order {report.cid} is ours and not in the journal; canceling", now_ns)
+        sheet.alert("warning", "stray_closer", f"order {report.cid} is ours and not in the journal", now_ns)
     elif is_ours(report.cid):
         sheet.quarantine(f"order {report.cid} bears our mark but is not in the journal", now_ns)
     else:
@@ -249,10 +249,10 @@ def fold_comparison(sheet: Sheet, message: Compared, now_ns: int) -> None:
     for fill in message.fills:
         fold_fill(sheet, fill, now_ns)
     differences = compare(sheet.orders.values(), message)
-    for report in (*differences.known, *differences.foreign, *differences.strayed):
-        fold_report(sheet, report, now_ns)
     for order in differences.vanished:
         sheet.look(order, now_ns, soon=True)
+    for report in (*differences.known, *differences.foreign, *differences.strayed):
+        fold_report(sheet, report, now_ns)
     _compare_position(sheet, message, now_ns)
     # A look-up asks for all of an order's executions: those of a live order are never forgotten.
     oldest_order = min((o.submitted_ns for o in sheet.orders.values()), default=message.asked_ns)

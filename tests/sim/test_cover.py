@@ -1,0 +1,91 @@
+"""Named worlds of protection: how soon lost or missing cover is seen and mended."""
+
+import pytest
+import trio
+from msgspec.structs import replace
+
+from engine.core.messages import Leg, OrderType, Side
+from tests.sim.faults import Faults, Nature
+from tests.sim.scenarios import entry, play
+from tests.sim.truth import Ended, Executed, Wired
+from tests.sim.venue import Resting
+from tests.sim.world import Report, World
+
+QUIET = Nature(volatility=0.0)
+
+
+def stops(report: Report) -> list[Wired]:
+    return [x for x in report.truth if isinstance(x, Wired) and x.order.leg is Leg.STOP]
+
+
+def test_a_stop_without_an_answer_does_not_hold_up_the_next_until_the_request_times_out() -> None:
+    """Seed 60: each lost request cost its whole time-out of ten seconds without cover."""
+
+    async def script(world: World) -> None:
+        await trio.sleep(1)
+        world.feed.offer("enter", entry(world, "enter"))
+        while not any(isinstance(x, Executed) for x in world.truth):  # noqa: ASYNC110
+            await trio.sleep(0.001)
+        world.venue.faults = Faults(request_lost=1.0)
+        await trio.sleep(1)
+        world.venue.faults = Faults()
+        await trio.sleep(15)
+
+    report = play(script, QUIET, Faults(event_dropped=0.001))
+    assert not report.violations
+    first, second = stops(report)[:2]
+    assert 3.0 <= (second.at_ns - first.at_ns) / 1e9 < 3.1
+    assert report.bare_max < 3.5
+
+
+def stand(world: World, order_type: OrderType) -> Resting:
+    """The one order of this type that stands at the venue."""
+    (found,) = [o for o in world.venue.orders.values() if o.status == "open" and o.order_type is order_type]
+    return found
+
+
+def test_a_venue_that_fails_every_third_query_does_not_keep_a_lost_stop_from_being_seen() -> None:
+    """Seed 177: a round of five queries hardly ever passed, and was tried every ten seconds only."""
+
+    async def script(world: World) -> None:
+        await trio.sleep(1)
+        world.feed.offer("enter", entry(world, "enter"))
+        for _ in range(8):
+            await trio.sleep(40)
+            world.venue._stream_stall()
+            world.venue.cancel(stand(world, OrderType.STOP_MARKET).cid, "canceled by hand")
+
+    report = play(script, QUIET, Faults(query_failed=0.35, event_delay_max=0.001))
+    assert not report.violations
+    assert report.bare_max < 17
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_stop_that_the_journal_does_not_know_covers_until_our_own_stands(known: bool) -> None:
+    """Seed 161: placed while the disk was broken, and canceled by the next life before that had a stop of its own."""
+    stray = "sf1" + "s" * 26
+
+    async def script(world: World) -> None:
+        await trio.sleep(1)
+        world.feed.offer("enter", entry(world, "enter"))
+        await trio.sleep(2)
+        assert world.life is not None
+        world.kill(world.life, "here")
+        own = stand(world, OrderType.STOP_MARKET)
+        (wired,) = [x.order for x in world.truth if isinstance(x, Wired) and x.order.cid == own.cid]
+        if known:  # our books have a stop, which is gone
+            world.venue.book(replace(wired, cid=stray))
+            world.venue.cancel(own.cid)
+        else:  # and a position that is larger than they know
+            world.venue.book(replace(wired, cid=stray, qty=2 * wired.qty))
+            world.venue.cancel(own.cid)
+            world.venue.human_trades("BTCUSDT", Side.BUY, wired.qty)
+        world.venue.faults = Faults(connect_refused=1.0)  # of new orders; cancels pass
+        await trio.sleep(1)
+        world.venue.faults = Faults()
+        await trio.sleep(20)
+
+    report = play(script, QUIET, Faults(event_dropped=0.001))
+    assert {v.invariant for v in report.violations} <= {"I5"}  # our mark, and not in the journal: it is made up
+    assert report.bare_max < 0.1
+    assert [x.status for x in report.truth if isinstance(x, Ended) and x.cid == stray] == ["canceled"]
