@@ -38,6 +38,7 @@ from actors.publisher import publisher
 from actors.reconciler import Reconciler, ReconcilerPorts
 from engine.core.admission import AccountTerms, Admission
 from engine.core.messages import (
+    ZERO,
     Alerted,
     AnyFact,
     Enact,
@@ -388,7 +389,11 @@ def _openers(engine: Engine, account: str, symbol: str) -> int:
 
 def _dust(engine: Engine, account: str, report: PositionReport) -> bool:
     instrument = engine.instrument(account, report.symbol)
-    held = Position(account=account, symbol=report.symbol, qty=report.qty)
+    qty = report.qty
+    if report.wallet:  # of what is in it, only what our books say was traded is ours to close
+        standing = engine.standings.get((account, report.symbol))
+        qty = min(qty, standing.position.qty) if standing else ZERO
+    held = Position(account=account, symbol=report.symbol, qty=qty)
     return instrument is not None and not closable(held, instrument)
 
 

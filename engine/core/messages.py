@@ -471,12 +471,17 @@ class FundingReport(Message, frozen=True):
 
 
 class PositionReport(Message, frozen=True):
-    """The venue's position: signed base quantity and average entry."""
+    """The venue's position: signed base quantity and average entry.
+
+    A spot venue keeps no positions: there `qty` is what the wallet holds of the base currency, of which the position is
+    a part (`wallet`). Less than our books say is a difference; more may have been there before.
+    """
 
     symbol: str
     qty: Decimal
     avg_price: Decimal = ZERO
     venue_ns: int = 0
+    wallet: bool = False
 
 
 class BalanceReport(Message, frozen=True):

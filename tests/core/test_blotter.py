@@ -670,6 +670,21 @@ def test_a_difference_that_its_execution_explains_later_was_none() -> None:
     assert desk.blotter.agreed_ns == desk.now
 
 
+def test_a_wallet_may_hold_more_than_was_traded_here_and_not_less() -> None:
+    desk = Desk()
+    _, stop, target = desk.entered()
+    orders = (desk.report(stop, "open"), desk.report(target, "open"))
+
+    def wallet(qty: str) -> Compared:
+        return replace(desk.compared(qty, orders), position=PositionReport("BTCUSDT", D(qty), wallet=True))
+
+    desk.tell(wallet("7"))
+    assert desk.blotter.agreed_ns == desk.now
+    assert desk.tell(wallet("0.09")).halts == ()
+    step = desk.tell(wallet("0.09"), after=31)
+    assert "Mismatched" in facts(step) and [h.scope for h in step.halts] == ["symbol/a/BTCUSDT"]
+
+
 def test_a_fill_found_by_comparison_is_booked() -> None:
     desk = Desk()
     desk.tell(enact(order_type=OrderType.LIMIT, price=D("100")))

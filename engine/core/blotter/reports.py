@@ -268,7 +268,7 @@ def _compare_position(sheet: Sheet, message: Compared, now_ns: int) -> None:
     at = message.position.venue_ns or message.asked_ns
     later = sum((delta for when, delta in sheet.seen.values() if when > at), ZERO)
     difference = message.position.qty - (sheet.position.qty - later)
-    if not difference:
+    if not difference or (message.position.wallet and difference > 0):
         sheet.agreed_ns = now_ns
         sheet.suspect = None
         sheet.mismatched = False
