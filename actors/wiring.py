@@ -73,7 +73,7 @@ UNJUDGED = 256
 GATE = 50_000
 METRICS = 10_000
 START_SECONDS = 30.0  # for the first reconciliation, before sources are opened all the same
-CALLS_SECONDS = 10.0  # for calls to end in a drain
+CALLS_SECONDS = 10.0  # for calls to end in a drain, and for a stop that could not be placed yet
 OUTBOX_SECONDS = 10.0  # for the outbox to empty in a drain
 LOG = structlog.get_logger("engine")
 
@@ -143,6 +143,10 @@ class Engine:
         """Nothing waits in a mailbox and no order is on its way: all that was asked for has come to rest."""
         busy = any(c.statistics().current_buffer_used for c in self.channels.values()) or self.desk.backlog()
         return not busy and not any(s.moving for s in self.standings.values())
+
+    def covered(self) -> bool:
+        """Every position has its stop at the venue, as far as it can have one."""
+        return not any(s.uncovered for s in self.standings.values())
 
     def closed(self, account: str) -> tuple[Halt, ...]:
         """Why entries of an account are closed, beside the switch."""
@@ -280,12 +284,12 @@ async def _group(task_status: trio.TaskStatus[trio.Nursery]) -> None:
 
 
 async def _drain(engine: Engine, sourcing: trio.Nursery, listening: trio.Nursery, publishing: trio.Nursery) -> None:
-    """Sources stop, the gate closes, calls end, the outbox empties, the journal closes."""
+    """Sources stop, calls end and stops stand, the gate closes, the outbox empties, the journal closes."""
     LOG.info("draining")
     world = engine.world
     sourcing.cancel_scope.cancel()
     with trio.move_on_after(CALLS_SECONDS):
-        while not engine.quiet():  # noqa: ASYNC110 (many channels at once)
+        while not (engine.quiet() and engine.covered()):  # noqa: ASYNC110 (many channels at once)
             await trio.sleep(0.01)
     engine.gate_open = False
     engine.desk.close()

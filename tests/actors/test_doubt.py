@@ -12,8 +12,10 @@ from engine.core.messages import (
     Leg,
     LookedUp,
     Missing,
+    Order,
     OrderType,
     Outcome,
+    Rejected,
     Unclear,
     Unsent,
 )
@@ -345,6 +347,23 @@ async def test_a_stopped_engine_says_what_is_left_and_leaves_an_empty_outbox(aut
         state = await home.parts().journal.open()
         assert state.outbox == ()
         assert [e.key for e in home.shelf.events("trade_confirmations")] == ["s1"]
+
+
+async def test_an_engine_that_is_ended_while_a_stop_is_due_again_places_it_first(autojump_clock: object) -> None:
+    async with house() as home:
+
+        def refuse_the_first_stop(order: Order) -> None:
+            home.venue.faults = Faults(reject=1.0) if order.leg is Leg.STOP else HEALTHY
+
+        home.venue.when_sent = refuse_the_first_stop
+        await home.hand.send(buy("s1"))
+        await home.until(lambda: [f for f in home.facts(Rejected)])
+        home.venue.when_sent = lambda order: None
+        home.venue.faults = HEALTHY
+        assert home.held() and not home.covered()
+        await home.stop()
+        (stopped,) = home.facts(EngineStopped)
+        assert home.covered() and "WITHOUT" not in stopped.left
 
 
 async def test_what_the_sink_did_not_take_before_the_end_is_published_after_the_next_start(

@@ -445,6 +445,18 @@ def test_a_silent_stop_is_not_cover_and_another_is_placed() -> None:
     assert [o.cid != stop.cid for o in desk.placed(Leg.STOP)] == [True]
 
 
+def test_a_stop_that_was_in_doubt_and_stands_does_not_make_the_next_one_wait() -> None:
+    desk = Desk()
+    desk.tell(enact(take_profit=None))
+    (entry,) = desk.placed()
+    desk.fill(entry, "0.06")
+    (stop,) = desk.placed(Leg.STOP)
+    desk.answer(stop, Silence("time-out"))
+    desk.tell(desk.report(stop, "open"), after=0.01)
+    desk.tell(desk.fill_report(entry, "0.04"), after=0.01)
+    assert [o.qty for o in desk.placed(Leg.STOP)] == [D("0.1")]
+
+
 def test_a_position_without_a_plan_gets_the_default_stop() -> None:
     desk = Desk()
     step = desk.tell(

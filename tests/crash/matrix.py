@@ -1,7 +1,8 @@
 """The crash matrix: an engine is fed, killed and started again, many times on one journal; then calm, then the checker.
 
 A world is one venue, one journal and a list of kills drawn from its seed. Each kill is at a named place, or at a random
-moment from outside. What is not reached in its time dies from outside as well, and is counted as that.
+moment from outside. What is not reached in its time dies from outside as well, and is counted as that; at the end of a
+world, what it has never reached is gone for once more, with as many bursts as it takes.
 """
 
 import contextlib
@@ -14,13 +15,16 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 from random import Random
 from threading import Thread
 
 from msgspec import Struct
 
+from engine.core.messages import ZERO, Leg, State
 from engine.core.money import use_exact_context
+from engine.core.order import remaining
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.journal.sqlite import open_reader
 from engine.venues.paper import Faults
@@ -28,14 +32,15 @@ from tests.crash.evidence import broken
 from tests.crash.feed import Feed
 from tests.crash.points import POINTS
 from tests.crash.site import BASE, SYMBOLS, Died, Site, Stuck
+from tests.patience import PATIENCE_SECONDS
 from tests.sim.checks import Violation
 from tests.sim.truth import Probed
 
 RANDOM = "at a random time"
 BURST = 18
-REACH_SECONDS = {"end": 12.0}  # for a place to be reached after the burst was sent: a drain waits for calls to end
+REACH_SECONDS = {"start": 0.0, "end": 30.0}  # for a place to be reached after a burst; a drain waits for calls to end
 REACH_SECONDS_ELSE = 0.9
-CALM_SECONDS = 60.0
+CALM_SECONDS = 3 * PATIENCE_SECONDS
 
 
 class Kill(Struct, frozen=True):
@@ -95,7 +100,7 @@ def run_world(seed: int, kills: Sequence[Kill], folder: Path, mutant: str = "") 
                 _one(site, feed, kill, told)
             for name in sorted(told.missed):
                 if not told.kills[name]:
-                    _one(site, feed, Kill(name), told)
+                    _one(site, feed, Kill(name), told, PATIENCE_SECONDS)
             told.seconds = time.monotonic() - began
             _calm(site, feed)
             truth = site.truth()
@@ -123,8 +128,10 @@ def draw_faults(rng: Random) -> Faults:
     )
 
 
-def _one(site: Site, feed: Feed, kill: Kill, told: Told) -> None:
-    """One life, from its start to its kill. Raises Died for an end that was not ours, Stuck."""
+def _one(site: Site, feed: Feed, kill: Kill, told: Told, patience: float = 0.0) -> None:
+    """One life, from its start to its kill; with `patience`, bursts go on so many seconds until its place is reached.
+
+    Raises Died for an end that was not ours, Stuck."""
     named = kill.point != RANDOM
     threads: list[Thread] = []
     began = time.monotonic()
@@ -142,6 +149,9 @@ def _one(site: Site, feed: Feed, kill: Kill, told: Told) -> None:
                 _join(threads)
                 site.engine.terminate()
             _wait_for_death(site, threads, REACH_SECONDS.get(when, REACH_SECONDS_ELSE), until)
+            while when in ("flow", "quiet") and time.monotonic() < began + patience:
+                threads = feed.send(site.api, feed.burst(BURST))
+                _wait_for_death(site, threads, REACH_SECONDS_ELSE, until)
         site.kill()
         told.kills[RANDOM] += 1
         if named:
@@ -152,7 +162,7 @@ def _one(site: Site, feed: Feed, kill: Kill, told: Told) -> None:
         told.kills[kill.point] += 1
     finally:
         _join(threads)
-        site.engine.join(5)
+        site.engine.join(PATIENCE_SECONDS)
 
 
 class _early:
@@ -203,7 +213,7 @@ def _aside(what: object) -> Thread:
 
 def _join(threads: list[Thread]) -> None:
     for thread in threads:
-        thread.join(40)
+        thread.join(5 * PATIENCE_SECONDS)
         assert not thread.is_alive(), "a sender hangs"
 
 
@@ -212,11 +222,7 @@ def _calm(site: Site, feed: Feed) -> None:
     site.set_faults(Faults())
     site.phase("calm")
     site.start()
-    end = time.monotonic() + CALM_SECONDS
-    while waiting := [offer for offer in feed.offers if not offer.answered]:
-        if time.monotonic() > end:
-            raise Stuck(f"{len(waiting)} signals find no answer")
-        _join(feed.send(site.api, waiting))
+    until_answered(site, feed)
     site.until(lambda: at_rest(site), CALM_SECONDS)
     probe(site)
     site.until(lambda: at_rest(site), CALM_SECONDS)
@@ -225,6 +231,15 @@ def _calm(site: Site, feed: Feed) -> None:
     site.until(lambda: at_rest(site), CALM_SECONDS)
     if (code := site.end()) != 0:
         raise Died(code)
+
+
+def until_answered(site: Site, feed: Feed) -> None:
+    """Raises Stuck."""
+    end = time.monotonic() + CALM_SECONDS
+    while waiting := [offer for offer in feed.offers if not offer.answered]:
+        if time.monotonic() > end:
+            raise Stuck(f"{len(waiting)} signals find no answer; life {site.life}: {site.log()}")
+        _join(feed.send(site.api, waiting))
 
 
 def probe(site: Site) -> None:
@@ -237,17 +252,20 @@ def probe(site: Site) -> None:
 
 
 def at_rest(site: Site) -> bool:
-    """By what is committed: every signal has its end, all is published, and what lives are stops and targets."""
+    """By what is committed: every signal has its end, all is published, stops and targets live, and all is covered."""
     try:
         with contextlib.closing(open_reader(site.journal)) as reader:
             state = reader.state()
     except JournalFailed:
         return False  # it is busy
-    moving = [o for o in state.orders if o.state.value != "open" or o.leg.value not in ("stop", "target")]
+    moving = [o for o in state.orders if o.state is not State.OPEN or o.leg not in (Leg.STOP, Leg.TARGET)]
     if moving or state.signals or state.outbox:
         return False
-    covered = {o.symbol for o in state.orders if o.leg.value == "stop"}
-    return all(p.symbol in covered for p in state.positions if p.qty)
+
+    def cover(symbol: str) -> Decimal:
+        return sum((remaining(o) for o in state.orders if o.symbol == symbol and o.leg is Leg.STOP), ZERO)
+
+    return all(cover(p.symbol) >= abs(p.qty) for p in state.positions if p.qty)
 
 
 class Total(Struct):

@@ -25,11 +25,12 @@ from engine.venues.link import LinkVenue
 from engine.venues.paper import Faults, Truth
 from tests.crash.launch import Launch, launch
 from tests.crash.venue import instruments
+from tests.patience import PATIENCE_SECONDS
 from tests.sim.truth import AnyEntry, Phase, ResumeCalled, StopReported
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BASE = "/api/execution"
-START_SECONDS = 30.0
+START_SECONDS = PATIENCE_SECONDS
 CONFIG = """
 [engine]
 data_dir = "%(data)s"
@@ -197,7 +198,7 @@ class Site:
         self.engine.kill()
         self.engine.join()
 
-    def end(self, seconds: float = 30) -> int | None:
+    def end(self, seconds: float = PATIENCE_SECONDS) -> int | None:
         """TERM; the exit code."""
         self.engine.terminate()
         self.engine.join(seconds)
@@ -215,7 +216,7 @@ class Site:
 
     # -------------------------------------------------------------------------------------------------- asking, telling
 
-    def ask(self, method: str, path: str, body: object = None, seconds: float = 15.0) -> tuple[int, Any]:
+    def ask(self, method: str, path: str, body: object = None, seconds: float = PATIENCE_SECONDS) -> tuple[int, Any]:
         """Raises OSError, HTTPException when there is nobody."""
         connection = http.client.HTTPConnection(*self.api, timeout=seconds)
         try:
@@ -234,7 +235,7 @@ class Site:
 
     def stop(self, flatten: bool) -> bool:
         """Whether it was reported as complete."""
-        _, told = self.ask("POST", f"{BASE}/stop", {"by": "crash", "reason": "a rehearsal", "flatten": flatten}, 25)
+        _, told = self.ask("POST", f"{BASE}/stop", {"by": "crash", "reason": "a rehearsal", "flatten": flatten})
         flat = not any(left["entries"] or left["positions"] or left["unknown"] for left in told["left"])
         self.told.append(StopReported(time.time_ns(), "engine", flat, told["durable"], flatten))
         return bool(told["complete"])
@@ -257,7 +258,7 @@ class Site:
 
     def set_faults(self, faults: Faults) -> None:
         async def tell() -> Failed | None:
-            venue = LinkVenue("127.0.0.1", self.port, live_clock())
+            venue = LinkVenue("127.0.0.1", self.port, live_clock(), timeout_seconds=PATIENCE_SECONDS)
             try:
                 return await venue.set_faults(faults)
             finally:
@@ -269,7 +270,7 @@ class Site:
         """The venue's own word, over its socket."""
 
         async def ask() -> Truth | Failed:
-            venue = LinkVenue("127.0.0.1", self.port, live_clock(), timeout_seconds=20)
+            venue = LinkVenue("127.0.0.1", self.port, live_clock(), timeout_seconds=PATIENCE_SECONDS)
             try:
                 return await venue.truth()
             finally:

@@ -17,7 +17,7 @@ def test_killed_at_every_place_the_engine_keeps_its_promises(tmp_path: Path) -> 
     assert total.violations == []
     assert sum(total.kills.values()) >= KILLS
     never = [name for name in POINTS if not total.kills[name]]
-    assert len(never) <= 2, "\n".join(lines(total))  # a busy machine comes to a place too late, twice
+    assert never == [], "\n".join(lines(total))
     assert total.kills[RANDOM]
     assert sum(told.signals for told in total.worlds) > 300
     assert sum(told.orders for told in total.worlds) > 300

@@ -13,8 +13,9 @@ import pytest
 from engine.core.messages import OrderType
 from tests.crash.evidence import broken
 from tests.crash.feed import Feed
-from tests.crash.matrix import at_rest, probe
+from tests.crash.matrix import CALM_SECONDS, at_rest, probe, until_answered
 from tests.crash.site import BASE, ROOT, SYMBOLS, Site
+from tests.patience import PATIENCE_SECONDS
 from tests.sim.truth import DiskBroke, DiskMended
 
 SMALL = 700_000  # bytes: a few hundred signals
@@ -46,12 +47,12 @@ def _mount(folder: Path, options: str) -> "subprocess.CompletedProcess[str]":
 def trade(site: Site, feed: Feed, until: str) -> None:
     """Signals, until the journal has failed with these words."""
     site.told.append(DiskBroke(time.time_ns(), how=until))
-    end = time.monotonic() + 40
+    end = time.monotonic() + PATIENCE_SECONDS
     while until not in _journal(site)["detail"]:
         assert time.monotonic() < end, site.health()
         threads = feed.send(site.api, [offer for offer in feed.burst(12) if not offer.answered])
         for thread in threads:
-            thread.join(30)
+            thread.join(PATIENCE_SECONDS)
 
 
 def _journal(site: Site) -> dict[str, Any]:
@@ -73,11 +74,11 @@ def entries_stop_and_protection_goes_on(site: Site, words: str) -> None:
         o.cid for o in before.orders if not o.reduce_only
     }
     # Closing and canceling need no journal: they can open nothing.
-    status, report = site.ask("POST", f"{BASE}/flatten", {"by": "test", "reason": "the disk failed"}, 30)
+    status, report = site.ask("POST", f"{BASE}/flatten", {"by": "test", "reason": "the disk failed"})
     assert status == 200 and report["left"] and not any(left["positions"] for left in report["left"]), report
     after = site.truth()
     assert not [p for p in after.positions if p.qty]
-    site.until(lambda: not [o for o in site.truth().orders if o.status == "open" and o.reduce_only], 20)
+    site.until(lambda: not [o for o in site.truth().orders if o.status == "open" and o.reduce_only])
 
 
 def body(signal_id: str) -> dict[str, object]:
@@ -90,18 +91,16 @@ def recovers(site: Site, feed: Feed) -> None:
     site.told.append(DiskMended(time.time_ns()))
     site.kill()
     site.start()
-    while waiting := [offer for offer in feed.offers if not offer.answered]:
-        for thread in feed.send(site.api, waiting):
-            thread.join(30)
-    site.until(lambda: at_rest(site), 60)
+    until_answered(site, feed)
+    site.until(lambda: at_rest(site), CALM_SECONDS)
     probe(site)
-    site.until(lambda: at_rest(site), 60)
+    site.until(lambda: at_rest(site), CALM_SECONDS)
     held = {p.symbol for p in site.truth().positions if p.qty}
     stops = {o.symbol for o in site.truth().orders if o.status == "open" and o.order_type is OrderType.STOP_MARKET}
     assert held and held <= stops
     site.still()
     time.sleep(0.1)
-    site.until(lambda: at_rest(site), 60)
+    site.until(lambda: at_rest(site), CALM_SECONDS)
     assert site.end() == 0
     assert broken(site, site.truth()) == []
     audited = subprocess.run(
@@ -145,7 +144,7 @@ def test_a_disk_that_answers_with_errors(tmp_path: Path, what: str) -> None:
         site.start(broken_disk=str(switch))
         threads = feed.send(site.api, feed.burst(30))
         for thread in threads:
-            thread.join(30)
+            thread.join(PATIENCE_SECONDS)
         switch.write_text(what)
         trade(site, feed, "the disk failed")
         switch.unlink()

@@ -12,8 +12,9 @@ from engine.core.messages import Confirmed, Outcome, Submitted
 from engine.core.order import opens
 from tests.crash.evidence import broken, gather
 from tests.crash.feed import Feed, Offer
-from tests.crash.matrix import at_rest, probe
+from tests.crash.matrix import CALM_SECONDS, at_rest, probe, until_answered
 from tests.crash.site import SYMBOLS, Died, Site
+from tests.patience import PATIENCE_SECONDS
 
 TTL_SECONDS = 2
 
@@ -49,27 +50,26 @@ def test_a_stopped_engine_that_wakes_up_sends_nothing_whose_time_is_over(
         assert sleeper.pid is not None
         threads = feed.send(site.api, feed.offers)
         pid = sleeper.pid
-        site.until(lambda: is_stopped(pid), 10)
+        site.until(lambda: is_stopped(pid))
         began = time.monotonic()
         site.spawn()
         with pytest.raises(Died) as second:
-            site.until(lambda: False, 10)
+            site.until(lambda: False)
         assert second.value.code == 4
         assert "another engine is running on this journal" in site.log()
         time.sleep(max(0.0, began + seconds - time.monotonic()))
         site.engine = sleeper
         os.kill(pid, signal.SIGCONT)
         for thread in threads:
-            thread.join(20)
-        while waiting := [offer for offer in feed.offers if not offer.answered]:
-            feed.send(site.api, waiting, 1)[0].join(20)
-        site.until(lambda: site.health()["entry_ready"], 20)
-        site.until(lambda: at_rest(site), 40)
+            thread.join(PATIENCE_SECONDS)
+        until_answered(site, feed)
+        site.until(lambda: site.health()["entry_ready"])
+        site.until(lambda: at_rest(site), CALM_SECONDS)
         probe(site)
-        site.until(lambda: at_rest(site), 40)
+        site.until(lambda: at_rest(site), CALM_SECONDS)
         site.still()
         time.sleep(0.1)
-        site.until(lambda: at_rest(site), 40)
+        site.until(lambda: at_rest(site), CALM_SECONDS)
         assert site.end() == 0
         assert broken(site, site.truth()) == []
         evidence, _, _ = gather(site)

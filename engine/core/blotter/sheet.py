@@ -14,6 +14,7 @@ from engine.core.announce import alert_event, confirmation_event, order_event
 from engine.core.ids import client_order_id, trade_id
 from engine.core.messages import (
     ZERO,
+    Accepted,
     Alerted,
     AnyFact,
     CancelAsked,
@@ -141,6 +142,8 @@ class Sheet:
             case Rejected(kind="triggered"):  # the market is beyond it already: what it was to do is done now
                 self.not_before[order.leg] = fact.at_ns + SECOND
                 self.flatten("engine", f"the {order.leg.value} was passed before it stood", order.trace_id, fact.at_ns)
+            case Accepted() if order.leg is Leg.STOP:
+                self.not_before[Leg.STOP] = 0  # what was in doubt stands: if it is too small now, nothing is waited for
             case Rejected() | Unsent() | Unclear() if order.leg is Leg.STOP:
                 self.stop_failures += 1
                 self.not_before[Leg.STOP] = fact.at_ns + (SECOND // 5 << min(self.stop_failures, 5))
