@@ -319,17 +319,16 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _play_demo(arguments: argparse.Namespace) -> "DemoSummary":
     import trio
-    import trio.testing
     from msgspec.structs import replace
 
     from actors.demo import run_demo
-    from engine.runtime.schedule import seeded_schedule
+    from engine.runtime.schedule import JumpClock, seeded_schedule
     from engine.runtime.terminal import progress
 
     demo, per_mille = _demo_of(arguments)
     with progress(f"replaying {demo.tape}", 1000) as show, seeded_schedule(arguments.seed):
         demo = replace(demo, progress=lambda done_ns, words: show(per_mille(done_ns), words))
-        summary, close = trio.run(run_demo, demo, clock=trio.testing.MockClock(autojump_threshold=0))
+        summary, close = trio.run(run_demo, demo, clock=JumpClock())
         close()
     return summary
 

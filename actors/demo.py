@@ -66,7 +66,7 @@ class Demo(Struct, frozen=True):
 
 
 async def run_demo(demo: Demo) -> tuple[DemoSummary, Callable[[], None]]:
-    """Inside a trio run with a MockClock. The journal is closed when this returns."""
+    """Inside a trio run on a virtual clock. The journal is closed when this returns."""
     clock = virtual_clock(demo.start_ns)
     began = clock.ticks_ns()
     spot = demo.instruments[0].kind is InstrumentKind.SPOT

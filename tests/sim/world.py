@@ -16,7 +16,6 @@ from typing import Any
 import msgspec
 import structlog
 import trio
-import trio.testing
 from msgspec import Struct
 
 from actors.wiring import AccountParts, Engine, Parts, run_engine
@@ -28,7 +27,7 @@ from engine.edges.signals import DialectTerms
 from engine.runtime.clock import Clock
 from engine.runtime.journal.base import JournalFailed, Record
 from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
-from engine.runtime.schedule import seeded_schedule
+from engine.runtime.schedule import JumpClock, seeded_schedule
 from engine.venues.throttle import Limit, Throttle
 from tests.sim.checks import Evidence, Violation, bare_stretches, check
 from tests.sim.faults import Faults, Options, draw
@@ -107,7 +106,7 @@ def run_seed(
     use_exact_context()
     world = World(options or draw(seed), crash_at, script)
     with seeded_schedule(seed), nullcontext() if log else silence():
-        trio.run(world.run, clock=trio.testing.MockClock(autojump_threshold=0))
+        trio.run(world.run, clock=JumpClock())
     return world.report()
 
 
