@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+NO_WORLDS = "simulate runs the worlds of tests/sim, which an installed package does not carry: use a checkout"
 DAY_NS = 24 * 3600 * 1_000_000_000
 DEMO_SECONDS = 600  # of market, on the synthetic tape
 DEMO_BEGINS_NS = 1_767_225_600 * 1_000_000_000  # 2026-01-01, so that a seed always gives the same run
@@ -534,8 +535,8 @@ def _simulate(given: list[str]) -> int:
 
     root = Path(__file__).resolve().parent
     if not (root / "tests" / "sim" / "seeds.py").exists():
-        print("surefire: simulate needs a checkout of the source: it runs what is in tests/sim", file=sys.stderr)
-        return USAGE
+        print(f"surefire: {NO_WORLDS}", file=sys.stderr)
+        return REFUSED
     sys.path.insert(0, str(root))
     use_exact_context()
     try:

@@ -40,6 +40,7 @@ class Faults(Struct, frozen=True):
     reply_delay_max: float = 0.0
     error_with_effect: float = 0.0
     error_without_effect: float = 0.0
+    request_doubled: float = 0.0  # it arrives twice, and the second one's answer is what the client hears
     declined: float = 0.0
     rate_limited: float = 0.0
     rejected_later: float = 0.0  # acknowledged, then refused
@@ -81,6 +82,7 @@ class Load(Struct, frozen=True):
     manage_share: float = 0.1  # move a stop or target, reduce, cancel, be this position
     sell_share: float = 0.4
     faulty_seconds: float = 90.0
+    skipped: tuple[int, ...] = ()  # signals, by number, that are drawn and not offered
     calm_seconds: float = 240.0
 
 
@@ -92,6 +94,7 @@ class Options(Struct, frozen=True):
     faults: Faults = Faults()
     load: Load = Load()
     families: tuple[str, ...] = ()
+    spared: tuple[int, ...] = ()  # kills, by number, that are drawn and not carried out
 
 
 Draw = Callable[[Random], dict[str, float]]
@@ -110,6 +113,7 @@ FAMILIES: dict[str, Draw] = {
         "error_with_effect": r.uniform(0.02, 0.2),
         "error_without_effect": r.uniform(0.02, 0.2),
     },
+    "doubled requests": lambda r: {"request_doubled": r.uniform(0.02, 0.2)},
     "refusals": lambda r: {"declined": r.uniform(0.02, 0.2)},
     "rate limits": lambda r: {"rate_limited": r.uniform(0.02, 0.15)},
     "rejections after the acknowledgement": lambda r: {"rejected_later": r.uniform(0.02, 0.2)},
@@ -155,9 +159,21 @@ def with_families(options: Options, on: tuple[str, ...]) -> Options:
     return replace(options, faults=Faults(**fields), families=on)
 
 
+def owned(name: str) -> tuple[str, ...]:
+    """The fields of `Faults` that a family sets."""
+    return tuple(FAMILIES[name](Random(0)))
+
+
 def describe(options: Options) -> str:
     """All that differs from the quiet default, for the report."""
-    parts = [f"seed {options.seed}", "families: " + (", ".join(options.families) or "none")]
+    parts = [f"seed {options.seed}"]
+    for name in options.families:
+        rates = ", ".join(f"{field} {getattr(options.faults, field):.3g}" for field in owned(name))
+        parts.append(f"  family {name}: {rates}")
+    if not options.families:
+        parts.append("  no family of faults")
+    if options.spared:
+        parts.append(f"  without the kills {', '.join(map(str, options.spared))}")
     for part in (options.nature, options.load, options.faults):
         usual = asdict(type(part)())
         told = " ".join(

@@ -63,13 +63,15 @@ class Feed:
         """Offer the load's signals, then nothing more."""
         while self._count < self.load.signals:
             await trio.sleep(self._draws.expovariate(1 / self.load.gap_mean))
-            for _ in range(self.load.burst):
+            for _ in range(min(self.load.burst, self.load.signals - self._count)):
                 self.offer_signal()
 
     def offer_signal(self) -> None:
         self._count += 1
         signal_id = f"s{self._count}"
         body = draw_body(signal_id, self._draws, self.load, self._quote)
+        if self._count in self.load.skipped:
+            return
         self.offer(signal_id, body)
         quirks = self._quirks
         if quirks.random() < self.faults.source_contradicts:

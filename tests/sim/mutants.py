@@ -4,16 +4,19 @@ A mutant changes one function, method or table entry of the product from outside
 the product has no switches for it. A control is a change that does no harm and must not be caught. Where the worlds of
 the swarm bring the situation too seldom, a mutant says what its worlds have more of, and the table prints it.
 
-    python -m tests.sim.mutants [--only NAME] [--seeds 200] [--list] [--show]
+    python -m tests.sim.mutants                                    all of them, in a table
+    python -m tests.sim.mutants --only halt-lost --show            watch one being caught
+    python -m tests.sim.mutants --only halt-lost --shrink          the smallest world in which it is
+    python -m tests.sim.mutants --only halt-lost --seed 3 --show   that world again (options as `simulate` has them)
 """
 
 import argparse
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import trio
@@ -58,9 +61,11 @@ from engine.runtime.journal.group import Group
 from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
 from engine.runtime.switch import Switch
 from engine.venues.throttle import Lane, Throttle
-from tests.sim import world
+from tests.sim import shrink, world
 from tests.sim.checks import Violation
 from tests.sim.faults import Options, draw, with_families
+from tests.sim.seeds import Stuck, cores, shrunk_from, spread, story, time_limit
+from tests.sim.shrink import Cut
 from tests.sim.world import BEGAN_NS, Report, run_seed
 
 SECOND = 1_000_000_000
@@ -128,33 +133,29 @@ class Catch(Struct, frozen=True):
     report: Report | None
 
 
-class Spinning(BaseException):
-    """A world in which no time passes."""
-
-
-def run(mutant: Mutant, seed: int) -> Catch | None:
+def run(mutant: Mutant, seed: int, cut: Cut = Cut()) -> Catch | None:
     """One world with the bug in it; None when the checker saw nothing that it does not see without the bug."""
     with mutant.patch():
-        report, violations = live_through(mutant, seed)
+        report, violations = live_through(mutant, seed, cut)
     if not violations:
         return None
     slips = [v.text for v in violations if v.invariant == "FELL" and any(name in v.text for name in OUR_SLIPS)]
     assert not slips, f"the patch of {mutant.name} does not fit the product any more: {slips[0]}"
-    _, usual = live_through(mutant, seed)  # a find in the product itself is the swarm's to tell, and no proof here
+    _, usual = live_through(mutant, seed, cut)  # a find in the product itself is the swarm's to tell, and no proof here
     known = {v.invariant for v in usual}
     fresh = tuple(v for v in violations if v.invariant not in known)
     found = tuple(dict.fromkeys(v.invariant for v in sorted(fresh, key=lambda v: v.at_ns)))
     return Catch(seed, found, fresh, report) if fresh else None
 
 
-def live_through(mutant: Mutant, seed: int) -> tuple[Report | None, tuple[Violation, ...]]:
+def live_through(mutant: Mutant, seed: int, cut: Cut = Cut()) -> tuple[Report | None, tuple[Violation, ...]]:
     """A mutant's world, with whatever is patched now. No report where no time passed any more."""
     reports: list[Report] = []
     with mutant.likely.terms():
         try:
             with time_limit(SPIN_SECONDS):
-                reports.append(run_seed(seed, options=mutant.likely.options(seed)))
-        except* Spinning:
+                reports.append(run_seed(seed, options=cut.apply(mutant.likely.options(seed))))
+        except* Stuck:
             pass
     if not reports:
         return None, (Violation("SPIN", BEGAN_NS, f"seed {seed} ran for more than {SPIN_SECONDS} s"),)
@@ -168,45 +169,76 @@ def caught(mutant: Mutant, seeds_max: int = SEEDS) -> Catch | None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0 when every bug is caught and no control is."""
-    parser = argparse.ArgumentParser(prog="python -m tests.sim.mutants", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.sim.mutants",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--only", metavar="NAME", action="append", help="this mutant (may be given several times)")
     parser.add_argument("--seeds", type=int, default=SEEDS, metavar="N", help=f"tried per mutant (default {SEEDS})")
+    parser.add_argument("--seed", type=int, metavar="S", help="try this one alone")
+    parser.add_argument("--jobs", type=int, default=cores(), metavar="J", help="processes at once (default: the cores)")
     parser.add_argument("--list", action="store_true", help="name them and end")
-    parser.add_argument(
-        "--show", action="store_true", help="show how each was caught: what broke, and the last effects"
-    )
+    parser.add_argument("--show", action="store_true", help="show how each was caught: the world, its last effects")
+    shrink.add_arguments(parser)
     arguments = parser.parse_args(argv)
     unknown = set(arguments.only or ()) - {m.name for m in MUTANTS}
     if unknown:
         parser.error(f"there is no mutant called {', '.join(sorted(unknown))}; --list names them")
+    if arguments.seeds < 1 or arguments.jobs < 1:
+        parser.error("--seeds, --jobs: at least 1")
     chosen = [m for m in MUTANTS if not arguments.only or m.name in arguments.only]
     if arguments.list:
         for mutant in chosen:
             print(f"{mutant.name:<36} {'control: ' if mutant.control else ''}{mutant.says}")
         return 0
-    return table(chosen, arguments.seeds, arguments.show)
+    task = Task(
+        seeds=range(1, arguments.seeds + 1) if arguments.seed is None else range(arguments.seed, arguments.seed + 1),
+        cut=shrink.of_arguments(arguments),
+        show=arguments.show,
+        shrink_seconds=arguments.shrink_seconds if arguments.shrink else 0.0,
+    )
+    return table(chosen, task, arguments.jobs)
 
 
-def table(chosen: Sequence[Mutant], seeds_max: int, show: bool) -> int:
+class Task(Struct, frozen=True):
+    """What is done with each mutant."""
+
+    seeds: range
+    cut: Cut = Cut()
+    show: bool = False
+    shrink_seconds: float = 0.0  # 0: not at all
+
+
+class Found(Struct, frozen=True):
+    """A catch, small enough to be handed from one process to another. No seed: it lived through all."""
+
+    mutant: str
+    seed: int | None = None
+    invariants: tuple[str, ...] = ()
+    text: str = ""
+
+
+def table(chosen: Sequence[Mutant], task: Task, jobs: int) -> int:
     wrong: list[str] = []
     firsts: list[int] = []
     print(f"{'mutant':<36} {'first seed':>10}  {'caught by':<24} worlds")
     began = time.perf_counter()
-    for mutant in chosen:
-        found = caught(mutant, seeds_max)
-        if (found is None) is not mutant.control:
-            wrong.append(mutant.name)
-        if found is not None and not mutant.control:
-            firsts.append(found.seed)
-        seed = str(found.seed) if found else f"- of {seeds_max}"
-        by = " ".join(found.invariants[:5]) if found else "nothing (control)" if mutant.control else "NOT CAUGHT"
-        print(f"{mutant.name:<36} {seed:>10}  {by:<24} {mutant.likely}".rstrip(), flush=True)
-        if show and found is not None:
-            tell(mutant, found)
+    with closing(search(chosen, task, jobs)) as searching:
+        for mutant, found in zip(chosen, searching, strict=True):
+            if (found.seed is None) is not mutant.control:
+                wrong.append(mutant.name)
+            if found.seed is not None and not mutant.control:
+                firsts.append(found.seed)
+            seed = f"- of {len(task.seeds)}" if found.seed is None else str(found.seed)
+            by = " ".join(found.invariants[:5]) or ("nothing (control)" if mutant.control else "NOT CAUGHT")
+            print(f"{mutant.name:<36} {seed:>10}  {by:<24} {mutant.likely}".rstrip(), flush=True)
+            if found.text:
+                print(found.text)
     bugs = [m for m in chosen if not m.control]
     median = sorted(firsts)[len(firsts) // 2] if firsts else "-"
     print(
-        f"{len(firsts)} of {len(bugs)} seeded bugs caught, median first seed {median};"
+        f"{len(firsts)} of {len(bugs)} seeded bugs caught, median first seed {median}, last {max(firsts, default='-')};"
         f" {len(chosen) - len(bugs)} controls; {time.perf_counter() - began:.0f} s"
     )
     if wrong:
@@ -214,34 +246,38 @@ def table(chosen: Sequence[Mutant], seeds_max: int, show: bool) -> int:
     return 1 if wrong else 0
 
 
-def tell(mutant: Mutant, found: Catch) -> None:
-    """What a person wants to see of a catch."""
-    print(f"  the bug: {mutant.says}")
-    if found.report is not None:
-        for line in found.report.truth.tail(TAIL, BEGAN_NS):
-            print(f"  {line}")
-    for violation in found.violations[:10]:
-        seconds = (violation.at_ns - BEGAN_NS) / SECOND
-        print(f"  {violation.invariant:5} at {seconds:.3f} s: {violation.text}")
-    print(f"  again: python -m tests.sim.mutants --only {mutant.name} --seeds {found.seed} --show")
+def search(chosen: Sequence[Mutant], task: Task, jobs: int) -> Iterator[Found]:
+    """Each mutant's first catch, in the order of the mutants."""
+    yield from spread(partial(find, task=task), [m.name for m in chosen], jobs)
 
 
-@contextmanager
-def time_limit(seconds: int) -> Iterator[None]:
-    """Raises Spinning in whatever task is at work by then, never in the midst of trio's own bookkeeping."""
+def find(name: str, task: Task) -> Found:
+    mutant = next(m for m in MUTANTS if m.name == name)
+    for seed in task.seeds:
+        catch = run(mutant, seed, task.cut)
+        if catch is not None:
+            wanted = task.show or task.shrink_seconds
+            return Found(name, seed, catch.invariants, tell(mutant, catch, task) if wanted else "")
+    return Found(name)
 
-    def spinning(signum: int, frame: object) -> None:
-        if not trio.lowlevel.currently_ki_protected():
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            raise Spinning
 
-    before = signal.signal(signal.SIGALRM, spinning)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.001)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+def tell(mutant: Mutant, catch: Catch, task: Task) -> str:
+    """What a person wants to see of a catch: the bug, the world, the last effects, what broke, how to see it again."""
+    about = f"the bug: {mutant.says}"
+    if catch.report is None:
+        return f"{about}\n{catch.violations[0].text}"
+
+    def command(cut: Cut) -> str:
+        parts = f"--only {mutant.name} --seed {catch.seed} {cut.arguments()}".rstrip()
+        return f"again: python -m tests.sim.mutants {parts} --show"
+
+    if not task.shrink_seconds:
+        return f"{about}\n{story(catch.report, TAIL, command(task.cut))}"
+    with mutant.patch():
+        shrunk = shrink.shrink(
+            lambda cut: live_through(mutant, catch.seed, cut)[0], catch.report, task.shrink_seconds, task.cut
+        )
+    return f"{about}\n{story(shrunk.report, TAIL, command(shrunk.cut))}\n{shrunk_from(catch.report, shrunk)}"
 
 
 # ----------------------------------------------------------------------------------------------------- ways to patch

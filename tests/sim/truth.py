@@ -80,6 +80,13 @@ class CancelWired(Entry, frozen=True):
     life: int = 0
 
 
+class Replied(Entry, frozen=True):
+    """The engine has the answer to an order request in its hands; `kind` "Silence" when the venue gave none."""
+
+    cid: str
+    kind: str
+
+
 class Sent(Entry, frozen=True):
     """A source offered a body to the engine. `digest` tells bodies of one id apart; `good`: it can be read."""
 
@@ -219,6 +226,7 @@ AnyEntry: TypeAlias = (
     | DiskMended
     | Wired
     | CancelWired
+    | Replied
     | Sent
     | Receipted
     | Copied
@@ -244,6 +252,7 @@ class Truth:
     def __init__(self) -> None:
         self.entries: list[AnyEntry] = []
         self.reached: dict[str, int] = {}  # rare situations, counted
+        self.heard: set[tuple[str, str]] = set()  # executions (symbol, exec id) that a stream delivered
         self._hash = blake2b(digest_size=16)
 
     def tell(self, entry: AnyEntry) -> None:

@@ -48,6 +48,7 @@ from tests.sim.truth import (
     Executed,
     Funded,
     QuotesStalled,
+    Replied,
     Taken,
     Triggered,
     Truth,
@@ -609,6 +610,8 @@ class SimVenue:
         await trio.sleep(delay)
         try:
             connection.send.send_nowait(report)
+            if isinstance(report, FillReport):
+                self.truth.heard.add((report.symbol, report.exec_id))
         except trio.WouldBlock:
             self._close(connection, "the client reads too slowly")
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -777,6 +780,7 @@ class Wire:
         venue.truth.tell(Wired(venue.wall_ns(), order=order, life=life.number))
         sent_ns = venue.now_ns
         answer = await self._request(lambda: self._submitted(order, sent_ns), "submit.wired")
+        venue.truth.tell(Replied(venue.wall_ns(), cid=order.cid, kind=type(answer).__name__))
         await self._boundary("submit.answered")
         return answer
 
@@ -827,12 +831,14 @@ class Wire:
         await venue.queue()
         answer = venue.book(order)
         self._life.boundary("venue.taken")
+        if isinstance(answer, Acked) and venue.traits.id_unique_for_ever and venue.fault(venue.faults.request_doubled):
+            return venue.book(order)  # where ids can be used again, a client must make sure that this cannot happen
         return answer
 
     async def _canceled(self, cancel: Cancel) -> Answer:
         answer = self._venue.cancel(cancel.cid)
         self._life.boundary("venue.canceled")
-        return answer
+        return self._venue.cancel(cancel.cid) if self._venue.fault(self._venue.faults.request_doubled) else answer
 
     async def _ask(self) -> Failed | None:
         await self._boundary("query")

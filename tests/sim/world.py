@@ -81,6 +81,7 @@ class Report(Struct):
     evidence: Evidence
     seconds: float  # simulated
     crashes: int
+    kills: int  # drawn; those that were not spared are crashes
     bare_max: float  # seconds that a position lacked cover, at worst
 
     @property
@@ -157,7 +158,8 @@ class World:
         self.disk = MemoryDisk(self._sync_seconds)
         self.life: Incarnation | None = None
         self.lives = 0
-        self.crashes = 0
+        self.kills = 0  # drawn
+        self.crashes = 0  # carried out
         self.passings: dict[str, int] = {}
         self.ending = False
         self.quiescent = False
@@ -246,6 +248,9 @@ class World:
     def kill(self, life: Incarnation, where: str) -> None:
         """`kill -9`: nothing of this incarnation has any effect from here on; the disk keeps what it has."""
         if not life.alive:
+            return
+        self.kills += 1
+        if self.kills in self.options.spared:
             return
         life.alive = False
         self.crashes += 1
@@ -415,6 +420,7 @@ class World:
             evidence=evidence,
             seconds=(evidence.end_ns - BEGAN_NS) / SECOND,
             crashes=self.crashes,
+            kills=self.kills,
             bare_max=max(bare, default=0.0),
         )
 
