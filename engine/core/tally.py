@@ -4,6 +4,7 @@ Recording appends one int to an array; the histograms are fed in small batches a
 durations are ns of the monotonic clock. Nothing here decides anything, reads a clock or writes a file.
 """
 
+import sys
 from array import array
 from bisect import bisect_left
 from collections import Counter
@@ -103,6 +104,7 @@ class Stage:
     def __init__(self) -> None:
         self._waiting = array("q")
         self._recent = _histogram()
+        self._rolled = _histogram()  # what the last `roll` has handed out
         self._past = _histogram()
         self._figures = StageFigures()
         self._sum = 0
@@ -124,9 +126,14 @@ class Stage:
         return self._figures
 
     def roll(self) -> HdrHistogram:
-        """The histogram of what came since the last roll. It is the caller's from now on."""
+        """The histogram of what came since the last roll. It is the caller's until the next one.
+
+        Two take turns: a new one each time is 200 kB in a cycle of references, for the collector to find some day.
+        """
         self._fold()
-        interval, self._recent = self._recent, _histogram()
+        interval, self._recent = self._recent, self._rolled
+        self._rolled = interval
+        _clear(self._recent)
         if interval.total_count:  # adding an empty one would spoil the smallest value
             self._past.add(interval)
         return interval
@@ -257,6 +264,14 @@ class Tally:
 
 def _histogram() -> HdrHistogram:
     return HdrHistogram(LOWEST_NS, HIGHEST_NS, DIGITS)
+
+
+def _clear(histogram: HdrHistogram) -> None:
+    """The library's own `reset` walks the buckets in Python (2 ms)."""
+    counters = memoryview(histogram.counts).cast("B")
+    counters[:] = bytes(len(counters))
+    histogram.total_count = histogram.max_value = 0
+    histogram.min_value = sys.maxsize
 
 
 def _counts(histogram: HdrHistogram, top_ns: int) -> memoryview:
