@@ -19,10 +19,10 @@ from engine.runtime.clock import live_clock
 from engine.runtime.journal.sqlite import open_reader
 from engine.venues.link import LinkVenue
 from engine.venues.paper import Truth
+from tests.patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BASE = "/api/execution"
-START_SECONDS = 20.0
 VENUE = """
 [market]
 kind = "synthetic"
@@ -107,7 +107,7 @@ class Site:
 
     def first_line(self, process: "subprocess.Popen[str]") -> dict[str, Any]:
         assert process.stdout is not None
-        ready, _, _ = select.select([process.stdout], [], [], START_SECONDS)
+        ready, _, _ = select.select([process.stdout], [], [], PATIENCE_SECONDS)
         line = process.stdout.readline() if ready else ""
         assert line, f"nothing was said; the logs: {self.logs()}"
         return dict(json.loads(line))
@@ -119,9 +119,9 @@ class Site:
         """Returns when entries are possible."""
         self.engine = self.spawn("run", "--config", str(self.config), "--json")
         self.api = self.first_line(self.engine)["api"]
-        until = time.monotonic() + START_SECONDS
-        while not httpx.get(f"{self.api}/health").json()["entry_ready"]:
-            assert time.monotonic() < until, httpx.get(f"{self.api}/health").text
+        until = time.monotonic() + PATIENCE_SECONDS
+        while not (health := httpx.get(f"{self.api}/health", timeout=PATIENCE_SECONDS).json())["entry_ready"]:
+            assert time.monotonic() < until, health
             time.sleep(0.02)
 
     def kill(self) -> None:
@@ -131,7 +131,7 @@ class Site:
     def end(self) -> int:
         """TERM; the exit code."""
         self.engine.send_signal(signal.SIGTERM)
-        return self.engine.wait(30)
+        return self.engine.wait(PATIENCE_SECONDS)
 
     def run(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
         """A sub-command on the engine's config, to its end."""
@@ -143,23 +143,23 @@ class Site:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=40,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
 
     def get(self, path: str) -> Any:
-        answer = httpx.get(f"{self.api}{BASE}{path}")
+        answer = httpx.get(f"{self.api}{BASE}{path}", timeout=PATIENCE_SECONDS)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def post(self, body: dict[str, object]) -> httpx.Response:
-        return httpx.post(f"{self.api}{BASE}/order", json=body, timeout=15)
+        return httpx.post(f"{self.api}{BASE}/order", json=body, timeout=PATIENCE_SECONDS)
 
     # ------------------------------------------------------------------------------------------------------ afterwards
 
     def truth(self) -> Truth:
         async def ask() -> Truth | Failed:
-            venue = LinkVenue("127.0.0.1", self.port, live_clock())
+            venue = LinkVenue("127.0.0.1", self.port, live_clock(), timeout_seconds=PATIENCE_SECONDS)
             try:
                 return await venue.truth()
             finally:
@@ -169,9 +169,9 @@ class Site:
         assert isinstance(found, Truth), found
         return found
 
-    def rested(self, seconds: float) -> Truth:
+    def rested(self) -> Truth:
         """The venue's truth once nothing is on its way any more."""
-        until = time.monotonic() + seconds
+        until = time.monotonic() + 3 * PATIENCE_SECONDS  # doubt takes its time
         while not self.at_rest():
             assert time.monotonic() < until, self.get("/orders?live=true")
             time.sleep(0.1)

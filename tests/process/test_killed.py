@@ -8,6 +8,7 @@ from threading import Thread
 
 import httpx
 
+from tests.patience import PATIENCE_SECONDS
 from tests.process.site import BASE, Site
 
 KILLS = 4
@@ -29,7 +30,7 @@ def bodies(first: int, rng: Random) -> list[dict[str, object]]:
 
 def feed(api: str, burst: Iterable[dict[str, object]], accepted: set[str]) -> None:
     """One after the other over one connection, until nobody answers."""
-    with httpx.Client(timeout=15) as client:
+    with httpx.Client(timeout=PATIENCE_SECONDS) as client:
         for body in burst:
             try:
                 answer = client.post(f"{api}{BASE}/order", json=body)
@@ -51,7 +52,10 @@ def test_killed_in_the_middle_of_bursts_the_engine_comes_back_with_the_same_book
             threads = [Thread(target=feed, args=(site.api, burst[n::3], accepted)) for n in range(3)]
             for thread in threads:
                 thread.start()
-            time.sleep(rng.uniform(0.02, 0.35))
+            enough = len(accepted) + rng.randint(1, BURST // 2)
+            while len(accepted) < enough and any(thread.is_alive() for thread in threads):
+                time.sleep(0.001)
+            time.sleep(rng.uniform(0, 0.01))
             site.kill()
             for thread in threads:
                 thread.join()
@@ -59,13 +63,13 @@ def test_killed_in_the_middle_of_bursts_the_engine_comes_back_with_the_same_book
         assert accepted
         again: set[str] = set()
         answers: dict[str, int] = {}
-        with httpx.Client(timeout=15) as client:
+        with httpx.Client(timeout=PATIENCE_SECONDS) as client:
             for body in sent:
                 answer = client.post(f"{site.api}{BASE}/order", json=body)
                 answers[str(body["signal_id"])] = answer.status_code
         assert all(answers[signal_id] == 200 for signal_id in accepted), answers  # known, and not executed again
         again |= {signal_id for signal_id, status in answers.items() if status in (200, 202)}
-        truth = site.rested(40)
+        truth = site.rested()
         assert site.end() == 0
         assert site.differences(truth) == []
         confirmed = [e["key"] for e in site.events() if e["name"] == "trade_confirmations"]

@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 
+from tests.patience import PATIENCE_SECONDS
 from tests.process.site import Site
 
 
@@ -29,11 +30,11 @@ def test_an_engine_is_fed_asked_stopped_resumed_flattened_and_ended(tmp_path: Pa
         assert site.engine.stdin is not None
         site.engine.stdin.write("not json\n" + json.dumps(order("from-stdin", symbol="ETHUSDT")) + "\n")
         site.engine.stdin.flush()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while set(held(site)) != {"BTCUSDT", "ETHUSDT"}:
             assert time.monotonic() < deadline, site.logs()
             time.sleep(0.05)
-        truth = site.rested(10)
+        truth = site.rested()
         assert site.differences(truth) == []
 
         told = site.get("/signals/s1")
@@ -52,12 +53,12 @@ def test_an_engine_is_fed_asked_stopped_resumed_flattened_and_ended(tmp_path: Pa
         assert site.post(order("s3")).status_code == 422
         assert site.run("resume").returncode == 0
         assert site.post(order("s4")).status_code == 202
-        site.rested(10)
+        site.rested()
         assert set(held(site)) == {"BTCUSDT"}
         assert site.run("flatten").returncode == 0
         assert held(site) == {}
         assert site.post(order("s5")).status_code == 202
-        site.rested(10)
+        site.rested()
 
         assert site.end() == 0
         truth = site.truth()
