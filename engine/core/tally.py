@@ -4,7 +4,6 @@ Recording appends one int to an array; the histograms are fed in small batches a
 durations are ns of the monotonic clock. Nothing here decides anything, reads a clock or writes a file.
 """
 
-import sys
 from array import array
 from bisect import bisect_left
 from collections import Counter
@@ -266,12 +265,15 @@ def _histogram() -> HdrHistogram:
     return HdrHistogram(LOWEST_NS, HIGHEST_NS, DIGITS)
 
 
+_NOTHING_YET = (1 << 63) - 1  # the library's smallest value of an empty histogram
+
+
 def _clear(histogram: HdrHistogram) -> None:
     """The library's own `reset` walks the buckets in Python (2 ms)."""
     counters = memoryview(histogram.counts).cast("B")
     counters[:] = bytes(len(counters))
     histogram.total_count = histogram.max_value = 0
-    histogram.min_value = sys.maxsize
+    histogram.min_value = _NOTHING_YET
 
 
 def _counts(histogram: HdrHistogram, top_ns: int) -> memoryview:
