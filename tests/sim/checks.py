@@ -65,6 +65,7 @@ from tests.sim.truth import (
     StopReported,
     Synced,
     Taken,
+    VenueRestarted,
     Wired,
 )
 
@@ -189,6 +190,48 @@ class Evidence:
         return ends
 
     @cached_property
+    def executed(self) -> dict[str, Decimal]:
+        """What the venue has executed of each client id."""
+        sums: dict[str, Decimal] = defaultdict(lambda: ZERO)
+        for entry in self.entries:
+            if isinstance(entry, Executed):
+                sums[entry.cid] += entry.qty
+        return sums
+
+    @cached_property
+    def overfilled(self) -> dict[str, Decimal]:
+        """By how much the venue has executed more of an order than it was asked for."""
+        asked = {t.cid: t.qty for t in self.entries if isinstance(t, Taken) and not t.foreign}
+        return {cid: self.executed[cid] - qty for cid, qty in asked.items() if self.executed[cid] > qty}
+
+    @cached_property
+    def filled_late(self) -> dict[str, Decimal]:
+        """What the venue has executed of an order after it had said that the order was at its end."""
+        over: set[str] = set()
+        late: dict[str, Decimal] = defaultdict(lambda: ZERO)
+        for entry in self.entries:
+            if isinstance(entry, Ended):
+                over.add(entry.venue_order_id)
+            elif isinstance(entry, Executed) and entry.venue_order_id in over:
+                late[entry.cid] += entry.qty
+        return late
+
+    @cached_property
+    def corrected(self) -> frozenset[str]:
+        """Client ids of which the engine has said that they did what they should not have."""
+        return frozenset(f.cid for _, f in self.facts(Corrected) if isinstance(f, Corrected))
+
+    def unasked(self, symbol: str) -> Iterator[tuple[str, Decimal]]:
+        """Executions of our orders in a symbol that no gate could foresee, and how much of each."""
+        mine = {t.cid for t in self.entries if isinstance(t, Taken) and t.symbol == symbol}
+        return ((c, q) for c, q in (*self.overfilled.items(), *self.filled_late.items()) if c in mine)
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether somebody else trades in the account."""
+        return bool({"a human", "a human's resting orders"} & set(self.families))
+
+    @cached_property
     def open_at_venue(self) -> dict[str, Taken]:
         """Orders of ours that stand in the venue's book at the end, by client id."""
         book: dict[str, Taken] = {}
@@ -235,7 +278,7 @@ def one_entry_per_signal(e: Evidence) -> Iterator[Violation]:
             executed[order.signal_id] += entry.qty
             verdict = e.judged.get(order.signal_id)
             planned = verdict.plan.qty if verdict and verdict.plan else ZERO
-            if executed[order.signal_id] > planned:
+            if executed[order.signal_id] > planned + e.overfilled.get(entry.cid, ZERO):
                 text = f"signal {order.signal_id}: executed {executed[order.signal_id]} of {planned} planned"
                 yield Violation("I1", entry.at_ns, text)
 
@@ -323,9 +366,10 @@ def _ends(resumed: Resumed, halt: Halt) -> bool:
 def stopped_means_stopped(e: Evidence) -> Iterator[Violation]:
     """P7: after a stop was reported as done, nothing opens in its scope before it is resumed.
 
-    Where the venue's own lists lag or have holes, or a person trades, the engine cannot know better.
+    Where the venue's own lists lag or have holes, where it tells an end too early, or a person trades, the engine
+    cannot know better.
     """
-    if {"read lag", "holes in lists", "a human"} & set(e.families):
+    if e.by_hand or {"read lag", "holes in lists", "fills after the cancel"} & set(e.families):
         return
     done: dict[str, int] = {}
     for entry in e.entries:
@@ -365,12 +409,13 @@ def on_steps(e: Evidence) -> Iterator[Violation]:
 
 def exposure_is_capped(e: Evidence) -> Iterator[Violation]:
     """I11: position and every order that might be live, each side for itself, stay under the cap at each send."""
-    if e.position_cap is None or "a human" in e.families:  # a person's trades are outside the gate's foresight
+    if e.position_cap is None or e.by_hand:  # a person's trades are outside the gate's foresight
         return
     positions: dict[str, Decimal] = defaultdict(lambda: ZERO)
     live: dict[str, tuple[Order, Decimal, int]] = {}  # cid -> order, what may still be executed, when it was sent
     arrived: set[str] = set()
     over: set[str] = set()
+    unasked = {s: sum((q for _, q in e.unasked(s)), ZERO) for s in e.instruments}
     for entry in e.entries:
         match entry:
             case Executed():
@@ -395,7 +440,7 @@ def exposure_is_capped(e: Evidence) -> Iterator[Violation]:
                     if (o.symbol, o.side) == (order.symbol, order.side)
                     and (cid in arrived or entry.at_ns - at_ns < ON_THE_WAY_NS)
                 ]
-                might = sum(same, ZERO) + positions[order.symbol] * order.side.sign
+                might = sum(same, ZERO) + positions[order.symbol] * order.side.sign - unasked[order.symbol]
                 if might * order.reserve_price > e.position_cap * PRICE_ROOM:
                     text = f"{order.cid}: {order.symbol} may come to {might} {order.side.value}, cap {e.position_cap}"
                     yield Violation("I11", entry.at_ns, text)
@@ -454,10 +499,12 @@ def cumulative_quantities_agree(e: Evidence) -> Iterator[Violation]:
     for _, fact in e.facts(Filled):
         assert isinstance(fact, Filled)
         booked[fact.cid] += fact.qty
-    filled = {t.cid: t.filled for t in e.entries if isinstance(t, Ended) and t.cid in e.submitted}
-    for cid, qty in filled.items():
-        if booked[cid] != qty:
-            yield Violation("I18", e.end_ns, f"{cid}: {booked[cid]} booked, {qty} filled at the venue")
+    for cid in dict.fromkeys(t.cid for t in e.entries if isinstance(t, Ended) and t.cid in e.submitted):
+        if booked[cid] != e.executed[cid]:
+            yield Violation("I18", e.end_ns, f"{cid}: {booked[cid]} booked, {e.executed[cid]} filled at the venue")
+    for cid in e.overfilled:
+        if cid in e.submitted and cid not in e.corrected:
+            yield Violation("R22", e.end_ns, f"{cid} was overfilled, and nobody was told")
 
 
 def positions_agree(e: Evidence) -> Iterator[Violation]:
@@ -579,11 +626,12 @@ def signals_end_once(e: Evidence) -> Iterator[Violation]:
 def doubt_ends_on_evidence(e: Evidence) -> Iterator[Violation]:
     """P4, I26: "missing" and "rejected" are only said of orders that the venue does not have; no doubt is left."""
     taken = {t.cid for t in e.entries if isinstance(t, Taken)}
+    forgotten = dict(_forgotten(e))
     rejected = {t.cid for t in e.entries if isinstance(t, Ended) and t.status == "rejected"}
     wired = {w.order.cid for w in e.entries if isinstance(w, Wired)}
     for record in e.records:
         fact = record.fact
-        if isinstance(fact, Missing) and fact.cid in taken:
+        if isinstance(fact, Missing) and fact.cid in taken and record.at_ns < forgotten.get(fact.cid, e.end_ns + 1):
             yield Violation("I26", record.at_ns, f"{fact.cid} was declared missing and the venue had taken it")
         if isinstance(fact, Rejected) and fact.cid in taken and fact.cid not in rejected:
             yield Violation("I26", record.at_ns, f"{fact.cid} was declared rejected and the venue had taken it")
@@ -684,12 +732,12 @@ def bare_stretches(e: Evidence) -> list[Bare]:
 
 def positions_are_protected(e: Evidence) -> Iterator[Violation]:
     """I31: without faults, cover comes within 2 s of the fill; in a calm after faults, within 5 s."""
-    waived = {s for s in e.instruments if _waived(e, s)}
+    spared = {s for s in e.instruments if waived(e, s)}
     began = next((x.at_ns for x in e.entries if isinstance(x, Started)), 0)
     bound, from_ns = (BARE_CALM_NS, e.calm_ns + SETTLING_NS) if e.families else (BARE_QUIET_NS, began)
     for bare in bare_stretches(e):
         length = bare.until_ns - max(bare.since_ns, from_ns)
-        if length > bound and bare.symbol not in waived:
+        if length > bound and bare.symbol not in spared:
             text = f"{bare.symbol} was without cover for {(bare.until_ns - bare.since_ns) / SECOND:.1f} s"
             yield Violation("I31", bare.since_ns, text)
 
@@ -706,7 +754,7 @@ def nothing_broke(e: Evidence) -> Iterator[Violation]:
         assert isinstance(fact, Halted)
         if fact.halt.by == "supervisor" and "failing disk" not in e.families:
             yield Violation("FELL", record.at_ns, f"{fact.halt.scope}: {fact.halt.reason}")
-    if "a human" not in e.families:
+    if not e.by_hand:
         marked = {t.cid for t in e.entries if isinstance(t, Taken)}
         for record, fact in e.facts(Corrected):
             assert isinstance(fact, Corrected)
@@ -786,6 +834,18 @@ def _declined(e: Evidence) -> Iterator[Declined]:
     return (d for d in e.entries if isinstance(d, Declined))
 
 
+def _forgotten(e: Evidence) -> Iterator[tuple[str, int]]:
+    """Orders that had ended without an execution when the venue lost its memory of them, and when that was: to call
+    one of them missing is wrong, and the same for everybody's money."""
+    ended: set[str] = set()
+    for entry in e.entries:
+        if isinstance(entry, Ended) and not e.executed[entry.cid]:
+            ended.add(entry.cid)
+        elif isinstance(entry, VenueRestarted):
+            yield from ((cid, entry.at_ns) for cid in sorted(ended))
+            ended.clear()
+
+
 def _lacks_cover(qty: Decimal, rules: Instrument, stops: dict[str, Taken], rest: dict[str, Decimal]) -> bool:
     closable = abs(qty) // rules.lot * rules.lot
     if closable < rules.qty_min:
@@ -795,7 +855,7 @@ def _lacks_cover(qty: Decimal, rules: Instrument, stops: dict[str, Taken], rest:
     return cover < closable
 
 
-def _waived(e: Evidence, symbol: str) -> bool:
+def waived(e: Evidence, symbol: str) -> bool:
     """Whether any accepted signal of the symbol was allowed to go without a stop."""
     return any(
         v.outcome is Outcome.ACCEPTED

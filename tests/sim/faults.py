@@ -25,6 +25,7 @@ class Nature(Struct, frozen=True):
     volatility: float = 0.0002  # fraction of price per step of the path
     partial: float = 0.0  # chance that an execution is cut in pieces
     timeout: float = 10.0  # a client waits this long for an answer
+    horizon: float = 86_400.0  # queries know nothing of what ended longer ago
 
 
 class Faults(Struct, frozen=True):
@@ -44,6 +45,12 @@ class Faults(Struct, frozen=True):
     declined: float = 0.0
     rate_limited: float = 0.0
     rejected_later: float = 0.0  # acknowledged, then refused
+    overfilled: float = 0.0  # an opener is executed for more than was asked
+    filled_late: float = 0.0  # an opener is executed after its cancel was told
+    ban_mean: float = 0.0  # the venue refuses every request and query for a while
+    ban_max: float = 0.0
+    restart_mean: float = 0.0  # the venue is away for moments, and then knows no order that has ended
+    liquidation_mean: float = 0.0  # the venue closes a position, or a part of it, of its own accord
     dried_up: float = 0.0  # the rest of an order in pieces finds nobody and expires
     query_failed: float = 0.0
     visible_max: float = 0.0  # an accepted order or its fill shows in queries only after up to this
@@ -56,6 +63,7 @@ class Faults(Struct, frozen=True):
     stream_refused: float = 0.0
     human_mean: float = 0.0  # a person trades by hand
     human_cancel_mean: float = 0.0  # a person cancels one of our orders
+    human_rest_mean: float = 0.0  # a person leaves a limit order in the book
     funding_mean: float = 0.0
     quote_stall_mean: float = 0.0
     source_again: float = 0.0  # a body is offered once more
@@ -128,6 +136,12 @@ FAMILIES: dict[str, Draw] = {
     "stalled streams": lambda r: {"stream_stall_mean": r.choice((20.0, 60.0))},
     "a human": lambda r: {"human_mean": r.choice((15.0, 60.0)), "human_cancel_mean": r.choice((0.0, 20.0))},
     "funding": lambda r: {"funding_mean": 20.0},
+    "overfills": lambda r: {"overfilled": r.uniform(0.05, 0.3)},
+    "fills after the cancel": lambda r: {"filled_late": r.uniform(0.1, 0.6)},
+    "bans": lambda r: {"ban_mean": r.choice((20.0, 60.0)), "ban_max": r.choice((3.0, 20.0, 40.0))},
+    "venue restarts": lambda r: {"restart_mean": r.choice((15.0, 50.0))},
+    "liquidations": lambda r: {"liquidation_mean": r.choice((10.0, 40.0))},
+    "a human's resting orders": lambda r: {"human_rest_mean": r.choice((8.0, 30.0))},
     "stale quotes": lambda r: {"quote_stall_mean": r.choice((20.0, 60.0))},
     "redelivery": lambda r: {"source_again": r.uniform(0.1, 0.6), "source_rewind": r.uniform(0.0, 0.2)},
     "contradictions": lambda r: {"source_contradicts": r.uniform(0.05, 0.3)},

@@ -20,6 +20,7 @@ from tests.sim.truth import Receipted, Sent, Truth, digest
 from tests.sim.venue import Life
 
 ACCOUNT = "main"
+AGAIN_MAX = 20  # offers of one signal, on average
 TICKS = {"BTCUSDT": Decimal("0.1"), "ETHUSDT": Decimal("0.01")}
 LOTS = {"BTCUSDT": Decimal("0.0001"), "ETHUSDT": Decimal("0.001")}
 GARBAGE: tuple[bytes, ...] = (
@@ -106,7 +107,8 @@ class Feed:
             self._wake()
             return
         offer.answered = True
-        if self._quirks.random() < self.faults.source_again:
+        # Each life that begins at the start again gets answers for all of it: without a bound that would grow for ever.
+        if self._quirks.random() < self.faults.source_again and len(self.offers) < AGAIN_MAX * self.load.signals:
             self.again(offer)
 
     def source(self, life: Life) -> "FeedSource":

@@ -416,6 +416,7 @@ def test_an_invented_fill_is_caught() -> None:
 def test_a_cumulative_quantity_that_disagrees_is_caught() -> None:
     story = Story()
     entry_filled(story)
+    story.execute(STOP_ORDER, "v2", "3", QTY / 2, book=False)
     story.end(STOP_ORDER, "v2", "canceled", QTY / 2)
     assert "I18" in story.broken()
 

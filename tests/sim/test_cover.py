@@ -1,12 +1,16 @@
 """Named worlds of protection: how soon lost or missing cover is seen and mended."""
 
+from decimal import Decimal
+
 import pytest
 import trio
 from msgspec.structs import replace
 
-from engine.core.messages import Leg, OrderType, Side
+from actors.reconciler import Reconciler
+from engine.core.blotter import follow
+from engine.core.messages import Halted, Leg, Missing, OrderType, Side
 from tests.sim.faults import Faults, Nature
-from tests.sim.scenarios import entry, play
+from tests.sim.scenarios import entry, one_entry, play
 from tests.sim.truth import Ended, Executed, Wired
 from tests.sim.venue import Resting
 from tests.sim.world import Report, World
@@ -89,3 +93,88 @@ def test_a_stop_that_the_journal_does_not_know_covers_until_our_own_stands(known
     assert {v.invariant for v in report.violations} <= {"I5"}  # our mark, and not in the journal: it is made up
     assert report.bare_max < 0.1
     assert [x.status for x in report.truth if isinstance(x, Ended) and x.cid == stray] == ["canceled"]
+
+
+def test_an_engine_that_sits_still_while_cover_is_missing_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "_protect", lambda sheet, now_ns, tidy: None)
+    report = play(one_entry, QUIET)
+    assert any("nothing was tried" in v.text for v in report.violations)
+
+
+def test_an_engine_that_never_asks_for_what_the_stream_lost_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def settle(self: Reconciler) -> bool:
+        return True
+
+    monkeypatch.setattr(Reconciler, "settle", settle)
+    report = play(a_stranger_buys, QUIET, Faults(event_dropped=1.0))
+    assert any("was not known after" in v.text for v in report.violations)
+
+
+async def a_stranger_buys(world: World) -> None:
+    await trio.sleep(1)
+    world.venue.human_trades("BTCUSDT", Side.BUY, Decimal("0.0100"))
+    await trio.sleep(60)
+
+
+def test_what_the_stream_lost_is_found_by_asking() -> None:
+    report = play(a_stranger_buys, QUIET, Faults(event_dropped=1.0))
+    assert not report.violations
+
+
+def test_an_overfill_is_booked_covered_told_and_closes_its_symbol() -> None:
+    report = play(one_entry, QUIET, Faults(overfilled=1.0))
+    assert not report.violations
+    (cid,) = report.evidence.overfilled
+    assert cid in report.evidence.corrected
+    halts = [f.halt.scope for _, f in report.evidence.facts(Halted) if isinstance(f, Halted)]
+    assert halts == ["symbol/main/BTCUSDT"]
+    assert report.bare_max < 0.5
+
+
+def test_a_liquidation_is_booked_and_the_stop_of_what_is_gone_is_canceled() -> None:
+    async def script(world: World) -> None:
+        await trio.sleep(1)
+        world.feed.offer("enter", entry(world, "enter"))
+        await trio.sleep(2)
+        while world.venue.position("BTCUSDT"):
+            world.venue._liquidation()
+        await trio.sleep(5)
+        assert not [o for o in world.venue.orders.values() if o.status == "open"]
+
+    assert not play(script, QUIET, Faults(event_delay_max=0.001)).violations
+
+
+def test_an_entry_waits_for_the_end_of_a_ban_or_for_its_own_and_cover_comes_at_once_after_it() -> None:
+    async def script(world: World) -> None:
+        await trio.sleep(1)
+        world.feed.offer("enter", entry(world, "enter"))
+        await trio.sleep(2)
+        world.venue.banned_until_ns = world.wall_ns() + 20_000_000_000
+        world.venue.cancel(stand(world, OrderType.STOP_MARKET).cid, "canceled by hand")
+        await trio.sleep(1)
+        world.feed.offer("late", entry(world, "late", qty="0.0050", ttl_seconds="3"))
+        await trio.sleep(30)
+
+    report = play(script, QUIET, Faults(event_delay_max=0.001))
+    assert not report.violations
+    assert 19 < report.bare_max < 21
+    assert not [x for x in report.truth if isinstance(x, Wired) and x.order.signal_id == "late"]
+
+
+def test_absence_beyond_the_venues_horizon_proves_nothing() -> None:
+    """R14: the doubt stays, its symbol is closed, and a person is called."""
+
+    async def script(world: World) -> None:
+        await trio.sleep(1)
+        world.feed.offer("enter", entry(world, "enter"))
+        await trio.sleep(1)
+        world.venue.faults = Faults(query_failed=1.0)
+        await trio.sleep(100)
+        world.venue.faults = Faults()
+        await trio.sleep(200)
+
+    report = play(script, Nature(volatility=0.0, horizon=120.0), Faults(request_lost=1.0))
+    assert not [f for _, f in report.evidence.facts(Missing)]
+    halts = [f.halt for _, f in report.evidence.facts(Halted) if isinstance(f, Halted)]
+    assert {h.scope for h in halts} == {"symbol/main/BTCUSDT"} and "in doubt" in halts[0].reason
+    assert {v.invariant for v in report.violations} == {"I5", "I25", "I26", "I30"}  # nothing has come to rest

@@ -8,6 +8,7 @@ from typing import Any
 import trio
 import trio.testing
 
+from engine.core.ids import is_ours
 from engine.core.messages import (
     Acked,
     Answer,
@@ -24,10 +25,12 @@ from engine.core.messages import (
     Silence,
     TimeInForce,
 )
+from engine.runtime.clock import Clock
 from engine.runtime.schedule import seeded_schedule
 from engine.venues.base import StreamDown
+from engine.venues.throttle import Lane, Limit, Throttle
 from tests.sim.faults import Faults, Nature
-from tests.sim.truth import Executed, Taken, Truth
+from tests.sim.truth import BanHeard, Executed, Taken, Truth
 from tests.sim.venue import SimVenue, Wire
 
 QUIET = Nature(volatility=0.0)
@@ -292,3 +295,94 @@ def test_the_same_seed_gives_the_same_path() -> None:
     wild = Nature(volatility=0.001, partial=0.5)
     assert play(story, wild, seed="a").trace_hash == play(story, wild, seed="a").trace_hash
     assert play(story, wild, seed="a").trace_hash != play(story, wild, seed="b").trace_hash
+
+
+def test_an_opener_may_be_filled_for_more_than_was_asked_and_a_closer_never() -> None:
+    async def story(venue: SimVenue, wire: Wire) -> None:
+        await submit(wire, order())
+        held = venue.position("BTCUSDT")
+        assert held > Decimal("0.01")
+        await submit(wire, order("x1", side=Side.SELL, reduce_only=True))
+        assert venue.position("BTCUSDT") == held - Decimal("0.01")
+
+    play(story, faults=Faults(overfilled=1.0))
+
+
+def test_a_canceled_order_may_still_be_executed_for_a_moment() -> None:
+    async def story(venue: SimVenue, wire: Wire) -> None:
+        await submit(wire, order(order_type=OrderType.LIMIT, price=Decimal(59000)))
+        assert isinstance(await wire.cancel(Cancel(cid="c1", symbol="BTCUSDT")), Acked)
+        assert venue.position("BTCUSDT") == 0
+        await trio.sleep(3)
+        assert 0 < venue.position("BTCUSDT") <= Decimal("0.01")
+        (resting,) = venue.orders.values()
+        assert resting.status == "canceled"
+
+    play(story, faults=Faults(filled_late=1.0))
+
+
+def test_a_ban_refuses_everything_until_its_end_and_closes_the_door_of_who_hears_of_it() -> None:
+    async def story(venue: SimVenue, _: Wire) -> None:
+        clock = Clock(now_ns=venue.wall_ns, ticks_ns=venue.wall_ns)
+        throttle = Throttle((Limit(10, 1_000_000_000),), clock)
+        wire = venue.wire(Client(), throttle)
+        venue.banned_until_ns = venue.wall_ns() + 10_000_000_000
+        answer = await submit(wire, order())
+        assert isinstance(answer, Rejection) and answer.kind == "rate_limited"
+        assert isinstance(await wire.positions(), Failed)
+        began = trio.current_time()
+        await throttle.wait(Lane.REDUCE)
+        assert 9 < trio.current_time() - began <= 10
+        assert isinstance(await submit(wire, order()), Acked)
+
+    truth = play(story)
+    assert sum(isinstance(x, BanHeard) for x in truth) == 1
+    assert len(_taken(truth)) == 1
+
+
+def test_a_restart_forgets_orders_that_have_ended_and_keeps_open_ones_and_executions() -> None:
+    async def story(venue: SimVenue, wire: Wire) -> None:
+        await submit(wire, order())
+        await submit(wire, order("c2", order_type=OrderType.LIMIT, price=Decimal(59000)))
+        venue._restart()
+        assert isinstance(await submit(wire, order("c3")), Silence)
+        await trio.sleep(5)
+        assert isinstance(await wire.order("BTCUSDT", "c1"), NotFound)
+        assert isinstance(await wire.order("BTCUSDT", "c2"), OrderReport)
+        assert len(await fills(wire)) == 1
+
+    play(story)
+
+
+def test_beyond_its_horizon_the_venue_knows_neither_order_nor_execution() -> None:
+    async def story(venue: SimVenue, wire: Wire) -> None:
+        await submit(wire, order())
+        await trio.sleep(59)
+        assert isinstance(await wire.order("BTCUSDT", "c1"), OrderReport)
+        await trio.sleep(2)
+        assert isinstance(await wire.order("BTCUSDT", "c1"), NotFound)
+        assert await fills(wire) == ()
+
+    play(story, Nature(volatility=0.0, horizon=60.0))
+
+
+def test_a_liquidation_is_an_order_that_nobody_placed() -> None:
+    async def story(venue: SimVenue, wire: Wire) -> None:
+        await submit(wire, order())
+        while venue.position("BTCUSDT"):
+            venue._liquidation()
+        ours, *theirs = [f for f in await fills(wire) if isinstance(f, FillReport)]
+        assert ours.cid == "c1" and theirs and not any(is_ours(f.cid) for f in theirs)
+
+    play(story)
+
+
+def test_a_person_may_leave_orders_in_the_book_and_takes_them_back_in_the_calm() -> None:
+    async def story(venue: SimVenue, wire: Wire) -> None:
+        for _ in range(5):
+            venue._human_rest()
+        assert len(venue.list_open()) == 5
+        venue.calm()
+        assert not venue.list_open()
+
+    play(story)

@@ -75,6 +75,12 @@ class Wired(Entry, frozen=True):
     life: int = 0
 
 
+class Unreached(Entry, frozen=True):
+    """An order request for which no connection could be made: no byte of it left."""
+
+    order: Order
+
+
 class CancelWired(Entry, frozen=True):
     cid: str
     life: int = 0
@@ -210,6 +216,23 @@ class QuotesStalled(Entry, frozen=True):
     until_ns: int
 
 
+class Banned(Entry, frozen=True):
+    """Until then every request and query is refused."""
+
+    until_ns: int
+
+
+class BanHeard(Entry, frozen=True):
+    """An incarnation of the engine was told of the ban."""
+
+    life: int
+    until_ns: int
+
+
+class VenueRestarted(Entry, frozen=True):
+    """Nothing is known any more of orders that have ended by now; their executions are."""
+
+
 class Funded(Entry, frozen=True):
     funding_id: str
     symbol: str
@@ -225,6 +248,7 @@ AnyEntry: TypeAlias = (
     | DiskBroke
     | DiskMended
     | Wired
+    | Unreached
     | CancelWired
     | Replied
     | Sent
@@ -242,6 +266,9 @@ AnyEntry: TypeAlias = (
     | Executed
     | Ended
     | QuotesStalled
+    | Banned
+    | BanHeard
+    | VenueRestarted
     | Funded
 )
 

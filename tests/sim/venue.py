@@ -39,9 +39,12 @@ from engine.core.messages import (
     VenueReport,
 )
 from engine.venues.base import StreamDown, Traits
+from engine.venues.throttle import Throttle
 from tests.sim.faults import Faults, Nature
 from tests.sim.truth import (
     Arrived,
+    BanHeard,
+    Banned,
     CancelWired,
     Declined,
     Ended,
@@ -52,6 +55,8 @@ from tests.sim.truth import (
     Taken,
     Triggered,
     Truth,
+    Unreached,
+    VenueRestarted,
     Wired,
 )
 
@@ -62,6 +67,8 @@ THIRD_ASSET = "BNB"
 START_QUOTE = Decimal(100_000)
 START_BASE = Decimal(0)
 VENUE = "sim"
+CLIENT = "canceled by the client"
+BANNED = Rejection(code="418", kind="rate_limited", text="banned for too many requests")
 
 
 class Life(Protocol):
@@ -94,6 +101,8 @@ class Resting(Struct):
     status: str = "open"
     reason: str = ""
     working: bool = False  # a task is executing it piece by piece
+    ended_ns: int = 0
+    forgotten: bool = False
 
 
 class Market(Struct):
@@ -181,7 +190,11 @@ class SimVenue:
 
     def __init__(self, nature: Nature, faults: Faults, seed: str, now_ns: Callable[[], int], truth: Truth) -> None:
         self.nature, self.faults, self.truth = nature, faults, truth
-        self.traits = Traits(name=VENUE, id_unique_for_ever=nature.id_unique_for_ever)
+        self.traits = Traits(
+            name=VENUE,
+            id_unique_for_ever=nature.id_unique_for_ever,
+            horizon_ns=round(nature.horizon * SECOND),
+        )
         self.markets = {i.symbol: Market(instrument=i, ticks=START_TICKS[i.symbol]) for i in instruments(nature)}
         self.orders: dict[str, Resting] = {}  # by venue id, for ever
         self.history: list[Kept] = []
@@ -191,6 +204,8 @@ class SimVenue:
         self._next_id = 1000
         self._connections: list[Connection] = []
         self._quotes_stall_until = 0
+        self.banned_until_ns = 0
+        self._away_until_ns = 0
         self.frozen = False  # the price stands still
         self._nursery: trio.Nursery | None = None
 
@@ -208,7 +223,11 @@ class SimVenue:
                 "stream_cut_mean",
                 "stream_stall_mean",
                 "human_cancel_mean",
+                "human_rest_mean",
                 "funding_mean",
+                "ban_mean",
+                "restart_mean",
+                "liquidation_mean",
                 "quote_stall_mean",
             ):
                 self._nursery.start_soon(self._now_and_then, name, getattr(self, f"_{name.removesuffix('_mean')}"))
@@ -225,10 +244,12 @@ class SimVenue:
     def calm(self) -> None:
         """The end of all faults; what is broken is mended, or ended so that a client notices."""
         self.faults = Faults()
-        self._quotes_stall_until = 0
-        for connection in self._connections:
+        self._quotes_stall_until = self.banned_until_ns = self._away_until_ns = 0
+        for connection in tuple(self._connections):
             if connection.stalled:
                 self._close(connection, "stalled")
+        for resting in [o for o in self.orders.values() if o.foreign]:
+            self._end(resting, "canceled", "canceled by hand")
 
     # ------------------------------------------------------------------------------------------------------ its public
 
@@ -240,23 +261,27 @@ class SimVenue:
     def position(self, symbol: str) -> Decimal:
         return self.markets[symbol].position
 
-    def wire(self, life: Life) -> "Wire":
-        """A client's access, to be used by one incarnation of the engine."""
-        return Wire(self, life)
+    def wire(self, life: Life, throttle: Throttle | None = None) -> "Wire":
+        """A client's access, to be used by one incarnation of the engine; it closes `throttle` when it is banned."""
+        return Wire(self, life, throttle)
 
-    def human_trades(self, symbol: str, side: Side, qty: Decimal) -> None:
-        """A person places a market order by hand."""
+    def human_trades(self, symbol: str, side: Side, qty: Decimal, price: Decimal | None = None) -> None:
+        """A person places a market order, or at a price a limit order, by hand."""
+        self._foreign(f"web_{self._next_id + 1}", symbol, side, qty, price)
+
+    def _foreign(self, cid: str, symbol: str, side: Side, qty: Decimal, price: Decimal | None = None) -> None:
         self._next_id += 1
         order = Order(
-            cid=f"web_{self._next_id}",
+            cid=cid,
             account="",
             symbol=symbol,
             signal_id="",
-            leg=None,  # type: ignore[arg-type]  # a person's order has no leg
+            leg=None,  # type: ignore[arg-type]  # not ours: it has no leg
             attempt=0,
             side=side,
-            order_type=OrderType.MARKET,
+            order_type=OrderType.MARKET if price is None else OrderType.LIMIT,
             qty=qty,
+            price=price,
         )
         self.book(order, foreign=True)
 
@@ -268,6 +293,8 @@ class SimVenue:
         if self.now_ns > sent_ns + self.traits.window_ns:
             self.truth.reach("request outside its window")
             return self._decline(order, "-1021", "invalid", "timestamp outside of the receive window")
+        if self.banned:
+            return self._decline(order, BANNED.code, BANNED.kind, BANNED.text)
         if self.fault(self.faults.rate_limited):
             return self._decline(order, "10006", "rate_limited", "too many visits")
         return None
@@ -318,8 +345,10 @@ class SimVenue:
             self._look_at(resting, fresh=True)
         return Acked(venue_order_id=resting.venue_order_id, venue_ns=self.now_ns)
 
-    def cancel(self, cid: str, by: str = "canceled by the client") -> Answer:
+    def cancel(self, cid: str, by: str = CLIENT) -> Answer:
         """By client id; only what is in the book can be canceled."""
+        if self.banned and by == CLIENT:
+            return BANNED
         found = [o for o in self.orders.values() if o.cid == cid and o.status == "open"]
         if not found:
             if any(o.cid == cid and o.filled for o in self.orders.values()):
@@ -407,6 +436,8 @@ class SimVenue:
         if qty <= 0:
             self._end(resting, "canceled", "nothing left to reduce")
             return
+        if resting.filled + qty == resting.qty and self._overfills(resting):
+            qty += self._chance.randint(1, max(1, int(resting.qty / rules.lot) // 4)) * rules.lot
         touch = market.ask if resting.side is Side.BUY else market.bid
         price = resting.price if maker and resting.price is not None else touch
         fee, fee_asset = self._fee(rules, resting.side, qty, price, maker)
@@ -445,7 +476,7 @@ class SimVenue:
             )
         )
         self._tell(report)
-        if resting.filled == resting.qty:
+        if resting.filled >= resting.qty:
             self._end(resting, "filled", "")
         else:
             self._tell(self.report(resting))
@@ -457,7 +488,7 @@ class SimVenue:
     def _end(self, resting: Resting, status: str, reason: str) -> None:
         if resting.status != "open":
             return
-        resting.status, resting.reason = status, reason
+        resting.status, resting.reason, resting.ended_ns = status, reason, self.wall_ns()
         self.truth.tell(
             Ended(
                 self.wall_ns(),
@@ -468,6 +499,28 @@ class SimVenue:
             )
         )
         self._tell(self.report(resting))
+        if status == "canceled" and self._opens(resting) and self.fault(self.faults.filled_late):
+            self.spawn(self._fill_late, resting)
+
+    async def _fill_late(self, resting: Resting) -> None:
+        """The cancel was told before an execution that had come first."""
+        await trio.sleep(self._chance.uniform(0, 3))
+        market = self.markets[resting.symbol]
+        lots = int((resting.qty - resting.filled) / market.instrument.lot)
+        if lots:
+            self.truth.reach("filled after the cancel")
+            self._execute(resting, self._chance.randint(1, lots) * market.instrument.lot, maker=True)
+
+    def _opens(self, resting: Resting) -> bool:
+        """Whether it is an order of ours whose surplus the venue's own rules would not catch."""
+        selling_spot = self.nature.spot and resting.side is Side.SELL
+        return not resting.foreign and not resting.reduce_only and not selling_spot
+
+    def _overfills(self, resting: Resting) -> bool:
+        if not self.faults.overfilled or not self._opens(resting) or not self.fault(self.faults.overfilled):
+            return False
+        self.truth.reach("overfill")
+        return True
 
     async def _reject_later(self, resting: Resting) -> None:
         await trio.sleep(self._chance.choice((0.0, 0.01, 1.0)))
@@ -546,8 +599,12 @@ class SimVenue:
         """By client id, as queries see it: newest first, nothing that is not visible yet."""
         now = self.wall_ns()
         for resting in reversed(self.orders.values()):
-            if resting.cid == cid and resting.symbol == symbol and resting.visible_ns <= now:
-                return self.report(resting)
+            if resting.cid != cid or resting.symbol != symbol or resting.visible_ns > now:
+                continue
+            if resting.forgotten or (resting.ended_ns and now - resting.ended_ns > self.traits.horizon_ns):
+                self.truth.reach("query for an order that the venue has forgotten")
+                return NotFound(cid=cid)
+            return self.report(resting)
         if any(o.cid == cid for o in self.orders.values()):
             self.truth.reach("accepted order not visible to a query")
         return NotFound(cid=cid)
@@ -565,7 +622,7 @@ class SimVenue:
         return tuple(
             kept.report
             for kept in self.history
-            if kept.report.venue_ns >= since_ns
+            if kept.report.venue_ns >= max(since_ns, self.now_ns - self.traits.horizon_ns)
             and kept.visible_ns <= now
             and (cid is None or (isinstance(kept.report, FillReport) and kept.report.cid == cid))
         )
@@ -665,6 +722,55 @@ class SimVenue:
             self.truth.reach("a human canceled our order")
             self._end(self._chance.choice(mine), "canceled", "canceled by hand")
 
+    def _human_rest(self) -> None:
+        """A person's limit order, near the market: it may be executed at any later time."""
+        symbol = self._chance.choice(tuple(self.markets))
+        market = self.markets[symbol]
+        side = Side.BUY if self.nature.spot else self._chance.choice((Side.BUY, Side.SELL))
+        away = int(market.ticks * self.nature.volatility * self._chance.randint(1, 8)) + 1
+        ticks = market.ticks - away if side is Side.BUY else market.ticks + 1 + away
+        self.truth.reach("a human left an order in the book")
+        qty = self._chance.randint(1, 100) * market.instrument.lot
+        self.human_trades(symbol, side, qty, ticks * market.instrument.tick)
+
+    def _ban(self) -> None:
+        if self.banned:
+            return
+        self.banned_until_ns = self.wall_ns() + round(self._chance.uniform(0, self.faults.ban_max) * SECOND)
+        self.truth.reach("ban")
+        self.truth.tell(Banned(self.wall_ns(), until_ns=self.banned_until_ns))
+
+    @property
+    def banned(self) -> bool:
+        return self.wall_ns() < self.banned_until_ns
+
+    def _restart(self) -> None:
+        """Away for moments; and then the memory of orders that have ended is empty."""
+        self._away_until_ns = self.wall_ns() + round(self._chance.uniform(0, 5) * SECOND)
+        self._stream_cut()
+        for resting in self.orders.values():
+            resting.forgotten = resting.forgotten or resting.status != "open"
+        self.truth.reach("venue restarted")
+        self.truth.tell(VenueRestarted(self.wall_ns()))
+
+    @property
+    def away(self) -> bool:
+        return self.wall_ns() < self._away_until_ns
+
+    def _liquidation(self) -> None:
+        """All of a position (liquidation), or a part (deleveraging), by an order that nobody placed."""
+        held = [m for m in self.markets.values() if m.position and m.instrument.kind is InstrumentKind.LINEAR]
+        if not held:
+            return
+        market = self._chance.choice(held)
+        lots = int(abs(market.position) / market.instrument.lot)
+        if lots:
+            lots = self._chance.choice((lots, self._chance.randint(1, lots)))
+            self.truth.reach("liquidation")
+            side = Side.SELL if market.position > 0 else Side.BUY
+            cid = self._chance.choice(("", f"autoclose-{self._next_id}"))
+            self._foreign(cid, market.instrument.symbol, side, lots * market.instrument.lot)
+
     def _funding(self) -> None:
         for symbol, market in self.markets.items():
             if market.instrument.kind is InstrumentKind.LINEAR and market.position:
@@ -712,9 +818,11 @@ class SimVenue:
         if self.fault(faults.request_lost):
             self.truth.reach("request lost")
             return
-        if self.fault(faults.error_without_effect):
+        if self.away:
+            answer: Answer = Silence(why="503 the venue is being restarted")
+        elif self.fault(faults.error_without_effect):
             self.truth.reach("server error without effect")
-            answer: Answer = Silence(why="503 service unavailable")
+            answer = Silence(why="503 service unavailable")
         else:
             answer = await work()
             if self.fault(faults.error_with_effect):
@@ -736,6 +844,8 @@ class SimVenue:
     async def ask(self) -> Failed | None:
         """The way of a query there and back."""
         await trio.sleep(self._latency())
+        if self.away:
+            return Failed(why="503")
         if self.fault(self.faults.query_failed):
             return Failed(why=self._chance.choice(("timed out", "500", "garbage")))
         return None
@@ -744,9 +854,9 @@ class SimVenue:
 class Wire:
     """The engine's access to the venue (its `Venue`), for one incarnation. Dead, it neither sends nor hears."""
 
-    def __init__(self, venue: SimVenue, life: Life) -> None:
+    def __init__(self, venue: SimVenue, life: Life, throttle: Throttle | None = None) -> None:
         self.traits = venue.traits
-        self._venue, self._life = venue, life
+        self._venue, self._life, self._throttle = venue, life, throttle
 
     async def instruments(self) -> tuple[Instrument, ...] | Failed:
         return await self._ask() or tuple(m.instrument for m in self._venue.markets.values())
@@ -775,12 +885,15 @@ class Wire:
         await trio.lowlevel.checkpoint()
         await self._boundary("submit.before")
         if venue.fault(venue.faults.connect_refused):
+            venue.truth.tell(Unreached(venue.wall_ns(), order=order))
             return Rejection(code="connect", kind="not_sent", text="connection refused")
         on_wire()
         venue.truth.tell(Wired(venue.wall_ns(), order=order, life=life.number))
         sent_ns = venue.now_ns
         answer = await self._request(lambda: self._submitted(order, sent_ns), "submit.wired")
         venue.truth.tell(Replied(venue.wall_ns(), cid=order.cid, kind=type(answer).__name__))
+        if answer == BANNED:
+            self._told_off()
         await self._boundary("submit.answered")
         return answer
 
@@ -790,6 +903,8 @@ class Wire:
         await self._boundary("cancel.before")
         venue.truth.tell(CancelWired(venue.wall_ns(), cid=cancel.cid, life=self._life.number))
         answer = await self._request(lambda: self._canceled(cancel), "cancel.wired")
+        if answer == BANNED:
+            self._told_off()
         await self._boundary("cancel.answered")
         return answer
 
@@ -842,9 +957,26 @@ class Wire:
 
     async def _ask(self) -> Failed | None:
         await self._boundary("query")
+        if self._knows_of_ban():
+            await trio.lowlevel.checkpoint()
+            return Failed(why="not asked: the venue has banned us")
         failed = await self._venue.ask()
         await self._living()
+        if failed is None and self._venue.banned:
+            self._told_off()
+            return Failed(why=BANNED.text)
         return failed
+
+    def _told_off(self) -> None:
+        """As the adapters do: whoever hears of a ban closes the account's door until its end."""
+        venue = self._venue
+        if self._throttle is not None and not self._knows_of_ban():
+            until_ns = venue.banned_until_ns
+            self._throttle.close_until(until_ns, BANNED.text)
+            venue.truth.tell(BanHeard(venue.wall_ns(), life=self._life.number, until_ns=until_ns))
+
+    def _knows_of_ban(self) -> bool:
+        return self._throttle is not None and self._throttle.ban.until_ns > self._venue.wall_ns()
 
     async def _boundary(self, where: str) -> None:
         await self._living()

@@ -32,7 +32,7 @@ from engine.core.messages import (
     Unsent,
 )
 from tests.sim.checks import SECOND, Evidence, Violation
-from tests.sim.truth import Ended, Executed, Phase, QuotesStalled, Taken, Wired
+from tests.sim.truth import BanHeard, CancelWired, Ended, Executed, Phase, QuotesStalled, Taken, Wired
 
 SENDS_PER_SECOND = 10  # the account's rate limit in every world
 COLLAR_ROOM = Decimal("0.06")  # the collar, and what a price may move while an order is under way
@@ -55,6 +55,7 @@ def check_verdicts(e: Evidence, kept: Kept) -> list[Violation]:
         *losses_close_the_gate(e, kept),
         *inside_the_collar(e),
         *sends_keep_the_rate(e),
+        *bans_are_obeyed(e),
         *protection_passes_halts(e),
         *time_limits_hold(e),
         *confirmations_are_true(e),
@@ -154,6 +155,17 @@ def sends_keep_the_rate(e: Evidence) -> Iterator[Violation]:
                 yield Violation("I13", entry.at_ns, f"{len(sent)} orders were sent within a second")
 
 
+def bans_are_obeyed(e: Evidence) -> Iterator[Violation]:
+    """ORD5, R10: a life that was told of a ban sends nothing until its end (requests draw it out)."""
+    heard: dict[int, int] = {}
+    for entry in e.entries:
+        if isinstance(entry, BanHeard):
+            heard[entry.life] = entry.until_ns
+        elif isinstance(entry, Wired | CancelWired) and entry.at_ns < heard.get(entry.life, 0):
+            cid = entry.order.cid if isinstance(entry, Wired) else entry.cid
+            yield Violation("I13", entry.at_ns, f"{cid} was sent during a ban that the engine had been told of")
+
+
 def protection_passes_halts(e: Evidence) -> Iterator[Violation]:
     """I7's other half: what closes or protects is not held back at the door."""
     for record, fact in e.facts(Unsent):
@@ -183,15 +195,12 @@ def confirmations_are_true(e: Evidence) -> Iterator[Violation]:
     """I18, I25: what a confirmation says was filled is what the venue has executed for that signal."""
     if not e.quiescent:
         return
-    executed: dict[str, Decimal] = defaultdict(lambda: ZERO)
-    for entry in e.entries:
-        if isinstance(entry, Executed):
-            executed[entry.cid] += entry.qty
     for record, fact in e.facts(Confirmed):
         assert isinstance(fact, Confirmed)
         own = [c for c in fact.orders if c in e.submitted and e.submitted[c][1].signal_id == fact.signal_id]
-        filled = sum((executed[cid] for cid in own), ZERO)
-        if own and filled != fact.filled_qty:
+        filled = sum((e.executed[cid] for cid in own), ZERO)
+        late = any(cid in e.filled_late and cid in e.corrected for cid in own)  # after it was confirmed: said apart
+        if own and filled != fact.filled_qty and not late:
             text = f"signal {fact.signal_id} was confirmed with {fact.filled_qty} filled, it was {filled}"
             yield Violation("I18", record.at_ns, text)
 

@@ -30,6 +30,7 @@ from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
 from engine.runtime.schedule import JumpClock, seeded_schedule
 from engine.venues.throttle import Limit, Throttle
 from tests.sim.checks import Evidence, Violation, bare_stretches, check
+from tests.sim.cover import check_cover
 from tests.sim.faults import Faults, Options, draw
 from tests.sim.feed import ACCOUNT, Feed, probe_body
 from tests.sim.truth import (
@@ -358,6 +359,7 @@ class World:
 
     def parts(self, life: Incarnation) -> Parts:
         clock = Clock(now_ns=self.wall_ns, ticks_ns=self.wall_ns)
+        throttle = Throttle((Limit(10, SECOND),), clock)
         return Parts(
             env="sim",
             clock=clock,
@@ -367,8 +369,8 @@ class World:
                 AccountParts(
                     name=ACCOUNT,
                     venue_name=VENUE,
-                    venue=self.venue.wire(life),
-                    throttle=Throttle((Limit(10, SECOND),), clock),
+                    venue=self.venue.wire(life, throttle),
+                    throttle=throttle,
                     limits=LIMITS,
                 ),
             ),
@@ -414,7 +416,7 @@ class World:
         bare = [(b.until_ns - b.since_ns) / SECOND for b in bare_stretches(evidence)]
         return Report(
             options=self.options,
-            violations=check(evidence) + check_verdicts(evidence, kept),
+            violations=check(evidence) + check_verdicts(evidence, kept) + check_cover(evidence),
             trace_hash=self.truth.trace_hash,
             truth=self.truth,
             evidence=evidence,
