@@ -136,7 +136,10 @@ class Admin:
 
     def _state(self, request: Request) -> object:
         exchange = self._exchange
-        lines = [{"face": line.face, "scope": line.session.scope} for line in exchange.lines]
+        lines = [
+            {"face": line.face, "scope": line.session.scope, "topics": line.session.subscribed()}
+            for line in exchange.lines
+        ]
         return {
             "now_ns": exchange.now_ns(),
             "served": exchange.served,

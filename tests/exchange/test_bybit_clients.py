@@ -56,6 +56,38 @@ def test_pybit_trades_by_http_and_websocket_and_its_books_are_the_exchanges(site
     assert streamed["book"][0]["a"][0][0] > streamed["book"][0]["b"][0][0]
 
 
+def test_ccxt_trades_by_rest_and_websocket_and_its_books_are_the_exchanges(site: Site) -> None:
+    pytest.importorskip("ccxt")
+    seen = site.client("ccxt_bybit")
+    truth = site.truth("bybit")
+
+    assert (seen["edited"]["amount"], seen["refused"]) == (0.03, "InsufficientFunds")
+    assert ccxt_open(seen["open"]) == truth_orders(truth)
+    assert ccxt_fills(seen["trades"]) == ccxt_fills(seen["streamed"]["trades"])
+    assert ccxt_fills(seen["trades"]) == [fill[1:] for fill in sorted(truth_fills(truth), key=lambda f: f[1:])]
+    assert [(p["symbol"], p["contracts"], p["side"]) for p in seen["positions"]] == [("BTC/USDT:USDT", 0.02, "long")]
+    assert truth_positions(truth) == [("BTCUSDT", number("0.02"))]
+    assert {asset: number(total) for asset, total in seen["total"].items()} == {
+        asset: number(float(total)) for asset, total in truth_wallet(truth).items()
+    }
+    streamed = seen["streamed"]
+    assert streamed["position"]["contracts"] == 0.02
+    assert streamed["orders"]["c-market"] == "closed" and streamed["orders"]["c-limit"] == "canceled"
+    assert streamed["spread"][0][1] == streamed["spread"][1]
+
+
+def ccxt_open(rows: list[dict[str, Any]]) -> list[Any]:
+    return sorted((r["clientOrderId"] or "", number(r["amount"]), number(r["filled"])) for r in rows)
+
+
+def ccxt_fills(rows: list[dict[str, Any]]) -> list[Any]:
+    """ccxt's trades do not name the client's id."""
+    assert len({r["id"] for r in rows}) == len(rows)
+    return sorted(
+        (number(r["amount"]), number(r["price"]), number(r["fee"]["cost"]), r["fee"]["currency"]) for r in rows
+    )
+
+
 def bybit_open(rows: list[dict[str, Any]]) -> list[Any]:
     return sorted((r["orderLinkId"], number(r["qty"]), number(r["cumExecQty"])) for r in rows)
 

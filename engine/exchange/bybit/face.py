@@ -60,6 +60,7 @@ READS = (
     Route("account.wallet-balance", queries.wallet_balance),
     Route("account.info", queries.account_info),
     Route("account.fee-rate", queries.fee_rate, (5, 5)),
+    Route("asset.coin.query-info", queries.coins),
 )
 PUBLIC: dict[str, Callable[[Screens, Params, int], Result]] = {
     "market.time": market.time,
@@ -128,6 +129,9 @@ class BybitFace:
         headers = _limit_headers(standing, now_ns)
         if not passed:
             raise RateLimited(headers)
+        if not route.trades and word(params, "category") in ("inverse", "option"):
+            # Not traded here, so there is nothing of them; clients that look everywhere must not fail on it.
+            return {"category": word(params, "category"), "list": [], "nextPageCursor": ""}, headers
         caller = orders.Caller(self.member(key), self.screens, now_ns)
         if passed == units:
             return route.run(caller, params), headers

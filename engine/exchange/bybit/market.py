@@ -25,6 +25,9 @@ def time(screens: Screens, params: Params, now_ns: int) -> Result:
 
 
 def instruments(screens: Screens, params: Params, now_ns: int) -> Result:
+    """Categories that are not traded here have no instruments, which is no error."""
+    if word(params, "category") in ("inverse", "option"):
+        return {"category": word(params, "category"), "list": [], "nextPageCursor": ""}
     rows = [(_linear if _category(params) == "linear" else _spot)(screen) for screen in _chosen(screens, params)]
     return {"category": _category(params), "list": rows, "nextPageCursor": ""}
 

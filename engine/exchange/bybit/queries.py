@@ -122,6 +122,18 @@ def account_info(caller: Caller, params: Params) -> Result:
     }
 
 
+def coins(caller: Caller, params: Params) -> Result:
+    """/v5/asset/coin/query-info: nothing can be deposited or withdrawn here."""
+    found = dict.fromkeys(
+        coin
+        for listing in caller.member.listings.values()
+        for coin in (listing.instrument.base, listing.instrument.quote)
+    )
+    wanted = word(params, "coin")
+    rows = [{"name": coin, "coin": coin, "remainAmount": "0", "chains": []} for coin in found if wanted in ("", coin)]
+    return {"rows": rows}
+
+
 def fee_rate(caller: Caller, params: Params) -> Result:
     category, symbol = category_of(params), word(params, "symbol")
     account = caller.member.matching.account

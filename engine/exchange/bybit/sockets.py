@@ -81,6 +81,9 @@ class Public:
             for message in topic.news(self._face, now_ns):
                 self._push(_encode(message))
 
+    def subscribed(self) -> list[str]:
+        return list(self._topics)
+
     def close(self) -> None:
         self._face.house.watchers.remove(self._watch)
 
@@ -217,6 +220,9 @@ class Private(_Known):
         answer = {"success": not wrong, "ret_msg": wrong, "op": op, "conn_id": self.conn, "req_id": req_id}
         return [_encode(answer)]
 
+    def subscribed(self) -> list[str]:
+        return list(self._topics)
+
     def close(self) -> None:
         if self.key is not None:
             self.face.member(self.key).listeners.pop(id(self), None)
@@ -298,6 +304,9 @@ class Trade(_Known):
 
     def beat(self, now_ns: int) -> None:
         """Speaks only when it is spoken to."""
+
+    def subscribed(self) -> list[str]:
+        return []
 
     def close(self) -> None:
         """Leaves nothing behind."""
