@@ -7,6 +7,7 @@ listens to that member is told what happened, in the order of its happening, bef
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
+from enum import Enum
 from itertools import islice
 from typing import Any, Literal
 
@@ -48,7 +49,10 @@ class Record(Struct):
     listing: Listing
     given: str
     marks: dict[str, Any] = field(default_factory=dict)  # what the client asked for and only the face understands
-    filled: Decimal = ZERO  # as told so far
+    filled: Decimal = ZERO  # as told so far, execution by execution
+    reported: Decimal = ZERO  # as its last report said
+    told: bool = False  # that it was accepted
+    triggered: bool = False  # and that was told
     value: Decimal = ZERO  # quote, of all fills
     realised: dict[str, Decimal] = field(default_factory=dict)  # by execution id, futures only
     fees: dict[str, Decimal] = field(default_factory=dict)
@@ -63,9 +67,20 @@ class Record(Struct):
         return self.value / self.order.filled_qty if self.order.filled_qty else ZERO
 
 
+class News(Enum):
+    ACCEPTED = "accepted"
+    TRIGGERED = "triggered"
+    FILLED = "filled"  # one execution
+    PROGRESSED = "progressed"  # the order after an execution that left something of it
+    AMENDED = "amended"
+    ENDED = "ended"
+    FUNDED = "funded"
+
+
 class Told(Struct, frozen=True):
     """One thing that happened. `report` is how the order stood at that moment; the record is as it stands now."""
 
+    news: News
     record: Record | None  # None: funding
     report: OrderReport | FillReport | FundingReport
     value: Decimal = ZERO  # of the order's fills up to this moment
@@ -197,27 +212,29 @@ class Member:
 
     def _tell(self, changes: Changes) -> None:
         self.steps += 1
-        told, reported = [], dict[str, None]()
+        told: list[Told] = []
         for report in changes.reports:
             if isinstance(report, FundingReport):
-                told.append(Told(None, report))
+                told.append(Told(News.FUNDED, None, report))
                 continue
             record = self.records[report.venue_order_id]
-            if isinstance(report, FillReport):
-                told.append(self._count(record, report))
-            else:
-                reported[report.venue_order_id] = None
-                told.append(Told(record, report, record.value))
+            self._tell_trigger(record, told)
+            told.append(self._count(record, report) if isinstance(report, FillReport) else _progress(record, report))
         for order in changes.orders:
             record = self.records[order.order_id]
-            if order.order_id not in reported and order.triggered:
-                told.append(Told(record, order.report(), record.value))  # its trigger was reached, and it rests
-        for order in changes.orders:
+            self._tell_trigger(record, told)
             if order.status != "open":
-                self._close(self.records[order.order_id])
+                self._close(record)
         if told:
             for listener in list(self.listeners.values()):
                 listener(self, tuple(told))
+
+    def _tell_trigger(self, record: Record, told: list[Told]) -> None:
+        """Its trigger was reached: told once, before what follows from it."""
+        if record.order.triggered and not record.triggered:
+            record.triggered = True
+            then = replace(record.order.report(), status="open", filled_qty=record.filled, reason="")
+            told.append(Told(News.TRIGGERED, record, then, record.value))
 
     def _count(self, record: Record, fill: FillReport) -> Told:
         record.filled += fill.qty
@@ -226,10 +243,10 @@ class Member:
         record.fills.append(fill)
         left = record.order.request.qty - record.filled
         if record.listing.category == "spot":
-            return Told(record, fill, record.value, left=left)
+            return Told(News.FILLED, record, fill, record.value, left=left)
         holding = self._positions.setdefault(fill.symbol, Holding())
         realised = record.realised[fill.exec_id] = move(holding, fill.qty * fill.side.sign, fill.price)
-        return Told(record, fill, record.value, realised, holding.qty, left)
+        return Told(News.FILLED, record, fill, record.value, realised, holding.qty, left)
 
     def _close(self, record: Record) -> None:
         if len(self.closed) == self.closed.maxlen:
@@ -292,6 +309,18 @@ def listings_of(instruments: Iterable[Instrument]) -> tuple[Listing, ...]:
 
 def key_of(terms: ExchangeTerms, key: str) -> KeyTerms | None:
     return next((known for known in terms.keys if known.key == key), None)
+
+
+def _progress(record: Record, report: OrderReport) -> Told:
+    """What an order's report means to somebody who has heard the earlier ones."""
+    if report.status != "open":
+        news = News.ENDED
+    elif not record.told:
+        news = News.ACCEPTED
+    else:
+        news = News.PROGRESSED if report.filled_qty > record.reported else News.AMENDED
+    record.told, record.reported = True, report.filled_qty
+    return Told(news, record, report, record.value)
 
 
 def _serial(order_id: str) -> int:

@@ -8,6 +8,8 @@ from msgspec.structs import replace
 
 from engine.core.messages import Instrument, InstrumentKind
 from engine.exchange.admin import Admin
+from engine.exchange.binance.spot_routes import spot_face
+from engine.exchange.binance.usdm_routes import usdm_face
 from engine.exchange.bybit.sockets import Bybit
 from engine.exchange.house import listings_of, open_house
 from engine.exchange.server import Exchange
@@ -20,8 +22,14 @@ from engine.runtime.clock import Clock
 def open_exchange(terms: ExchangeTerms, instruments: Iterable[Instrument], clock: Clock) -> Exchange:
     """`instruments` are spot and linear ones by the names that clients use."""
     listed = listings_of(instruments)
-    bybit = open_house("bybit", listed, terms, "Y", "ever")
-    exchange = Exchange((Bybit(bybit, terms),), clock)
+    spot = [listing for listing in listed if listing.category == "spot"]
+    linear = [listing for listing in listed if listing.category == "linear"]
+    faces = (
+        Bybit(open_house("bybit", listed, terms, "Y", "ever"), terms),
+        spot_face(open_house("binance-spot", spot, terms, "S", "open"), terms),
+        usdm_face(open_house("binance-usdm", linear, terms, "F", "open"), terms),
+    )
+    exchange = Exchange(faces, clock)
     exchange.admin = Admin(exchange)
     return exchange
 

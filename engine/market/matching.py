@@ -217,6 +217,10 @@ class Matching:
                 break
         return step_down(qty, self.instruments[symbol].lot)
 
+    def fillable(self, request: OrderRequest) -> Decimal:
+        """How much of it would execute now."""
+        return sum((part for _, part in self._walk(request, request.qty)), ZERO)
+
     def order(self, symbol: str, cid: str) -> OrderReport | NotFound:
         """The latest order with this client id, open or closed."""
         order = self._by_cid.get(cid)

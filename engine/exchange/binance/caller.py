@@ -1,0 +1,71 @@
+"""Who asks, and the little that spot and futures read of a request in the same way."""
+
+from typing import Any
+
+from msgspec import Struct
+
+from engine.core.messages import Side
+from engine.exchange.binance.codes import Refused, missing
+from engine.exchange.house import Listing, Member, Record
+from engine.exchange.params import Params, whole, word
+from engine.exchange.screen import Screen, Screens
+from engine.exchange.terms import KeyTerms
+
+Row = dict[str, Any]
+
+SIDES = {"BUY": Side.BUY, "SELL": Side.SELL}
+
+
+class Caller(Struct, frozen=True):
+    """`key` and `member` only where the operation asks for a key."""
+
+    screens: Screens
+    category: str
+    now_ns: int
+    key: KeyTerms | None = None
+    found: Member | None = None
+    face: Any = None  # for the few operations that are about the face itself (rate limits, listen keys)
+
+    @property
+    def member(self) -> Member:
+        assert self.found is not None, "a public operation asked for an account"
+        return self.found
+
+    @property
+    def now_ms(self) -> int:
+        return self.now_ns // 1_000_000
+
+    def screen(self, params: Params) -> Screen:
+        symbol = word(params, "symbol")
+        if not symbol:
+            raise missing("symbol")
+        screen = self.screens.of(self.category, symbol)
+        if screen is None:
+            raise Refused(-1121, "Invalid symbol.")
+        return screen
+
+    def listing(self, params: Params) -> Listing:
+        return self.screen(params).listing
+
+
+def choice(params: Params, name: str, choices: dict[str, Any], code: int, default: str = "") -> Any:
+    text = word(params, name) or default
+    if not text:
+        raise missing(name)
+    if text not in choices:
+        raise Refused(code, f"Invalid {name}.")
+    return choices[text]
+
+
+def within(params: Params, record: Record) -> bool:
+    """startTime and endTime, milliseconds, of an order's beginning."""
+    start, end = whole(params, "startTime"), whole(params, "endTime")
+    at_ms = record.order.accepted_ns // 1_000_000
+    return (start is None or at_ms >= start) and (end is None or at_ms <= end)
+
+
+def limit_of(params: Params, default: int, most: int) -> int:
+    limit = whole(params, "limit")
+    if limit is not None and limit <= 0:
+        raise Refused(-1130, "Data sent for parameter 'limit' is not valid.")
+    return min(limit or default, most)
