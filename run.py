@@ -551,6 +551,8 @@ def _started(go: Callable[[], T]) -> T:
     from engine.core.money import use_exact_context
     from engine.market.recorded import BadTape
     from engine.runtime.journal.base import JournalFailed
+    from engine.venues.admission import Inadmissible
+    from engine.venues.keys import KeyProblem
     from engine.venues.store import StoreDamaged
 
     use_exact_context()
@@ -558,7 +560,7 @@ def _started(go: Callable[[], T]) -> T:
     result: list[T] = []
     try:
         result.append(go())
-    except* (JournalFailed, StoreDamaged, BadTape, OSError) as group:
+    except* (JournalFailed, StoreDamaged, BadTape, Inadmissible, KeyProblem, OSError) as group:
         reasons += [str(error) for error in _leaves(group)]
     if reasons:
         raise Quit(REFUSED, "refused to start: " + "; ".join(reasons))

@@ -4,6 +4,7 @@ The market comes first, so that there is a price when the first signal arrives; 
 engine behind it.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from decimal import Decimal
@@ -18,6 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from actors.metrics import IntervalLog, LagWatch
+from actors.real import admit, is_real, open_real, public_stream
 from actors.web import ports_for
 from actors.wiring import AccountParts, Engine, Parts, run_engine
 from engine.core.messages import Instrument, InstrumentKind, Malformed, Quote
@@ -31,6 +33,7 @@ from engine.market import synthetic
 from engine.market.events import MarketEvent
 from engine.market.live import Feed, FeedState, binance_feeds, bybit_feeds, listen
 from engine.market.recorded import Recording, survey
+from engine.market.tape import Market as HeardMarket
 from engine.market.tape import play
 from engine.runtime.clock import Clock, live_clock
 from engine.runtime.config import AccountSection, Config, MarketSection, PaperSection, SourceSection, config_hash
@@ -57,12 +60,23 @@ class Hears(Protocol):
     def publish(self, event: MarketEvent) -> None: ...
 
 
+class Board:
+    """The market as a public stream tells it, for accounts whose venue is asked for no price."""
+
+    def __init__(self) -> None:
+        self._market = HeardMarket()
+        self.quote = self._market.quote
+
+    def publish(self, event: MarketEvent) -> None:
+        self._market.apply(event)
+
+
 async def run_live(
     config: Config, build: str, stop: trio.Event, task_status: trio.TaskStatus[tuple[Engine, int]]
 ) -> None:
     """The long-lived engine; reports the engine and the API's port (0: no API). Returns when drained.
 
-    Raises JournalFailed, StoreDamaged, BadTape, OSError when it must not or cannot start.
+    Raises JournalFailed, StoreDamaged, BadTape, Inadmissible, KeyProblem, OSError when it must not or cannot start.
     """
     with ExitStack() as held:  # closed when every task has ended
         await _live(config, build, stop, held, task_status)
@@ -75,12 +89,19 @@ async def _live(
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 (once, before anything runs)
     rng = Random()
     async with trio.open_nursery() as services:
-        market = open_market(config.market, _kind(config), clock)
-        venues = [open_account(n, a, market, clock, rng, folder) for n, a in config.accounts.items()]
-        for account in venues:
+        market = open_market(config.market, _kind(config), clock, public_stream(config))
+        venues = []
+        for name, section in config.accounts.items():
+            if is_real(section):
+                account = open_real(name, config, clock, rng, os.environ)
+                await admit(account, section, services, stop)
+            else:
+                account = open_account(name, section, market, clock, rng, folder)
             held.callback(account.venue.close)  # type: ignore[attr-defined]
-        papers = [v.venue for v in venues if isinstance(v.venue, PaperVenue)]
-        start_market(services, market, papers, clock, rng)
+            venues.append(account)
+        board = Board()
+        hearers: list[Hears] = [*(v.venue for v in venues if isinstance(v.venue, PaperVenue)), board]
+        start_market(services, market, hearers, clock, rng)
         broadcast = Broadcast("stream")
         http = HttpSource("http", clock) if any(s.kind == "http" for s in config.sources) else None
         dead = NdjsonFile(folder / "dead-letters.ndjson")
@@ -90,7 +111,7 @@ async def _live(
             journal=SqliteJournal(Path(config.journal.path), config.journal.durability, clock),
             rng=rng,
             accounts=tuple(venues),
-            quote=_quotes(venues),
+            quote=_quotes(venues, board),
             sources=tuple(open_source(s, clock) for s in config.sources if s.kind != "http")
             + ((http,) if http else ()),
             sinks=open_sinks(config, broadcast),
@@ -151,8 +172,8 @@ def _feed(state: FeedState) -> None:
         LOG.warning("market feed down", feed=state.name, reason=state.why)
 
 
-def open_market(section: MarketSection, kind: InstrumentKind, clock: Clock) -> Market:
-    """Raises BadTape."""
+def open_market(section: MarketSection, kind: InstrumentKind, clock: Clock, stream_host: str = "") -> Market:
+    """`stream_host` is where a public market is listened to, if not at its usual place. Raises BadTape."""
     match section.kind:
         case "synthetic":
             traded = chosen(synthetic.instruments(kind), section.symbols)
@@ -163,10 +184,10 @@ def open_market(section: MarketSection, kind: InstrumentKind, clock: Clock) -> M
             return Market(chosen(found.instruments, section.symbols), events)
         case "binance":
             traded = chosen(synthetic.instruments(kind, "binance"), section.symbols)
-            return Market(traded, feeds=binance_feeds(kind, section.symbols))
+            return Market(traded, feeds=binance_feeds(kind, section.symbols, stream_host))
         case "bybit":
             traded = chosen(synthetic.instruments(kind, "bybit"), section.symbols)
-            return Market(traded, feeds=bybit_feeds(kind, section.symbols))
+            return Market(traded, feeds=bybit_feeds(kind, section.symbols, stream_host))
         case "link":
             return Market(())
 
@@ -251,11 +272,11 @@ def bury(dead: NdjsonFile, malformed: Malformed) -> None:
 
 
 def _kind(config: Config) -> InstrumentKind:
-    return InstrumentKind(next(iter(config.accounts.values())).paper.kind)
+    first = next(iter(config.accounts.values()))
+    return InstrumentKind(first.category if is_real(first) else first.paper.kind)
 
 
-def _quotes(accounts: list[AccountParts]) -> Callable[[str], Quote | None]:
-    """The first account's venue tells the price."""
+def _quotes(accounts: list[AccountParts], board: "Board") -> Callable[[str], Quote | None]:
+    """The first account's venue tells the price; a real one leaves that to its public stream."""
     first = accounts[0].venue
-    assert isinstance(first, PaperVenue | LinkVenue)
-    return first.quote
+    return first.quote if isinstance(first, PaperVenue | LinkVenue) else board.quote

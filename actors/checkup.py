@@ -1,10 +1,13 @@
 """`check`: looks at config, clock, disk, journal, market and venues; trades nothing, changes nothing that stays."""
 
+import os
 from contextlib import closing
 from pathlib import Path
+from random import Random
 
 import trio
 
+from actors.real import examine, is_real, open_real
 from engine.core.messages import Failed
 from engine.market.recorded import BadTape, survey
 from engine.runtime.clock import Clock
@@ -13,9 +16,12 @@ from engine.runtime.journal.base import JournalFailed
 from engine.runtime.journal.sqlite import open_reader
 from engine.runtime.preflight import look_at_clock, look_at_disk
 from engine.runtime.terminal import Finding
+from engine.venues.admission import Inadmissible
+from engine.venues.keys import KeyProblem
 from engine.venues.link import LinkVenue
 
 REACH_SECONDS = 3.0
+REAL_SECONDS = 20.0  # for all that a real venue is asked
 OFFSET_MS_MAX = 500.0  # a request is valid for 5 s; beyond this the clocks deserve a look
 _HOSTS = {"binance": "stream.binance.com", "bybit": "stream.bybit.com"}
 
@@ -29,8 +35,24 @@ async def look_over(config: Config, config_name: str, clock: Clock) -> tuple[Fin
     found.append(_look_at_journal(config))
     found.append(await _look_at_market(config, clock))
     for name, account in config.accounts.items():
-        found.append(await _look_at_venue(name, account, clock))
+        if is_real(account):
+            found += await _look_at_real(name, config, clock)
+        else:
+            found.append(await _look_at_venue(name, account, clock))
     return tuple(found)
+
+
+async def _look_at_real(name: str, config: Config, clock: Clock) -> list[Finding]:
+    """Host, key, clock, account, mode, streams and limits, each in a sentence."""
+    what, section = f"venue of {name}", config.accounts[name]
+    try:
+        account = open_real(name, config, clock, Random(1), os.environ)
+    except (Inadmissible, KeyProblem) as problem:
+        return [Finding(what, False, str(problem))]
+    with trio.move_on_after(REAL_SECONDS):
+        remarks = await examine(account, section)
+        return [Finding(what, remark.ok, f"{remark.what}: {remark.text}") for remark in remarks]
+    return [Finding(what, False, f"{section.host}: no answer in {REAL_SECONDS:g} s")]
 
 
 def _look_at_journal(config: Config) -> Finding:

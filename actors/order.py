@@ -14,6 +14,7 @@ from msgspec import Struct
 from actors.ports import Account, Ask, World, insist
 from engine.core.blotter import Blotter, Step
 from engine.core.messages import (
+    Alerted,
     Answer,
     Answered,
     Cancel,
@@ -27,6 +28,7 @@ from engine.core.messages import (
     Order,
     Place,
     Rejection,
+    Silence,
     Standing,
     Timed,
     Wake,
@@ -159,12 +161,36 @@ async def send(order: Order, blotter: Blotter, ports: OrderPorts, on_wire: Calla
         await account.throttle.wait(Lane.OPEN if opens(order) else Lane.REDUCE)
         if refused := _door(order, blotter, ports):
             return refused
+        if opens(order):
+            account.throttle.tries()
         answer = await account.venue.submit(order, on_wire)
+        hear(answer, order.account, ports)
         again = isinstance(answer, Rejection) and answer.kind in RETRYABLE
         if not again or attempt + 1 == RETRIES or protective(order):
             return answer
         await trio.sleep(RETRY_SECONDS[attempt] * world.rng.uniform(0.75, 1.25))
     return answer
+
+
+def hear(answer: Answer, account: str, ports: OrderPorts) -> None:
+    """What an answer says of the venue itself: it fails (the breaker counts that), or it will not have this account."""
+    world, now_ns = ports.world, ports.world.clock.now_ns()
+    match answer:
+        case Rejection(kind="auth"):
+            reason = f"the venue refuses the account: {answer.code}: {answer.text}"
+            world.switch.halt(Halt(f"account/{account}", reason, now_ns, "engine"))
+        case Rejection(kind="rate_limited" | "unsent"):
+            return  # the throttle knows; nothing was sent
+    failure = ""
+    if isinstance(answer, Silence):
+        failure = answer.why
+    elif isinstance(answer, Rejection) and answer.kind in ("unavailable", "not_sent"):
+        failure = f"{answer.code}: {answer.text}"
+    if ports.account.throttle.heard(failure):
+        text = f"too many failures in a row ({failure}): entries stop, and are tried again one by one"
+        fact = Alerted(at_ns=now_ns, account=account, severity="critical", kind="breaker_open", text=text)
+        world.journal.append((fact,))
+        world.observe((fact,))
 
 
 async def _until_open(order: Order, ports: OrderPorts) -> None:
@@ -197,8 +223,9 @@ async def cancel(command: Cancel, seq: int, ports: OrderPorts) -> None:
         await world.journal.durable(seq)
     except JournalFailed:
         pass  # a cancel is harmless, and wanted all the more
-    await ports.account.throttle.wait(Lane.REDUCE)
+    await ports.account.throttle.wait(Lane.REDUCE, "cancel")
     answer = await ports.account.venue.cancel(command)
+    hear(answer, ports.account.name, ports)
     post(ports.mail, Answered(command.cid, "cancel", answer, 0, world.clock.now_ns()))
 
 

@@ -127,6 +127,7 @@ class Engine:
         self.admission: Admission
         self.arrivals: trio.MemorySendChannel[Arrival]
         self.channels: dict[str, trio.MemorySendChannel[object]] = {}
+        self._throttles = {a.name: a.throttle for a in parts.accounts}
 
     def instrument(self, account: str, symbol: str) -> Instrument | None:
         return self.instruments.get(account, {}).get(symbol)
@@ -154,6 +155,8 @@ class Engine:
             return (self._halt(account, "start-up reconciliation has not passed"),)
         if not self.streams[account].up:
             return (self._halt(account, f"the private stream is down: {self.streams[account].why}"),)
+        if why := self._throttles[account].shut():
+            return (self._halt(account, why),)
         return ()
 
     def _halt(self, account: str, reason: str) -> Halt:

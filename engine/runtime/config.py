@@ -43,6 +43,7 @@ Leverage = Annotated[Decimal, Between(Decimal(1), Decimal(125))]
 Fee = Annotated[Decimal, Between(Decimal("-0.1"), Decimal("0.1"))]
 Amount = Annotated[Decimal, Between(Decimal(0), Decimal(10**17))]
 Port = Annotated[int, Meta(ge=0, le=65535)]  # 0: any free one
+REAL = ("bybit",)  # venues across a network, with keys
 
 
 class ConfigError(Exception):
@@ -122,9 +123,15 @@ class PaperSection(Section, frozen=True):
 
 class AccountSection(Section, frozen=True):
     limits: Limits  # no default: an account without limits does not trade
-    venue: Literal["paper", "link"] = "paper"
-    host: str = "127.0.0.1"  # link
+    venue: Literal["paper", "link", "bybit"] = "paper"
+    host: str = "127.0.0.1"  # link; a real venue: mainnet, testnet, demo, or a URL (a local exchange, a regional site)
     port: Port = 0  # link
+    category: Literal["linear", "spot"] = "linear"  # a real venue
+    key_env: str = ""  # a real venue: the environment variable that holds the API key
+    secret_env: str = ""  # ... and the one that holds its secret, or a private key in PEM (RSA, Ed25519)
+    allow_withdrawal_keys: bool = False  # else a key that may withdraw is refused
+    order_socket: bool = True  # orders by the venue's WebSocket while it stands, by REST when not
+    disconnect_cancel_seconds: Annotated[int, Meta(ge=0, le=300)] = 0  # the venue cancels when we are gone; 0: off
     orders_per_second: Annotated[int, Meta(ge=1, le=10_000)] = 10  # the venue's limit on requests, kept on our side
     paper: PaperSection = PaperSection()
 
@@ -394,8 +401,23 @@ def _account_conflicts(name: str, account: AccountSection) -> Iterator[tuple[Key
         yield path, f"'{name}' is no account name: up to 32 letters, digits, and _ . -"
     if account.venue == "link" and not account.port:
         yield path, f"{_table_name(path)} with venue 'link' needs 'port', where the paper venue listens"
+    if account.venue in REAL:
+        yield from _real_conflicts(path, account)
     for fault in faults(account.limits):
         yield (*path, "limits", fault.field), f"{_dotted((*path, 'limits', fault.field))} {fault.reason}"
+
+
+def _real_conflicts(path: KeyPath, account: AccountSection) -> Iterator[tuple[KeyPath, str]]:
+    table = _table_name(path)
+    if account.host == "127.0.0.1":
+        yield path, f"{table} needs 'host': mainnet, testnet, demo, or the URL of a local exchange"
+    for key, name in (("key_env", account.key_env), ("secret_env", account.secret_env)):
+        if not name:
+            yield path, f"{table} needs '{key}', the name of an environment variable"
+        elif not fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", name):  # what stands there may be the key itself: do not show it
+            yield (*path, key), f"{_dotted((*path, key))} must be the name of an environment variable, in capitals"
+    if 0 < account.disconnect_cancel_seconds < 3:
+        yield (*path, "disconnect_cancel_seconds"), "disconnect_cancel_seconds must be 0 (off) or 3 to 300"
 
 
 def _repeated(section: str, names: tuple[str, ...]) -> Iterator[tuple[KeyPath, str]]:

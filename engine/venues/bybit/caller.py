@@ -16,12 +16,13 @@ from engine.venues.admission import OFFSET_ERROR_MAX_NS
 from engine.venues.base import SECOND
 from engine.venues.bybit import sign
 from engine.venues.bybit.errors import answer_to_status
-from engine.venues.bybit.frames import Envelope, envelope_decoder
+from engine.venues.bybit.frames import Envelope, Page, decode, envelope_decoder, page_decoder
 from engine.venues.keys import Credentials
 from engine.venues.offset import Known, Moment, check, error_ns, learn, measure
 from engine.venues.rest import Garbled, Reply, Rest, failed, read_json
 from engine.venues.throttle import Lane, Limit, Throttle
 
+R = TypeVar("R")
 T = TypeVar("T")
 MILLISECOND = 1_000_000
 WINDOW_MS = 5_000
@@ -52,6 +53,12 @@ def limits(orders_per_second: int) -> tuple[Limit, ...]:
         Limit(5, SECOND, "rare"),
         Limit(600, 5 * SECOND, "address"),
     )
+
+
+class Denied(Failed, frozen=True):
+    """The venue did answer a query: with this code."""
+
+    code: int = 0
 
 
 class Call(Struct, frozen=True):
@@ -106,7 +113,7 @@ class Caller:
         found = self._read(await self.rest.send(request))
         if isinstance(found, Rejection | Silence | Garbled):
             return failed(found)
-        return found if found.retCode == 0 else Failed(f"{path}: {found.retCode}: {found.retMsg}")
+        return found if found.retCode == 0 else Denied(f"{path}: {found.retCode}: {found.retMsg}", found.retCode)
 
     async def post(
         self, call: Call, body: sign.Body, stamp_ms: int, on_wire: Callable[[], None]
@@ -180,3 +187,14 @@ def _whole(text: str) -> bool:
 def page_of(envelope: Envelope, decoder: "msgspec.json.Decoder[T]") -> T | Failed:
     found = read_json(bytes(envelope.result), decoder)
     return failed(found) if isinstance(found, Garbled) else found
+
+
+def rows_in(page: Page, decoder: "msgspec.json.Decoder[list[R]]") -> list[R] | Failed:
+    found = decode(page.list, decoder)
+    return found if isinstance(found, list) else Failed(found.why)
+
+
+def rows_of(envelope: Envelope, decoder: "msgspec.json.Decoder[list[R]]") -> list[R] | Failed:
+    """A list that is one page."""
+    page: Page | Failed = page_of(envelope, page_decoder)
+    return page if isinstance(page, Failed) else rows_in(page, decoder)

@@ -13,7 +13,6 @@ from typing import TypeVar
 import msgspec
 import structlog
 import trio
-from msgspec import Struct
 
 from engine.core.messages import (
     Acked,
@@ -33,12 +32,14 @@ from engine.core.messages import (
     Silence,
 )
 from engine.runtime.clock import Clock
+from engine.venues.admission import Remark
 from engine.venues.base import SECOND, StreamDown, Traits
 from engine.venues.bybit import frames, orders, reports, sign
-from engine.venues.bybit.caller import TIME_PATH, WINDOW_MS, Call, Caller, page_of
+from engine.venues.bybit.caller import TIME_PATH, WINDOW_MS, Call, Caller, page_of, rows_in, rows_of
 from engine.venues.bybit.errors import Class, answer_to_change, answer_to_place, meaning
-from engine.venues.bybit.hosts import Hosts
+from engine.venues.bybit.looking import look_over
 from engine.venues.bybit.private import Private, PrivateTerms
+from engine.venues.bybit.terms import HEDGE_MODE, BybitTerms
 from engine.venues.keys import Credentials
 from engine.venues.order_socket import Manners, OrderSocket
 from engine.venues.rest import Garbled, Rest
@@ -49,9 +50,9 @@ R = TypeVar("R")
 T = TypeVar("T")
 LOG = structlog.get_logger("bybit")
 
-ANSWER_SECONDS = 5.0  # a request is valid for as long
 LOGIN_MS = 10_000  # how far ahead a login expires; one second is a known cause of failures
 STREAM_BUFFER = 10_000
+LOOK_SECONDS = 5.0
 WEEK_NS = 7 * 24 * 3600 * SECOND
 PAGES_MAX = 200
 CLOCK_SECONDS = 30.0  # between measurements of the venue's clock when nothing else asks
@@ -63,18 +64,6 @@ CANCEL_ALL = Call("", "/v5/order/cancel-all", "cancel")
 CREATE_BATCH = Call("", "/v5/order/create-batch", "create")
 CANCEL_BATCH = Call("", "/v5/order/cancel-batch", "cancel")
 DISCONNECT = Call("", "/v5/order/disconnected-cancel-all", "rare")
-
-
-class BybitTerms(Struct, frozen=True, kw_only=True):
-    kind: InstrumentKind
-    hosts: Hosts
-    symbols: tuple[str, ...] = ()  # spot: whose base coins are positions; of no other coin is an account's wallet one
-    apart: Mapping[str, Decimal] = {}  # spot: what of a coin lies in the wallet and is not the engine's
-    disconnect_cancel_seconds: int = 0  # 0: off
-    order_socket: bool = True
-    timeout_seconds: float = ANSWER_SECONDS
-    ping_seconds: float = 20.0
-    silent_seconds: float = 10.0
 
 
 class BybitVenue:
@@ -119,6 +108,22 @@ class BybitVenue:
         if self._socket is None:
             return "orders go by REST: this environment has no trade socket"
         return "orders go by the trade socket" if self._socket.ready else f"orders go by REST: {self._socket.why}"
+
+    async def look_over(self, allow_withdrawal: bool) -> tuple[Remark, ...] | Failed:
+        """Clock, key, account and mode in words; Failed when the venue does not answer."""
+        return await look_over(self.caller, self.terms, allow_withdrawal)
+
+    async def look_at_streams(self) -> tuple[Remark, ...]:
+        """Logs in to the private stream and leaves again; `run` must have been started for the order socket."""
+        try:
+            with trio.fail_after(LOOK_SECONDS):
+                async with self.stream():
+                    private = Remark("private stream", True, "logged in, and subscribed to orders and executions")
+        except StreamDown as down:
+            private = Remark("private stream", False, str(down))
+        except trio.TooSlowError:
+            private = Remark("private stream", False, f"no answer in {LOOK_SECONDS:g} seconds")
+        return private, Remark("order entry", True, self.order_socket)
 
     # ------------------------------------------------------------------------------------------------------ requests
 
@@ -199,7 +204,7 @@ class BybitVenue:
         envelope = await self.caller.get("/v5/account/wallet-balance", {"accountType": "UNIFIED"})
         if isinstance(envelope, Failed):
             return envelope
-        accounts = _decode_rows(envelope, _accounts)
+        accounts = rows_of(envelope, _accounts)
         if isinstance(accounts, Failed):
             return accounts
         return _rows([coin for account in accounts for coin in account.coin], reports.balance_report)
@@ -245,7 +250,7 @@ class BybitVenue:
             for kind in (None, "StopOrder"):
                 params: dict[str, sign.Param] = {"symbol": symbol, "orderLinkId": cid, "orderFilter": kind}
                 envelope = await self.caller.get(path, {"category": self.category, **params}, lane=Lane.REDUCE)
-                rows = envelope if isinstance(envelope, Failed) else _decode_rows(envelope, _orders)
+                rows = envelope if isinstance(envelope, Failed) else rows_of(envelope, _orders)
                 if isinstance(rows, Failed):
                     return rows
                 made = _rows([row for row in rows if row.orderLinkId == cid], reports.order_report)
@@ -376,7 +381,7 @@ class BybitVenue:
             if isinstance(envelope, Failed):
                 return envelope
             page = page_of(envelope, frames.page_decoder)
-            part = page if isinstance(page, Failed) else page_rows(page, decoder)
+            part = page if isinstance(page, Failed) else rows_in(page, decoder)
             if isinstance(page, Failed) or isinstance(part, Failed):
                 return part if isinstance(part, Failed) else Failed("no page")
             rows += part
@@ -398,8 +403,8 @@ class BybitVenue:
         def make(row: reports.ExecutionRow) -> FillReport | FundingReport | None:
             return reports.execution(row, self._instruments.get(row.symbol))
 
-        found = _rows(rows, make)
-        return found if isinstance(found, Failed) else _oldest_first(found)
+        found: tuple[FillReport | FundingReport, ...] | Failed = _rows(rows, make)
+        return _oldest_first(found) if not isinstance(found, Failed) else found
 
     async def _spot_positions(self) -> tuple[PositionReport, ...] | Failed:
         at_ns = self.caller.venue_ns()
@@ -407,12 +412,12 @@ class BybitVenue:
         if isinstance(balances, Failed):
             return balances
         traded = [i for symbol in self.terms.symbols if (i := self._instruments.get(symbol)) is not None]
-        return reports.holdings(balances, traded, self.terms.apart, at_ns)
+        return reports.holdings(balances, traded, at_ns)
 
     async def _fees(self) -> dict[str, reports.Fees]:
         """By symbol ("" for all). Demo has none to tell, and then the ordinary ones are assumed."""
         envelope = await self.caller.get("/v5/account/fee-rate", {"category": self.category}, "rare")
-        rows = envelope if isinstance(envelope, Failed) else _decode_rows(envelope, _fee_rows)
+        rows = envelope if isinstance(envelope, Failed) else rows_of(envelope, _fee_rows)
         if isinstance(rows, Failed):
             LOG.warning("the account's fees are not to be had; the ordinary ones are assumed", reason=rows.why)
             return {}
@@ -478,11 +483,6 @@ class BybitVenue:
             LOG.info("order socket up")
 
 
-HEDGE_MODE = (
-    "the account is in hedge mode, where a position has two sides; the engine trades one-way mode only: "
-    "close the positions and switch the position mode to one-way"
-)
-
 _server_time = msgspec.json.Decoder(frames.ServerTime)
 _instruments = msgspec.json.Decoder(list[reports.InstrumentRow])
 _accounts = msgspec.json.Decoder(list[reports.AccountRow])
@@ -495,16 +495,6 @@ _fee_rows = msgspec.json.Decoder(list[reports.FeeRow])
 def meaning_of(code: str) -> Class | None:
     """None for a code of our own."""
     return meaning(int(code)).kind if code.isdecimal() else None
-
-
-def page_rows(page: frames.Page, decoder: "msgspec.json.Decoder[list[R]]") -> list[R] | Failed:
-    found = frames.decode(page.list, decoder)
-    return found if isinstance(found, list) else Failed(found.why)
-
-
-def _decode_rows(envelope: frames.Envelope, decoder: "msgspec.json.Decoder[list[R]]") -> list[R] | Failed:
-    page = page_of(envelope, frames.page_decoder)
-    return page if isinstance(page, Failed) else page_rows(page, decoder)
 
 
 def _rows(raws: Iterable[T], make: Callable[[T], R | None]) -> tuple[R, ...] | Failed:

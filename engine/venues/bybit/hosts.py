@@ -12,21 +12,22 @@ class Hosts(Struct, frozen=True):
 
     environment: str  # live, testnet, demo, local
     rest: str
+    public: str  # without its path
     private: str
     trade: str  # "": this environment has no order entry by WebSocket
 
 
+def _hosts(environment: str, rest: str, stream: str, public: str = "", trades: bool = True) -> Hosts:
+    trade = f"{stream}/v5/trade" if trades else ""
+    return Hosts(environment, rest, public or stream, f"{stream}/v5/private", trade)
+
+
+_MAINNET_STREAM = "wss://stream.bybit.com"
 _WORDS = {
-    "mainnet": Hosts(
-        "live", "https://api.bybit.com", "wss://stream.bybit.com/v5/private", "wss://stream.bybit.com/v5/trade"
-    ),
-    "testnet": Hosts(
-        "testnet",
-        "https://api-testnet.bybit.com",
-        "wss://stream-testnet.bybit.com/v5/private",
-        "wss://stream-testnet.bybit.com/v5/trade",
-    ),
-    "demo": Hosts("demo", "https://api-demo.bybit.com", "wss://stream-demo.bybit.com/v5/private", ""),
+    "mainnet": _hosts("live", "https://api.bybit.com", _MAINNET_STREAM),
+    "testnet": _hosts("testnet", "https://api-testnet.bybit.com", "wss://stream-testnet.bybit.com"),
+    # Demo has the mainnet's market, and no trade socket.
+    "demo": _hosts("demo", "https://api-demo.bybit.com", "wss://stream-demo.bybit.com", _MAINNET_STREAM, False),
 }
 _REGIONAL_STREAMS = ("bybit.tr", "bybit.kz", "bybit.id", "bybitgeorgia.ge", "manepa.jp")
 _SITES = ("bybit.com", "bytick.com", "bybit.nl", "bybit.ae", "bybit.eu", *_REGIONAL_STREAMS)
@@ -40,14 +41,13 @@ def hosts(host: str) -> Hosts:
     parts = urlsplit(url)
     if local(url) and not parts.path:
         stream = f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}"
-        return Hosts("local", url, f"{stream}/v5/private", f"{stream}/v5/trade")
+        return _hosts("local", url, stream)
     for word in _WORDS.values():
         if url == word.rest:
             return word
     site = (parts.hostname or "").removeprefix("api.")
     if parts.scheme == "https" and not parts.path and parts.hostname == f"api.{site}" and site in _SITES:
-        stream = f"wss://stream.{site if site in _REGIONAL_STREAMS else 'bybit.com'}"
-        return Hosts("live", url, f"{stream}/v5/private", f"{stream}/v5/trade")
+        return _hosts("live", url, f"wss://stream.{site}" if site in _REGIONAL_STREAMS else _MAINNET_STREAM)
     raise Inadmissible(
         f"host '{host}' is none of Bybit's: mainnet, testnet, demo, https://api.<a site of Bybit>, "
         "or http://127.0.0.1:PORT for a local exchange"

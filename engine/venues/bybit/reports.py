@@ -4,12 +4,12 @@ All enums may grow: a word that is not known falls back on the quantities, which
 "nothing set" comes as "", "0", "0.00" or "UNKNOWN", depending on the route.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
 from typing import TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Raw, Struct, field
 
 from engine.core.messages import (
     ZERO,
@@ -133,9 +133,9 @@ class InstrumentRow(Struct):
     status: str = ""
     contractType: str = ""
     settleCoin: str = ""
-    lotSizeFilter: LotSize = LotSize()
-    priceFilter: PriceSize = PriceSize()
-    leverageFilter: Leverage = Leverage()
+    lotSizeFilter: LotSize = field(default_factory=LotSize)
+    priceFilter: PriceSize = field(default_factory=PriceSize)
+    leverageFilter: Leverage = field(default_factory=Leverage)
 
 
 class FeeRow(Struct):
@@ -235,12 +235,12 @@ def position_report(row: PositionRow, at_ns: int) -> PositionReport | None:
 
 
 def holdings(
-    balances: Iterable[BalanceReport], instruments: Iterable[Instrument], apart: Mapping[str, Decimal], at_ns: int
+    balances: Iterable[BalanceReport], instruments: Iterable[Instrument], at_ns: int
 ) -> tuple[PositionReport, ...]:
-    """On spot a position is what the wallet holds of a base coin, without what is kept `apart` from the engine."""
+    """Spot keeps no positions: what the wallet holds of a base coin, of which a position is a part."""
     totals = {balance.asset: balance.total for balance in balances}
-    held = ((i.symbol, totals.get(i.base, ZERO) - apart.get(i.base, ZERO)) for i in instruments)
-    return tuple(PositionReport(symbol, qty, ZERO, at_ns) for symbol, qty in held if qty)
+    held = ((i.symbol, totals.get(i.base, ZERO)) for i in instruments)
+    return tuple(PositionReport(symbol, qty, venue_ns=at_ns, wallet=True) for symbol, qty in held if qty)
 
 
 def balance_report(row: CoinRow) -> BalanceReport:

@@ -1,0 +1,108 @@
+"""Accounts at real venues: opened with keys from the environment, looked over, and refused if anything is amiss.
+
+Nothing of this trades. What is found is the same for `check`, which shows it, and for a start, which it may prevent.
+"""
+
+from collections.abc import Mapping
+from random import Random
+
+import structlog
+import trio
+
+from actors.wiring import AccountParts
+from engine.core.messages import Failed, InstrumentKind
+from engine.runtime.clock import Clock
+from engine.runtime.config import REAL as REAL_NAMES
+from engine.runtime.config import AccountSection, Config
+from engine.venues.admission import Remark, environment_remark, refuse
+from engine.venues.keys import read_credentials
+from engine.venues.registry import REAL, THROTTLES, WORLDS, RealVenue, Setup
+from engine.venues.throttle import Throttle
+
+AGAIN_SECONDS = 1.0
+STREAM_SECONDS = 3.0  # for the order socket to come up, in a check
+LOG = structlog.get_logger("venue")
+
+
+def is_real(section: AccountSection) -> bool:
+    return section.venue in REAL_NAMES
+
+
+def public_stream(config: Config) -> str:
+    """Where the market is listened to: where the first account trades, if that is its venue; "": the usual place.
+
+    Raises Inadmissible.
+    """
+    first = next(iter(config.accounts.values()))
+    if not is_real(first) or first.venue != config.market.kind:
+        return ""
+    return WORLDS[first.venue](first.host, InstrumentKind(first.category)).public_stream
+
+
+def open_real(name: str, config: Config, clock: Clock, rng: Random, environ: Mapping[str, str]) -> AccountParts:
+    """Raises Inadmissible for a host of another world than the engine's, KeyProblem for a key that is not there."""
+    section = config.accounts[name]
+    kind = InstrumentKind(section.category)
+    world = WORLDS[section.venue](section.host, kind)
+    refuse((environment_remark(config.engine.env, world.environment, section.host),), name)
+    throttle = THROTTLES[section.venue](section.orders_per_second, kind, clock)
+    venue = REAL[section.venue](
+        Setup(
+            clock=clock,
+            rng=rng,
+            host=section.host,
+            kind=kind,
+            credentials=read_credentials(environ, section.key_env, section.secret_env),
+            throttle=throttle,
+            symbols=section.limits.symbols or config.market.symbols,
+            order_socket=section.order_socket,
+            disconnect_cancel_seconds=section.disconnect_cancel_seconds,
+        )
+    )
+    return AccountParts(name, section.venue, venue, throttle, section.limits)
+
+
+async def admit(account: AccountParts, section: AccountSection, services: trio.Nursery, stop: trio.Event) -> None:
+    """Starts a real venue's task and looks it over. Raises Inadmissible.
+
+    While the venue does not answer there is nothing to decide, and the start waits, as it does for the instruments.
+    """
+    venue = _real(account)
+    services.start_soon(venue.run, name=f"venue/{account.name}")
+    while not stop.is_set():
+        remarks = await venue.look_over(section.allow_withdrawal_keys)
+        if not isinstance(remarks, Failed):
+            refuse(remarks, account.name)
+            for remark in remarks:
+                LOG.info("venue looked over", account=account.name, what=remark.what, text=remark.text)
+            return
+        LOG.warning("the venue does not answer", account=account.name, reason=remarks.why)
+        await trio.sleep(AGAIN_SECONDS)
+
+
+async def examine(account: AccountParts, section: AccountSection) -> tuple[Remark, ...]:
+    """Everything that can be said of an account without trading; its connections are closed again."""
+    venue = _real(account)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(venue.run)
+        remarks = await venue.look_over(section.allow_withdrawal_keys)
+        if isinstance(remarks, Failed):
+            remarks = (Remark("reach", False, remarks.why),)
+        else:
+            await trio.sleep(STREAM_SECONDS / 10)  # the order socket is connecting meanwhile
+            remarks = (*remarks, *await venue.look_at_streams(), limits_remark(account.throttle))
+        nursery.cancel_scope.cancel()
+    return remarks
+
+
+def limits_remark(throttle: Throttle) -> Remark:
+    """The rate limits as they are kept on our side."""
+    limits = [bucket.limit for bucket in throttle.buckets]
+    words = (f"{limit.name} {limit.count} in {limit.window_ns // 1_000_000_000} s" for limit in limits)
+    return Remark("rate limits", True, ", ".join(words))
+
+
+def _real(account: AccountParts) -> RealVenue:
+    venue = account.venue
+    assert hasattr(venue, "look_over"), f"{account.name} is no account at a real venue"
+    return venue  # type: ignore[return-value]
