@@ -42,6 +42,7 @@ from engine.core.messages import (
     Accepted,
     Acked,
     Canceled,
+    Corrected,
     Ending,
     Failed,
     Leg,
@@ -604,6 +605,43 @@ def foreign_fill_ignored() -> Patch:
     return everywhere(real, fold_fill)
 
 
+def fills_of(keep: Callable[[Sheet, Any], Any]) -> Patch:
+    """What is booked of an execution; None: nothing."""
+    real = reports.fold_fill
+
+    def fold_fill(sheet: Sheet, report: Any, now_ns: int) -> None:
+        kept = keep(sheet, report)
+        if kept is not None:
+            real(sheet, kept, now_ns)
+
+    return everywhere(real, fold_fill)
+
+
+def no_more_than_asked(sheet: Sheet, report: Any) -> Any:
+    order = sheet.orders.get(report.cid)
+    if order is None or report.exec_id in sheet.seen or order.filled_qty + report.qty <= order.qty:
+        return report
+    return replace(report, qty=order.qty - order.filled_qty) if order.filled_qty < order.qty else None
+
+
+def not_after_the_end(sheet: Sheet, report: Any) -> Any:
+    return None if report.cid in sheet.ended else report
+
+
+def nobodys_ignored(sheet: Sheet, report: Any) -> Any:
+    return report if report.cid else None
+
+
+def corrections_not_told() -> Patch:
+    real = reports.fold_fill
+
+    def fold_fill(sheet: Sheet, report: Any, now_ns: int) -> None:
+        real(sheet, report, now_ns)
+        sheet.facts[:] = [fact for fact in sheet.facts if not isinstance(fact, Corrected)]
+
+    return everywhere(real, fold_fill)
+
+
 def funding_ignored() -> Patch:
     return everywhere(reports.fold_funding, lambda sheet, report, now_ns: None)
 
@@ -811,6 +849,10 @@ class NothingFails:
         return () if isinstance(found, Failed) else found
 
 
+def ban_ignored() -> Patch:
+    return swap(Throttle, "close_until", lambda self, at_ns, why="": None)
+
+
 def throttle_forgotten() -> Patch:
     async def wait(self: Throttle, lane: Lane, kind: str = "") -> None:
         await trio.lowlevel.checkpoint()
@@ -856,6 +898,18 @@ def failed_query_not_repeated() -> Patch:
             real(sheet, message, now_ns)
 
     return everywhere(real, looked)
+
+
+def duplicate_read_as_no() -> Patch:
+    """No retry of ours: the request came to the venue twice on its way."""
+    real = answers.answered
+
+    def answered(sheet: Sheet, message: Any, now_ns: int) -> None:
+        if isinstance(message.answer, Rejection) and message.answer.kind == "duplicate":
+            message = replace(message, answer=replace(message.answer, kind="invalid"))
+        real(sheet, message, now_ns)
+
+    return everywhere(real, answered)
 
 
 def cancel_not_found_read_as_canceled() -> Patch:
@@ -1085,6 +1139,30 @@ MUTANTS: tuple[Mutant, ...] = (
         Likely(on=CRASHES, load={"burst": 6, "signals": 20}, faults={"crash_at_boundary": 0.03}),
     ),
     Mutant("foreign-fill-ignored", "executions of others are not booked", foreign_fill_ignored),
+    Mutant(
+        "nobodys-fill-ignored",
+        "executions that carry no client id are not booked",
+        lambda: fills_of(nobodys_ignored),
+        Likely(on=("liquidations",)),
+    ),
+    Mutant(
+        "overfill-cut",
+        "of an execution beyond the order's quantity only what was asked for is booked",
+        lambda: fills_of(no_more_than_asked),
+        Likely(on=("overfills",)),
+    ),
+    Mutant(
+        "overfill-not-told",
+        "an execution beyond the order's quantity is booked, and nobody is told",
+        corrections_not_told,
+        Likely(on=("overfills",)),
+    ),
+    Mutant(
+        "late-fill-ignored",
+        "an execution after the order's end is not booked",
+        lambda: fills_of(not_after_the_end),
+        Likely(on=("fills after the cancel",)),
+    ),
     Mutant("funding-ignored", "funding is not booked", funding_ignored),
     Mutant("base-fee-ignored", "a fee in base does not reduce the position", fee_in_base_ignored),
     Mutant("sent-before-durable", "an order is sent before its intent is on the disk", sent_before_durable),
@@ -1160,6 +1238,12 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant("silence-is-no", "silence is read as rejected", lambda: silence_read_as("rejected")),
     Mutant("silence-is-yes", "silence is read as accepted", lambda: silence_read_as("accepted")),
+    Mutant(
+        "duplicate-is-no",
+        "the answer that the id is known is read as a no, after a request that arrived twice",
+        duplicate_read_as_no,
+        Likely(on=("doubled requests",), nature={"id_unique_for_ever": True}),
+    ),
     Mutant(
         "failed-query-is-absence",
         'a query that failed is read as "not found"',
@@ -1264,6 +1348,12 @@ MUTANTS: tuple[Mutant, ...] = (
         "nobody waits for the venue's rate limit",
         throttle_forgotten,
         Likely(load={"signals": 60, "burst": 20}, limits={"orders_per_second": 1000, "positions_max": 10}),
+    ),
+    Mutant(
+        "ban-ignored",
+        "requests go on after the venue has told of a ban",
+        ban_ignored,
+        Likely(on=("bans",)),
     ),
     Mutant(
         "failed-list-is-empty",
