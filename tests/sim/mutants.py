@@ -1161,7 +1161,11 @@ MUTANTS: tuple[Mutant, ...] = (
         "late-fill-ignored",
         "an execution after the order's end is not booked",
         lambda: fills_of(not_after_the_end),
-        Likely(on=("fills after the cancel",)),
+        Likely(
+            on=("fills after the cancel",),
+            load={"limit_share": 0.9, "manage_share": 0.3, "signals": 20},
+            faults={"filled_late": 0.6},
+        ),
     ),
     Mutant("funding-ignored", "funding is not booked", funding_ignored),
     Mutant("base-fee-ignored", "a fee in base does not reduce the position", fee_in_base_ignored),
