@@ -18,6 +18,7 @@ import msgspec
 import trio
 from msgspec import Struct
 
+from engine.runtime.commandline import INTERRUPTED
 from engine.runtime.terminal import progress
 from tests.sim import shrink
 from tests.sim.checks import Violation
@@ -86,6 +87,15 @@ class Ran(Struct):
 def main(argv: Sequence[str] | None = None) -> int:
     """See the exit codes above."""
     arguments = _arguments(argv)
+    codes = [INTERRUPTED]
+    try:
+        codes.append(_main(arguments))
+    except* KeyboardInterrupt:  # out of a nursery it comes in a group
+        pass
+    return codes[-1]
+
+
+def _main(arguments: argparse.Namespace) -> int:
     task = Task(shrink.of_arguments(arguments), arguments.twice, arguments.log, arguments.verbose)
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     result, began = Result(), time.perf_counter()
