@@ -58,6 +58,7 @@ from tests.sim.truth import (
     Funded,
     Phase,
     Probed,
+    Ready,
     Receipted,
     ResumeCalled,
     Sent,
@@ -389,10 +390,13 @@ def stopped_means_stopped(e: Evidence) -> Iterator[Violation]:
 
 
 def sent_in_time(e: Evidence) -> Iterator[Violation]:
-    """I9: nothing is written after its time."""
+    """I9: nothing is signed after its time; what a stopped process sends late is refused for its signature's age."""
     for entry in e.entries:
-        if isinstance(entry, Wired) and entry.order.valid_until_ns and entry.at_ns > entry.order.valid_until_ns:
-            late = (entry.at_ns - entry.order.valid_until_ns) / SECOND
+        if not isinstance(entry, Wired) or not entry.order.valid_until_ns:
+            continue
+        signed_ns = entry.signed_ns or entry.at_ns
+        if signed_ns > entry.order.valid_until_ns:
+            late = (signed_ns - entry.order.valid_until_ns) / SECOND
             yield Violation("I9", entry.at_ns, f"{entry.order.cid} was sent {late:.3f} s after its time")
 
 
@@ -745,6 +749,19 @@ def positions_are_protected(e: Evidence) -> Iterator[Violation]:
 # ----------------------------------------------------------------------------------------------- nobody fell over
 
 
+def one_engine_at_a_time(e: Evidence) -> Iterator[Violation]:
+    """P1, J4: while one engine has the journal, another that is started on it by mistake does not come up."""
+    living: set[int] = set()
+    for entry in e.entries:
+        match entry:
+            case Ready(life=life):
+                if living:
+                    yield Violation("J4", entry.at_ns, f"life {life} came up while {sorted(living)} had the journal")
+                living.add(life)
+            case Crashed(life=life) | Fell(life=life):
+                living.discard(life)
+
+
 def nothing_broke(e: Evidence) -> Iterator[Violation]:
     """The engine's own assertions: none failed, no actor died, the engine did not end by itself."""
     for entry in e.entries:
@@ -786,6 +803,7 @@ CHECKS: tuple[Check, ...] = (
     chain_is_whole,
     comes_to_rest,
     positions_are_protected,
+    one_engine_at_a_time,
     nothing_broke,
 )
 

@@ -30,8 +30,10 @@ from tests.sim.truth import (
     DiskBroke,
     Executed,
     Fell,
+    Frozen,
     Phase,
     Ready,
+    Thawed,
     Unreached,
     VenueRestarted,
     Wired,
@@ -104,7 +106,7 @@ def awake_stretches(e: Evidence) -> list[Awake]:
     since: int | None = None
     for entry in e.entries:
         match entry:
-            case Ready():
+            case Ready() | Thawed():
                 since = entry.at_ns
             case BanHeard(until_ns=until_ns) if since is not None:
                 found.append(Awake(since, entry.at_ns))
@@ -112,7 +114,7 @@ def awake_stretches(e: Evidence) -> list[Awake]:
             case VenueRestarted() if since is not None:
                 found.append(Awake(since, entry.at_ns))
                 since = max(since, entry.at_ns + 5 * SECOND)
-            case Crashed() | Fell() | DiskBroke() | Phase(name="end"):
+            case Crashed() | Fell() | Frozen() | DiskBroke() | Phase(name="end"):
                 if since is not None:
                     found.append(Awake(since, entry.at_ns))
                 since = None

@@ -77,6 +77,9 @@ class Faults(Struct, frozen=True):
     crash_mean: float = 0.0
     crash_at_boundary: float = 0.0  # per effect boundary
     halt_mean: float = 0.0
+    freeze_mean: float = 0.0  # the process is stopped for a while
+    freeze_max: float = 0.0
+    rival_mean: float = 0.0  # a second engine is started on the same journal
 
 
 class Load(Struct, frozen=True):
@@ -151,6 +154,8 @@ FAMILIES: dict[str, Draw] = {
     "failing disk": lambda r: {"disk_breaks_mean": r.choice((15.0, 40.0))},
     "crashes at any time": lambda r: {"crash_mean": r.choice((5.0, 20.0, 60.0))},
     "crashes at boundaries": lambda r: {"crash_at_boundary": r.choice((0.002, 0.01, 0.03))},
+    "frozen engines": lambda r: {"freeze_mean": r.choice((10.0, 30.0)), "freeze_max": r.choice((2.0, 15.0, 60.0))},
+    "second engines": lambda r: {"rival_mean": r.choice((10.0, 30.0))},
     "halts": lambda r: {"halt_mean": r.choice((5.0, 15.0, 40.0))},
 }
 ON = 0.4  # of the families, in a seed that is not quiet

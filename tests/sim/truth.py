@@ -51,6 +51,23 @@ class Fell(Entry, frozen=True):
     why: str
 
 
+class TurnedAway(Entry, frozen=True):
+    """A second engine was started by mistake, on the journal of one that lives; it would not run."""
+
+    life: int
+    why: str
+
+
+class Frozen(Entry, frozen=True):
+    """The process is stopped (SIGSTOP, a paused machine): it does nothing, and time passes."""
+
+    life: int
+
+
+class Thawed(Entry, frozen=True):
+    life: int
+
+
 class Synced(Entry, frozen=True):
     """Journal records up to `seq` are on the disk for good; `digest` of the newest."""
 
@@ -73,6 +90,7 @@ class Wired(Entry, frozen=True):
 
     order: Order
     life: int = 0
+    signed_ns: int = 0  # what its signature says, in our time
 
 
 class Unreached(Entry, frozen=True):
@@ -244,6 +262,9 @@ AnyEntry: TypeAlias = (
     | Ready
     | Crashed
     | Fell
+    | TurnedAway
+    | Frozen
+    | Thawed
     | Synced
     | DiskBroke
     | DiskMended

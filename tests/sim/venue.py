@@ -650,6 +650,11 @@ class SimVenue:
         self._connections.append(connection)
         return connection, receive
 
+    def give_up_on_clients(self) -> None:
+        """Whoever has not answered pings for long is cut off."""
+        for connection in tuple(self._connections):
+            self._close(connection, "ping timeout")
+
     def disconnect(self, connection: Connection) -> None:
         if connection in self._connections:
             self._connections.remove(connection)
@@ -882,14 +887,16 @@ class Wire:
 
     async def submit(self, order: Order, on_wire: Callable[[], None]) -> Answer:
         venue, life = self._venue, self._life
-        await trio.lowlevel.checkpoint()
+        sent_ns = venue.now_ns  # signed before anything can hold it up: the window counts from here
+        signed_ns = venue.wall_ns()
         await self._boundary("submit.before")
+        await trio.lowlevel.checkpoint()
+        await self._living()
         if venue.fault(venue.faults.connect_refused):
             venue.truth.tell(Unreached(venue.wall_ns(), order=order))
             return Rejection(code="connect", kind="not_sent", text="connection refused")
         on_wire()
-        venue.truth.tell(Wired(venue.wall_ns(), order=order, life=life.number))
-        sent_ns = venue.now_ns
+        venue.truth.tell(Wired(venue.wall_ns(), order=order, life=life.number, signed_ns=signed_ns))
         answer = await self._request(lambda: self._submitted(order, sent_ns), "submit.wired")
         venue.truth.tell(Replied(venue.wall_ns(), cid=order.cid, kind=type(answer).__name__))
         if answer == BANNED:

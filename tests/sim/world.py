@@ -33,12 +33,14 @@ from tests.sim.checks import Evidence, Violation, bare_stretches, check
 from tests.sim.cover import check_cover
 from tests.sim.faults import Faults, Options, draw
 from tests.sim.feed import ACCOUNT, Feed, probe_body
+from tests.sim.freezer import Freezer, below
 from tests.sim.truth import (
     Copied,
     Crashed,
     DiskBroke,
     DiskMended,
     Fell,
+    Frozen,
     HaltCalled,
     Phase,
     Probed,
@@ -47,7 +49,9 @@ from tests.sim.truth import (
     Started,
     StopReported,
     Synced,
+    Thawed,
     Truth,
+    TurnedAway,
     digest,
 )
 from tests.sim.venue import VENUE, SimVenue
@@ -62,6 +66,8 @@ FLAT_SECONDS = 30.0
 PROBE_SECONDS = 20.0
 STILL_SECONDS = 15.0
 END_SECONDS = 30.0
+RIVAL_SECONDS = 10.0
+PING_TIMEOUT_NS = 20 * SECOND
 LIMITS = Limits(
     position_notional_max=POSITION_CAP,
     exposure_max=Decimal(7_000),
@@ -122,6 +128,9 @@ class Incarnation:
         self.over = trio.Event()
         self.stop = trio.Event()
         self.engine: Engine | None = None
+        self.journal: MemoryJournal
+        self.nursery: trio.Nursery | None = None
+        self.root: trio.lowlevel.Task
 
     def boundary(self, where: str) -> None:
         """Just before or after an effect: here it may end."""
@@ -130,18 +139,35 @@ class Incarnation:
 
     async def run(self) -> None:
         world = self.world
+        self.root = trio.lowlevel.current_task()
         world.truth.tell(Started(world.wall_ns(), life=self.number))
         with self.scope:
             try:
-                async with trio.open_nursery() as nursery:
+                async with trio.open_nursery() as self.nursery:
                     parts = world.parts(self)
-                    self.engine = await nursery.start(run_engine, parts, self.stop)
+                    self.engine = await self.nursery.start(run_engine, parts, self.stop)
                     world.truth.tell(Ready(world.wall_ns(), life=self.number))
             except* Exception as errors:
                 if self.alive:  # what a dying engine stumbles over is nobody's business
-                    world.truth.tell(Fell(world.wall_ns(), life=self.number, why=summary(errors)))
-        self.alive = False
+                    self._fell(errors)
+        self.alive, self.nursery = False, None
+        world.disk.release(self.journal)
         self.over.set()
+
+    def _fell(self, errors: BaseExceptionGroup[Exception]) -> None:
+        world, why = self.world, summary(errors)
+        if errors.split(JournalFailed)[1] is None and "another engine is running" in why:
+            world.truth.reach("a second engine was turned away")
+            world.truth.tell(TurnedAway(world.wall_ns(), life=self.number, why=why))
+        else:
+            world.truth.tell(Fell(world.wall_ns(), life=self.number, why=why))
+
+    def owns(self, task: trio.lowlevel.Task) -> bool:
+        """Whether a task belongs to this process."""
+        if task.name == "journal.commit":  # of trio's own nursery
+            frame = getattr(task.coro, "cr_frame", None)
+            return frame is not None and frame.f_locals.get("self") is self.journal.committer
+        return below(task, self.root)
 
 
 class World:
@@ -156,7 +182,7 @@ class World:
         self.venue = SimVenue(options.nature, options.faults, seed, self.wall_ns, self.truth)
         self.feed = Feed(options.load, seed, self.truth, self.wall_ns, self.venue.quote)
         self.feed.faults = options.faults
-        self.disk = MemoryDisk(self._sync_seconds)
+        self.disk = MemoryDisk(self._sync_seconds, locks=True)
         self.life: Incarnation | None = None
         self.lives = 0
         self.kills = 0  # drawn
@@ -172,10 +198,18 @@ class World:
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
+            self.freezer = Freezer()
             await nursery.start(self.venue.run)
             self._phase("faults")
             nursery.start_soon(self._live_and_die)
-            for task in (self._crash_now_and_then, self._break_disk, self._operate, self._human):
+            for task in (
+                self._crash_now_and_then,
+                self._break_disk,
+                self._operate,
+                self._human,
+                self._freeze_now_and_then,
+                self._start_rivals,
+            ):
                 nursery.start_soon(task)
             if self.script is not None:
                 await self.script(self)
@@ -189,6 +223,7 @@ class World:
         self._phase("calm")
         self.faults = self.feed.faults = Faults()
         self.venue.calm()
+        self.thaw()
         self._mend_disk()
         await trio.sleep(30)  # whoever was dead lives again by then
         await self._resume_all()
@@ -259,8 +294,57 @@ class World:
         kept = self.disk.crash(self.fate)
         self.truth.tell(Synced(self.wall_ns(), seq=kept))
         self.truth.tell(Crashed(self.wall_ns(), life=life.number, where=where, kept=kept))
+        self.thaw()
         life.scope.cancel()
         life.over.set()
+
+    def freeze(self, life: Incarnation) -> None:
+        """SIGSTOP: it keeps what it has, locks too, and does nothing until `thaw`."""
+        if life.alive and not self.freezer.frozen:
+            self.freezer.freeze(life.owns)
+            self.frozen_ns = self.wall_ns()
+            self.truth.tell(Frozen(self.wall_ns(), life=life.number))
+
+    def thaw(self) -> None:
+        if not self.freezer.frozen:
+            return
+        if self.wall_ns() - self.frozen_ns > PING_TIMEOUT_NS:
+            self.venue.give_up_on_clients()
+        self.freezer.thaw()
+        assert self.life is not None
+        if self.life.alive:
+            self.truth.tell(Thawed(self.wall_ns(), life=self.life.number))
+
+    async def _freeze_now_and_then(self) -> None:
+        fate = Random(f"{self.options.seed}/freezes")
+        while self.faults.freeze_mean:
+            await trio.sleep(fate.expovariate(1 / self.faults.freeze_mean))
+            if self.life is None or not self.faults.freeze_mean:
+                continue
+            self.freeze(self.life)
+            await trio.sleep(fate.uniform(0, self.faults.freeze_max))
+            self.thaw()
+
+    async def _start_rivals(self) -> None:
+        """A person starts a second engine by mistake, now and then while the first one is stopped."""
+        fate = Random(f"{self.options.seed}/rivals")
+        while self.faults.rival_mean:
+            await trio.sleep(fate.expovariate(1 / self.faults.rival_mean))
+            if self.engine is not None and self.faults.rival_mean:
+                if self.freezer.frozen:
+                    self.truth.reach("a second engine was started while the first was stopped")
+                await self.rival()
+
+    async def rival(self) -> None:
+        """Until it has been turned away; one that comes up is ended again, after it has done its harm."""
+        self.lives += 1
+        rival = Incarnation(self, self.lives)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(rival.run)
+            with trio.move_on_after(RIVAL_SECONDS):
+                await rival.over.wait()
+            rival.alive = False
+            nursery.cancel_scope.cancel()
 
     async def _crash_now_and_then(self) -> None:
         while self.faults.crash_mean:
@@ -326,18 +410,26 @@ class World:
             await self._of_life(life, partial(engine.operator.resume, scope, "op", "drill is over", kind))
 
     async def _of_life(self, life: Incarnation, command: Callable[[], Any]) -> None:
-        """A command to one incarnation, given up when that dies."""
-        async with trio.open_nursery() as nursery:
+        """A command to one incarnation, carried out by it, given up when that dies."""
+        if life.nursery is None:
+            return
+        done = trio.Event()
 
-            async def watch() -> None:
-                await life.over.wait()
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(watch)
+        async def carry_out() -> None:
             try:
                 await command()
             except JournalFailed:
                 self.truth.reach("an operator was told that the journal has failed")
+            done.set()
+
+        async def watch() -> None:
+            await life.over.wait()
+            done.set()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch)
+            life.nursery.start_soon(carry_out)
+            await done.wait()
             nursery.cancel_scope.cancel()
 
     async def _human(self) -> None:
@@ -360,10 +452,11 @@ class World:
     def parts(self, life: Incarnation) -> Parts:
         clock = Clock(now_ns=self.wall_ns, ticks_ns=self.wall_ns)
         throttle = Throttle((Limit(10, SECOND),), clock)
+        life.journal = MemoryJournal(self.disk, clock, lambda where: self._journaled(life, where))
         return Parts(
             env="sim",
             clock=clock,
-            journal=MemoryJournal(self.disk, clock, lambda where: self._journaled(life, where)),
+            journal=life.journal,
             rng=Random(f"{self.options.seed}/engine/{life.number}"),
             accounts=(
                 AccountParts(

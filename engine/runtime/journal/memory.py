@@ -24,10 +24,13 @@ _decode = msgspec.json.Decoder(OutboxRow).decode
 
 
 class MemoryDisk:
-    """What survives a crash. `latency` gives the duration of a sync in (virtual) seconds."""
+    """What survives a crash. `latency` gives the duration of a sync in (virtual) seconds. `locks`: whoever mounts it
+    keeps everybody else out until `release` or a crash, as the lock file of a real journal does."""
 
-    def __init__(self, latency: Callable[[], float] = lambda: 0.0) -> None:
+    def __init__(self, latency: Callable[[], float] = lambda: 0.0, locks: bool = False) -> None:
         self.latency = latency
+        self._locks = locks
+        self._holder: object = None
         self.full = False
         self.fail_sync = False
         self.life = 0  # raised by a crash: whoever wrote before it is dead
@@ -53,14 +56,19 @@ class MemoryDisk:
         self._keep(rng.randint(0, len(self._unsynced)) if rng is not None else 0)
         self._unsynced.clear()
         self.life += 1
+        self._holder = None
         return self.reader().place().seq if self._formatted() else 0
 
     def reader(self) -> SqlReader:
         """What is synced."""
         return SqlReader(self._synced, WHERE, owned=False)
 
-    def mount(self, at_ns: int) -> SqlReader:
-        """The disk as a new engine finds it. An engine before it that has neither closed nor crashed is dead now."""
+    def mount(self, at_ns: int, holder: object = None) -> SqlReader:
+        """The disk as a new engine finds it. An engine before it that has neither closed nor crashed is dead now, or,
+        where the disk locks, in its way: JournalFailed."""
+        if self._locks and self._holder is not None:
+            raise JournalFailed(f"{WHERE}: another engine is running on this journal; stop that one first")
+        self._holder = holder
         self._keep(len(self._unsynced))
         self.life += 1
         migrate(self._synced, WHERE, at_ns)
@@ -68,6 +76,11 @@ class MemoryDisk:
         reader = self.reader()
         reader.verify_tail()
         return reader
+
+    def release(self, holder: object) -> None:
+        """The end of a holder's process, whatever its cause."""
+        if self._holder is holder:
+            self._holder = None
 
     def _keep(self, commits: int) -> None:
         for statements in self._unsynced[:commits]:
@@ -100,7 +113,7 @@ class MemoryJournal:
 
     async def open(self) -> OpenState:
         await trio.lowlevel.checkpoint()
-        self._reader = self._disk.mount(self._clock.now_ns())
+        self._reader = self._disk.mount(self._clock.now_ns(), self)
         self._life = self._disk.life
         self._group = Group(self._reader.place(), self._write, self._linger_seconds)
         trio.lowlevel.spawn_system_task(self._group.run, name="journal.commit")
@@ -137,6 +150,11 @@ class MemoryJournal:
     def stats(self) -> Stats:
         return self._group.stats()
 
+    @property
+    def committer(self) -> object:
+        """Whose `run` is this journal's task in the background."""
+        return self._group
+
     async def close(self) -> None:
         if self._dead:
             return
@@ -145,6 +163,7 @@ class MemoryJournal:
         except JournalFailed:
             pass  # whoever waited for it has been told
         self._group.stop()
+        self._disk.release(self)
 
     @property
     def _dead(self) -> bool:
