@@ -1,25 +1,38 @@
 """Order actors by (account, symbol): made when first needed, each supervised, each with its own mailbox.
 
 An order actor that failed is made anew from what the journal holds; whoever writes to it meanwhile writes to the same
-mailbox.
+mailbox. Of one that stays down, or does not read for so long that its mailbox is full, the mail is dropped: whatever it
+was told is in the journal or at the venue, and is found there when the actor is made anew.
 """
 
 from collections.abc import Callable, Iterable
 from decimal import Decimal
+from functools import partial
 
 import trio
 from msgspec import Struct
 
-from actors.order import OrderPorts, order_actor
+from actors.order import Mail, OrderPorts, order_actor
 from actors.ports import Account, Ask, World
-from engine.core.blotter import Blotter, Terms
+from engine.core.blotter import Blotter, Message, Terms
 from engine.core.messages import Enact, Halt, Instrument, Order, Position, Standing, Trade
-from engine.runtime.mail import post
-from engine.runtime.supervise import supervise
+from engine.runtime.mail import MailboxFull, offer
+from engine.runtime.supervise import Fallen, GivenUp, supervise
 
-MAILBOX = 10_000  # a stuck symbol's backlog; full means that it has not read for minutes: its scope halts
+MAILBOX = (
+    10_000  # a stuck symbol's backlog; full means that it has not read for minutes: it is made anew, its scope halts
+)
 
 ANSWER_SECONDS = 10.0  # an order actor folds a message in well under a millisecond
+
+
+class Seat(Struct):
+    """Where one order actor sits: its mailbox, both ends, and what ends it from outside."""
+
+    send: trio.MemorySendChannel[Mail]
+    mailbox: trio.MemoryReceiveChannel[Mail]
+    scope: trio.CancelScope | None = None
+    overflowed: bool = False
 
 
 class Holding(Struct):
@@ -52,7 +65,7 @@ class Desk:
         tell: Callable[[Standing], None],
         load: Callable[[str, str], Holding],
         worth: Callable[[str], Decimal | None],
-        down: Callable[[str], None],
+        fallen: Fallen,
         epoch: int,
         closed: Callable[[str], tuple[Halt, ...]],
     ) -> None:
@@ -63,27 +76,34 @@ class Desk:
         self._tell = tell
         self._load = load
         self._worth = worth
-        self._down = down
+        self._fallen = fallen
         self._epoch = epoch
         self._closed_to_entries = closed
-        self._mail: dict[tuple[str, str], trio.MemorySendChannel[object]] = {}
+        self._seats: dict[tuple[str, str], Seat] = {}
         self._nursery: trio.Nursery | None = None
+        self._closed = trio.Event()
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until `close`; order actors live in here."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
-            self._closed = trio.Event()
             task_status.started()
             await self._closed.wait()
 
-    def post(self, account: str, symbol: str, message: object) -> None:
-        """Raises UnknownInstrument, MailboxFull."""
-        channel = self._mail.get((account, symbol)) or self.open(account, symbol)
-        post(channel, message)
+    def post(self, account: str, symbol: str, message: Mail) -> None:
+        """Never at the sender's cost: of an actor that does not read, mail is dropped. Raises UnknownInstrument."""
+        seat = self._seats.get((account, symbol)) or self.open(account, symbol)
+        if self._closed.is_set() or offer(seat.send, message) or seat.overflowed:
+            return
+        seat.overflowed = True
+        if seat.scope is not None:
+            seat.scope.cancel()
 
-    async def ask(self, account: str, symbol: str, message: object) -> Standing | None:
-        """Post, and wait until it has been folded. None: no answer in time (the actor failed, or is stuck)."""
+    async def ask(self, account: str, symbol: str, message: Message) -> Standing | None:
+        """Post, and wait until it has been folded. None: no answer in time (the actor failed, is stuck, or is down)."""
+        if self.is_down(account, symbol):
+            await trio.lowlevel.checkpoint()
+            return None
         answered = trio.Event()
         answers: list[Standing] = []
 
@@ -98,39 +118,48 @@ class Desk:
 
     def symbols(self, account: str) -> tuple[str, ...]:
         """Symbols of an account that have an actor."""
-        return tuple(symbol for owner, symbol in self._mail if owner == account)
+        return tuple(symbol for owner, symbol in self._seats if owner == account)
+
+    def is_down(self, account: str, symbol: str) -> bool:
+        return _name(account, symbol) in self._fallen
+
+    def give_up(self, account: str, symbol: str) -> None:
+        """Ends an actor that does not answer; it stays down until a resume of its scope."""
+        seat = self._seats[account, symbol]
+        if not self.is_down(account, symbol) and seat.scope is not None:
+            seat.scope.cancel()
 
     def backlog(self) -> int:
-        return sum(c.statistics().current_buffer_used for c in self._mail.values())
+        return sum(seat.send.statistics().current_buffer_used for seat in self._seats.values())
 
-    def open(self, account: str, symbol: str, holding: Holding | None = None) -> trio.MemorySendChannel[object]:
+    def open(self, account: str, symbol: str, holding: Holding | None = None) -> Seat:
         """Start an order actor; `holding` is what the journal had at the start of the engine, if it had anything."""
         instrument = self._instrument(account, symbol)
         if instrument is None:
             raise UnknownInstrument(f"{symbol} is not an instrument of account {account}'s venue")
         assert self._nursery is not None, "the desk is not running"
-        send, receive = trio.open_memory_channel[object](MAILBOX)
-        self._mail[account, symbol] = send
+        seat = self._seats[account, symbol] = Seat(*trio.open_memory_channel[Mail](MAILBOX))
         of = self._accounts[account]
-        ports = OrderPorts(self._world, of, symbol, send, self._tell, self._closed_to_entries)
+        ports = OrderPorts(self._world, of, symbol, seat.send, self._tell, self._closed_to_entries)
         first = [holding]  # used once; a restart reads the journal
 
         async def run() -> None:
-            known = first.pop() if first else await self._reload(account, symbol)
-            blotter = self._blotter(of, symbol, instrument, known)
-            await order_actor(receive, blotter, ports, fresh=known is None)
+            if seat.overflowed:
+                _empty(seat.mailbox)
+                seat.overflowed = False
+            with trio.CancelScope() as seat.scope:
+                known = first.pop() if first else await self._reload(account, symbol)
+                blotter = self._blotter(of, symbol, instrument, known)
+                return await order_actor(seat.mailbox, blotter, ports, fresh=known is None)
+            if seat.overflowed:
+                raise MailboxFull(f"{MAILBOX} of {MAILBOX} in use")
+            raise GivenUp("it did not answer")
 
-        self._nursery.start_soon(
-            supervise,
-            f"order/{account}/{symbol}",
-            f"symbol/{account}/{symbol}",
-            run,
-            self._world.switch,
-            self._world.clock,
-            self._down,
-            name=f"order/{account}/{symbol}",
-        )
-        return send
+        name = _name(account, symbol)
+        scope, world = f"symbol/{account}/{symbol}", self._world
+        idle = partial(_drop, seat.mailbox)
+        self._nursery.start_soon(supervise, name, scope, run, world.switch, world.clock, self._fallen, idle, name=name)
+        return seat
 
     async def _reload(self, account: str, symbol: str) -> Holding:
         await self._world.journal.durable(self._world.journal.append(()))
@@ -154,9 +183,27 @@ class Desk:
 
     def close(self) -> None:
         """No more mail; the actors end when they have read what is there and their calls are done."""
-        for channel in self._mail.values():
-            channel.close()
+        for seat in self._seats.values():
+            seat.send.close()
         self._closed.set()
+
+
+def _name(account: str, symbol: str) -> str:
+    return f"order/{account}/{symbol}"
+
+
+async def _drop(mailbox: trio.MemoryReceiveChannel[Mail]) -> None:
+    """Until the mailbox is closed: nobody who writes to an actor that is down shall be held up."""
+    async for _ in mailbox:
+        pass
+
+
+def _empty(mailbox: trio.MemoryReceiveChannel[Mail]) -> None:
+    try:
+        while True:
+            mailbox.receive_nowait()
+    except (trio.WouldBlock, trio.EndOfChannel):
+        return
 
 
 def holdings(

@@ -49,21 +49,34 @@ async def gate(mailbox: trio.MemoryReceiveChannel[GateMail], admission: Admissio
 def judge(message: Arrived, admission: Admission, ports: GatePorts) -> int:
     """One signal: verdict, journal, order actor, reply; nothing in between. The journal's number of the last fact."""
     world, signal = ports.world, message.signal
-    halts = world.switch.closed_to_openers(ports.venue_of(signal.account), signal.account, signal.symbol)
-    admitted = admission.handle_signal(
-        signal,
-        message.prior,
-        world.quote(signal.symbol),
-        world.quote("BTCUSDT"),
-        halts + ports.closed(signal.account),
-        world.clock.now_ns(),
-    )
+    try:
+        halts = world.switch.closed_to_openers(ports.venue_of(signal.account), signal.account, signal.symbol)
+        admitted = admission.handle_signal(
+            signal,
+            message.prior,
+            world.quote(signal.symbol),
+            world.quote("BTCUSDT"),
+            halts + ports.closed(signal.account),
+            world.clock.now_ns(),
+        )
+    except BaseException:
+        message.lost(True)
+        raise
     seq = world.journal.append(admitted.facts, admitted.rows)
+    message.reply(admitted, seq)
     world.observe(admitted.facts)
     if (enact := admitted.enact) is not None:
         ports.enact(Enact(enact.signal, enact.plan, message.received_tick, world.clock.ticks_ns()))
-    message.reply(admitted, seq)
     return seq
+
+
+async def turn_away(mailbox: trio.MemoryReceiveChannel[GateMail]) -> None:
+    """While the gate is down: nobody who writes to it shall wait. What else it is told, its next life finds."""
+    async for message in mailbox:
+        if isinstance(message, Arrived):
+            message.lost(False)
+        elif isinstance(message, Steered):
+            message.reply("the risk gate is down; a resume of the engine revives it", 0)
 
 
 async def ticker(tick: Callable[[Tick], None]) -> None:

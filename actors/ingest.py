@@ -12,11 +12,13 @@ from msgspec import Struct
 from actors.ports import Arrived, GateMail, Steered, World
 from engine.core.admission import Admitted
 from engine.core.halts import kind_of
-from engine.core.messages import Control, ControlReceived, DeadLettered, Halt, Limits, Malformed, Signal
+from engine.core.messages import Control, ControlReceived, DeadLettered, Halt, Limits, Malformed, Refusal, Signal
 from engine.edges.base import Arrival, Receipt
 from engine.edges.dialects import DialectTerms, decode
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.mail import post
+
+RAW_CHARS = 2_000  # kept of what is no signal
 
 
 class IngestPorts(Struct, frozen=True):
@@ -86,11 +88,27 @@ async def admit(signal: Signal, arrival: Arrival, acknowledger: Acknowledger, po
         ports.unjudged.release()
         acknowledger.put(seq, arrival.answer, Receipt(admitted.status, admitted.row))
 
+    def lost(failed: bool) -> None:
+        ports.unjudged.release()
+        if failed:
+            reason = Refusal("", "the risk gate failed on this signal; it was not executed")
+            bury(_poison(signal, arrival, reason), arrival, acknowledger, ports)
+        else:
+            acknowledger.put(
+                0, arrival.answer, Receipt("busy", text="the risk gate is down; nothing of this was taken")
+            )
+
     try:
         ports.unjudged.acquire_nowait()  # waiting where there is room would cost a turn of the scheduler
     except trio.WouldBlock:
         await ports.unjudged.acquire()
-    post(ports.gate, Arrived(signal, prior, arrival.received_tick, reply))
+    post(ports.gate, Arrived(signal, prior, arrival.received_tick, reply, lost))
+
+
+def _poison(signal: Signal, arrival: Arrival, reason: Refusal) -> Malformed:
+    """Kept as a dead letter, so that a source which brings everything again does not bring this for ever."""
+    raw = arrival.raw[:RAW_CHARS].decode(errors="backslashreplace")
+    return Malformed(signal.source, (reason,), raw, arrival.received_ns, signal.signal_id)
 
 
 def bury(malformed: Malformed, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts) -> None:

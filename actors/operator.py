@@ -1,18 +1,23 @@
 """What a person commands: stop, flatten, resume, close, limits. Works when half of the system does not.
 
 A stop closes the switch first, in memory, before anything that could fail; then every symbol is told, then the venue
-itself is asked what is left. Entries that are still there after a while are canceled straight at the venue, past any
-actor that may be stuck: a cancel can do no harm.
+itself is asked what is left, each account by itself, so that a stuck venue holds up no other. Entries that are still
+there after a while are canceled straight at the venue, past any actor that may be stuck: a cancel can do no harm. A
+position whose actor does not answer, or is down and falls again, is closed straight at the venue too, reduce-only.
+Every call has a deadline, and none that fails takes the others with it.
 """
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 
 import structlog
 import trio
 from msgspec import Struct
 
 from actors.desk import Desk
-from actors.ports import Account, GateMail, Steered, World
+from actors.ports import Account, Ask, GateMail, Steered, World
+from engine.core.direct import answered, closer, intent
+from engine.core.halts import Staying, kind_of
 from engine.core.ids import is_ours
 from engine.core.messages import (
     Cancel,
@@ -21,17 +26,25 @@ from engine.core.messages import (
     Flatten,
     Halt,
     HaltKind,
+    Instrument,
+    InstrumentKind,
     Limits,
     OrderReport,
     PositionReport,
+    Standing,
+    Sweep,
 )
 from engine.runtime.journal.base import JournalFailed
-from engine.runtime.mail import MailboxFull, post
+from engine.runtime.mail import post
+from engine.runtime.supervise import Failure, Fallen, attempt
 from engine.runtime.switch import Resumption
 
 STOP_SECONDS = 15.0  # for the venue to show that nothing is left
 STEP_SECONDS = 0.25
-DIRECT_SECONDS = 3.0  # after that, cancels go straight to the venue
+DIRECT_SECONDS = 3.0  # after that, cancels (and closes, where an actor does not answer) go straight to the venue
+AGAIN_SECONDS = 3.0  # between two direct closes of one symbol
+CALL_SECONDS = 5.0  # for one answer of a venue, a commit of the journal, or the gate
+SETTLE_SECONDS = 20.0  # for a reconciliation before a fault's scope is opened again
 LOG = structlog.get_logger("operator")
 
 
@@ -56,35 +69,49 @@ class StopReport(Struct, frozen=True):
     problems: tuple[str, ...] = ()
 
 
+class OperatorPorts(Struct, frozen=True):
+    """`dust` tells whether a position is too small to close; `openers` how many opening orders of an (account, symbol)
+    have not ended by our own books; `settle` is a round of reconciliation of one account."""
+
+    world: World
+    accounts: dict[str, Account]
+    desk: Desk
+    gate: trio.MemorySendChannel[GateMail]
+    dust: Callable[[str, PositionReport], bool]
+    openers: Callable[[str, str], int]
+    instrument: Callable[[str, str], Instrument | None]
+    settle: Callable[[str], Awaitable[bool]]
+    fallen: Fallen
+    epoch: int
+
+
+class Clearing(Struct, frozen=True):
+    """What is to go, and who wants it."""
+
+    by: str
+    reason: str
+    flatten: bool
+    scope: str
+
+
 class Operator:
     """Commands over all accounts; each command is safe to repeat."""
 
-    def __init__(
-        self,
-        world: World,
-        accounts: dict[str, Account],
-        desk: Desk,
-        gate: trio.MemorySendChannel[GateMail],
-        dust: Callable[[str, PositionReport], bool],
-        openers: Callable[[str, str], int],
-    ) -> None:
-        """`dust` tells whether a position is too small to close; `openers` how many opening orders of an (account,
-        symbol) have not ended by our own books."""
-        self._world = world
-        self._accounts = accounts
-        self._desk = desk
-        self._gate = gate
-        self._dust = dust
-        self._openers = openers
+    def __init__(self, ports: OperatorPorts) -> None:
+        self._ports = ports
+        self._world = ports.world
+        self._closes = 0  # direct ones of this run
 
     async def stop(self, by: str, reason: str, flatten: bool = True, scope: str = "engine") -> StopReport:
         """No more entries in `scope`; cancel what is resting; flatten if asked; ask the venue; say what is left."""
         halt = Halt(scope, f"stopped: {reason}", self._world.clock.now_ns(), by, kind="stop")
         seq = self._world.switch.halt(halt)
         problems: list[str] = []
-        report = await self._clear(by, reason, flatten, scope, problems)
-        durable = await self._durable(seq, problems)
-        return StopReport(True, durable, report.flat, report.left, report.took_ms, tuple(problems))
+        report = await self._clear(Clearing(by, reason, flatten, scope), problems)
+        unwritten = await self._durable(seq)
+        if unwritten:
+            problems.append(f"the halt is in force but not durable: {unwritten}")
+        return StopReport(True, not unwritten, report.flat, report.left, report.took_ms, tuple(problems))
 
     async def flatten(self, by: str, reason: str, account: str | None, symbol: str | None) -> StopReport:
         """Cancel and close without halting: a new signal may open again."""
@@ -92,18 +119,25 @@ class Operator:
             "engine" if account is None else f"account/{account}" if symbol is None else f"symbol/{account}/{symbol}"
         )
         problems: list[str] = []
-        report = await self._clear(by, reason, True, scope, problems)
+        report = await self._clear(Clearing(by, reason, True, scope), problems)
         return StopReport(False, True, report.flat, report.left, report.took_ms, tuple(problems))
 
     async def resume(self, scope: str, by: str, note: str = "", kind: HaltKind | None = None) -> Resumption:
-        """Ends what a person may of one scope, one kind at a time. What was ended is durable when this returns."""
+        """Ends what a person may of one scope, one kind at a time. What was ended is durable when this returns.
+
+        Before a fault's scope opens, its actors that are down are made anew, and the books are compared with the
+        venue's; where that does not pass, the halt stays. Raises JournalFailed when the end is not durable in time.
+        """
+        found = self._world.switch.would_end(scope, kind)
+        if any(kind_of(halt) == "fault" for halt in found.ended) and (why := await self._mend(scope)):
+            return Resumption(0, (), (*(Staying(halt, why) for halt in found.ended), *found.staying))
         resumption = self._world.switch.resume(scope, by, note, kind)
-        if resumption.ended:
-            await self._world.journal.durable(resumption.seq)
+        if resumption.ended and (unwritten := await self._durable(resumption.seq)):
+            raise JournalFailed(f"{scope} is open again, but that is not durable: {unwritten}")
         return resumption
 
     async def set_limits(self, account: str, changes: dict[str, object], by: str) -> Limits | str:
-        """The new limits, or why they were refused. Durable when this returns."""
+        """The new limits, or why they were refused. Durable when this returns. Raises JournalFailed otherwise."""
         answered = trio.Event()
         answers: list[tuple[Limits | str, int]] = []
 
@@ -111,84 +145,193 @@ class Operator:
             answers.append((outcome, seq))
             answered.set()
 
-        post(self._gate, Steered(account, changes, by, reply))
-        await answered.wait()
+        post(self._ports.gate, Steered(account, changes, by, reply))
+        with trio.move_on_after(CALL_SECONDS):
+            await answered.wait()
+        if not answers:
+            return f"the gate did not answer within {CALL_SECONDS:g} s; look at the limits before asking again"
         outcome, seq = answers[0]
-        await self._world.journal.durable(seq)
+        if unwritten := await self._durable(seq):
+            raise JournalFailed(f"the change is in force, but not durable: {unwritten}")
         return outcome
 
-    async def _clear(self, by: str, reason: str, flatten: bool, scope: str, problems: list[str]) -> StopReport:
+    # -------------------------------------------------------------------------------------------------------- mending
+
+    async def _mend(self, scope: str) -> str:
+        """Why the scope cannot be opened yet; empty: its actors are up and its books agree with the venue."""
+        ports = self._ports
+        await ports.fallen.revive(scope)
+        kind, _, rest = scope.partition("/")
+        account, _, symbol = rest.partition("/")
+        if kind not in ("account", "symbol") or account not in ports.accounts:
+            return ""
+        if symbol in ports.desk.symbols(account):
+            sweep = Sweep(at_ns=self._world.clock.now_ns())
+            if await ports.desk.ask(account, symbol, sweep) is None:
+                return "its order actor does not answer; stop or flatten closes what it holds"
+        settled = await attempt(lambda: ports.settle(account), SETTLE_SECONDS)
+        if settled is True:
+            return ""
+        return f"the books could not be compared with the venue's{f': {settled.why}' if settled else ''}"
+
+    # ------------------------------------------------------------------------------------------------------- clearing
+
+    async def _clear(self, asked: Clearing, problems: list[str]) -> StopReport:
+        """All accounts at once."""
         began = trio.current_time()
-        accounts = [a for a in self._accounts.values() if _inside(scope, a, None)]
-        left: tuple[Left, ...] = ()
-        self._tell_all(accounts, by, reason, flatten, scope, problems)
-        while True:
-            left = tuple([await self._left(a, flatten, scope) for a in accounts])
-            waited = trio.current_time() - began
-            flat = not any(x.entries or x.positions or x.unknown for x in left)
-            if flat or waited > STOP_SECONDS:
-                break
-            if waited > DIRECT_SECONDS:
-                await self._cancel_directly(left)
-                self._tell_all(accounts, by, reason, flatten, scope, problems)
-            await trio.sleep(STEP_SECONDS)
+        accounts = [a for a in self._ports.accounts.values() if _inside(asked.scope, a, None)]
+        found: dict[str, Left] = {}
+
+        async def one(account: Account) -> None:
+            found[account.name] = await self._clear_account(account, asked, problems)
+
+        async with trio.open_nursery() as nursery:
+            for account in accounts:
+                nursery.start_soon(one, account)
+        left = tuple(found[account.name] for account in accounts)
         problems += [f"{x.account}: {x.unknown}" for x in left if x.unknown]
+        flat = not any(_anything(x) for x in left)
         return StopReport(True, True, flat, left, round((trio.current_time() - began) * 1000))
 
-    def _tell_all(
-        self, accounts: list[Account], by: str, reason: str, flatten: bool, scope: str, problems: list[str]
-    ) -> None:
-        for account in accounts:
-            for symbol in self._desk.symbols(account.name):
-                if not _inside(scope, account, symbol):
-                    continue
-                message = Flatten(by, reason) if flatten else CancelEntries(by, reason)
-                try:
-                    self._desk.post(account.name, symbol, message)
-                except (MailboxFull, trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                    text = f"{account.name}/{symbol} could not be told: {error}"
-                    if text not in problems:
-                        problems.append(text)
+    async def _clear_account(self, account: Account, asked: Clearing, problems: list[str]) -> Left:
+        began = trio.current_time()
+        again: dict[str, float] = {}  # when a symbol may be closed directly once more
+        for symbol in self._symbols(account, asked.scope):
+            await self._ports.fallen.revive(f"symbol/{account.name}/{symbol}")
+        unread = dict.fromkeys(self._symbols(account, asked.scope))  # until its actor has read what it was told
+        self._tell_all(account, asked, unread)
+        while True:
+            waited = trio.current_time() - began
+            deaf = self._deaf(account, asked.scope, unread) if waited > DIRECT_SECONDS else ()
+            left = await self._left(account, asked, deaf)
+            if not _anything(left) or waited > STOP_SECONDS:
+                return left
+            if waited > DIRECT_SECONDS:
+                for symbol in deaf:
+                    self._ports.desk.give_up(account.name, symbol)
+                await self._cancel_directly(account, left, problems)
+                if asked.flatten:
+                    await self._close_directly(account, left, deaf, again, asked.by, problems)
+                self._tell_all(account, asked, unread)
+            await trio.sleep(STEP_SECONDS)
 
-    async def _left(self, account: Account, flatten: bool, scope: str) -> Left:
-        orders = await account.venue.open_orders()
-        if isinstance(orders, Failed):
+    def _deaf(self, account: Account, scope: str, unread: dict[str, None]) -> tuple[str, ...]:
+        """Symbols whose actor has not read what it was told, or has fallen over it."""
+        symbols = self._symbols(account, scope)
+        return tuple(s for s in symbols if s in unread or self._ports.desk.is_down(account.name, s))
+
+    def _symbols(self, account: Account, scope: str) -> list[str]:
+        return [s for s in self._ports.desk.symbols(account.name) if _inside(scope, account, s)]
+
+    def _tell_all(self, account: Account, asked: Clearing, unread: dict[str, None]) -> None:
+        message = (Flatten if asked.flatten else CancelEntries)(asked.by, asked.reason)
+        for symbol in self._symbols(account, asked.scope):
+            self._ports.desk.post(account.name, symbol, Ask(message, partial(_strike, unread, symbol)))
+
+    async def _left(self, account: Account, asked: Clearing, deaf: tuple[str, ...]) -> Left:
+        """By the venue's own word. Of a deaf symbol its protective orders count too, once they protect nothing, or
+        hold what is to be sold."""
+        doubt = self._doubt(account, asked.scope)
+        orders = await attempt(account.venue.open_orders, CALL_SECONDS)
+        if isinstance(orders, Failed | Failure):
             return Left(account.name, unknown=orders.why)
-        entries = tuple(o for o in orders if is_ours(o.cid) and not o.reduce_only and _inside(scope, account, o.symbol))
-        doubt = self._doubt(account, scope)
-        if not flatten:
+        ours = [o for o in orders if is_ours(o.cid) and _inside(asked.scope, account, o.symbol)]
+        entries = tuple(o for o in ours if not o.reduce_only)
+        if not asked.flatten:
             return Left(account.name, entries, unknown=doubt)
-        positions = await account.venue.positions()
-        if isinstance(positions, Failed):
+        positions = await attempt(account.venue.positions, CALL_SECONDS)
+        if isinstance(positions, Failed | Failure):
             return Left(account.name, entries, unknown=positions.why)
         open_ = tuple(
-            p for p in positions if p.qty and _inside(scope, account, p.symbol) and not self._dust(account.name, p)
+            p
+            for p in positions
+            if p.qty and _inside(asked.scope, account, p.symbol) and not self._ports.dust(account.name, p)
         )
-        return Left(account.name, entries, open_, doubt)
+        held = {p.symbol for p in open_}
+        idle = tuple(
+            o
+            for o in ours
+            if o.reduce_only and o.symbol in deaf and (o.symbol not in held or self._is_spot(account, o.symbol))
+        )
+        return Left(account.name, (*entries, *idle), open_, doubt)
+
+    def _is_spot(self, account: Account, symbol: str) -> bool:
+        instrument = self._ports.instrument(account.name, symbol)
+        return instrument is not None and instrument.kind is InstrumentKind.SPOT
 
     def _doubt(self, account: Account, scope: str) -> str:
         """What the venue's lists cannot show: an order on its way, in the venue's queue, or without an answer."""
-        counts = {s: self._openers(account.name, s) for s in self._desk.symbols(account.name)}
+        counts = {s: self._ports.openers(account.name, s) for s in self._symbols(account, scope)}
         return "; ".join(
             f"{count} opening order(s) of {symbol} have no end yet and may still be filled"
             for symbol, count in counts.items()
-            if count and _inside(scope, account, symbol)
+            if count
         )
 
-    async def _cancel_directly(self, left: tuple[Left, ...]) -> None:
-        for account in left:
-            for order in account.entries:
-                LOG.warning("cancelling at the venue directly", account=account.account, cid=order.cid)
-                venue = self._accounts[account.account].venue
-                await venue.cancel(Cancel(order.cid, order.symbol, order.venue_order_id))
+    async def _cancel_directly(self, account: Account, left: Left, problems: list[str]) -> None:
+        for order in left.entries:
+            LOG.warning("cancelling at the venue directly", account=account.name, cid=order.cid)
+            cancel = Cancel(order.cid, order.symbol, order.venue_order_id)
+            answer = await attempt(partial(account.venue.cancel, cancel), CALL_SECONDS)
+            if isinstance(answer, Failure):
+                _note(problems, f"{account.name}/{order.symbol}: the cancel of {order.cid} failed: {answer.why}")
 
-    async def _durable(self, seq: int, problems: list[str]) -> bool:
-        try:
-            await self._world.journal.durable(seq)
-        except JournalFailed as error:
-            problems.append(f"the halt is in force but not durable: {error}")
-            return False
-        return True
+    async def _close_directly(
+        self,
+        account: Account,
+        left: Left,
+        deaf: tuple[str, ...],
+        again: dict[str, float],
+        by: str,
+        problems: list[str],
+    ) -> None:
+        for held in left.positions:
+            instrument = self._ports.instrument(account.name, held.symbol)
+            if held.symbol in deaf and instrument is not None and trio.current_time() >= again.get(held.symbol, 0.0):
+                again[held.symbol] = trio.current_time() + AGAIN_SECONDS
+                _note(
+                    problems, f"{account.name}/{held.symbol}: its actor does not answer; closing at the venue directly"
+                )
+                await self._close(account, held, instrument, by, problems)
+
+    async def _close(
+        self, account: Account, held: PositionReport, instrument: Instrument, by: str, problems: list[str]
+    ) -> None:
+        world, epoch = self._world, self._ports.epoch
+        order = closer(world.env, account.name, held, instrument, epoch, self._closes, world.clock.now_ns())
+        self._closes += 1
+        fact = intent(order, by)
+        seq = world.journal.append((fact,), (order,))
+        world.observe((fact,))
+        if unwritten := await self._durable(seq):  # as with any protective order: it can open nothing, so it goes
+            _note(problems, f"{order.cid} is sent though its intent is not durable: {unwritten}")
+        answer = await attempt(lambda: account.venue.submit(order, lambda: None), CALL_SECONDS)
+        if isinstance(answer, Failure):
+            return _note(problems, f"{account.name}/{held.symbol}: the close {order.cid} failed: {answer.why}")
+        facts, row = answered(order, answer, world.clock.now_ns())
+        if facts:
+            world.journal.append(facts, (row,))
+            world.observe(facts)
+        if row.reason:
+            _note(problems, f"{account.name}/{held.symbol}: the close {order.cid} was refused: {row.reason}")
+
+    async def _durable(self, seq: int) -> str:
+        """Why it is not; empty: it is."""
+        outcome = await attempt(lambda: self._world.journal.durable(seq), CALL_SECONDS)
+        return outcome.why if isinstance(outcome, Failure) else ""
+
+
+def _strike(unread: dict[str, None], symbol: str, standing: Standing) -> None:
+    unread.pop(symbol, None)
+
+
+def _anything(left: Left) -> bool:
+    return bool(left.entries or left.positions or left.unknown)
+
+
+def _note(problems: list[str], text: str) -> None:
+    if text not in problems:
+        problems.append(text)
 
 
 def _inside(scope: str, account: Account, symbol: str | None) -> bool:

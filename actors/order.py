@@ -7,12 +7,13 @@ step's decision and its appending, so nothing can happen in the middle of one.
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeAlias
 
 import trio
 from msgspec import Struct
 
 from actors.ports import Account, Ask, World, insist
-from engine.core.blotter import Blotter, Step
+from engine.core.blotter import Blotter, Message, Step
 from engine.core.messages import (
     Alerted,
     Answer,
@@ -38,6 +39,7 @@ from engine.runtime.journal.base import JournalFailed
 from engine.runtime.mail import post
 from engine.venues.throttle import Lane
 
+Mail: TypeAlias = Message | Ask
 BATCH = 64  # messages folded in one step
 RETRIES = 3  # of a request that surely had no effect (SPEC ORD4)
 RETRY_SECONDS = (1.0, 2.0)  # doubled, +-25 %
@@ -50,13 +52,13 @@ class OrderPorts(Struct, frozen=True):
     world: World
     account: Account
     symbol: str
-    mail: trio.MemorySendChannel[object]
+    mail: trio.MemorySendChannel[Mail]
     tell: Callable[[Standing], None]
     closed: Callable[[str], tuple[Halt, ...]]  # account -> why entries cannot be just now (start-up, a stream down)
 
 
 async def order_actor(
-    mailbox: trio.MemoryReceiveChannel[object], blotter: Blotter, ports: OrderPorts, fresh: bool
+    mailbox: trio.MemoryReceiveChannel[Mail], blotter: Blotter, ports: OrderPorts, fresh: bool
 ) -> None:
     """Until the mailbox is closed; then waits for its calls to end. `fresh`: nothing is to be recovered."""
     ticks: dict[str, tuple[int, int]] = {}
@@ -71,18 +73,18 @@ async def order_actor(
             for message in batch:
                 if isinstance(message, Enact):
                     ticks[message.signal.signal_id] = (message.received_tick, message.judged_tick)
-            step = blotter.handle(batch, ports.world.clock.now_ns())  # type: ignore[arg-type]
+            step = blotter.handle(batch, ports.world.clock.now_ns())
             act(step, blotter, ports, calls, ticks)
             ticks.clear()  # of signals that became no order
             for ask in asks:
                 ask.reply(step.standing or blotter.standing(ports.world.clock.now_ns()))
 
 
-def drain(first: object, mailbox: trio.MemoryReceiveChannel[object]) -> tuple[list[object], list[Ask]]:
+def drain(first: Mail, mailbox: trio.MemoryReceiveChannel[Mail]) -> tuple[list[Message], list[Ask]]:
     """Everything that waits, up to a batch: a burst of fills is one step, and its stop is sized once."""
-    batch: list[object] = []
+    batch: list[Message] = []
     asks: list[Ask] = []
-    message: object = first
+    message = first
     while True:
         if isinstance(message, Ask):
             asks.append(message)

@@ -9,6 +9,7 @@ import trio
 from msgspec import Struct
 
 from engine.core.admission import Admitted
+from engine.core.blotter import Message
 from engine.core.messages import (
     AnyFact,
     BalancesSeen,
@@ -51,12 +52,17 @@ class World(Struct, frozen=True):
 
 
 class Arrived(Struct, frozen=True):
-    """ingest -> gate: a signal, what the journal knows of its id, and where the verdict goes."""
+    """ingest -> gate: a signal, what the journal knows of its id, and where the verdict goes.
+
+    `lost` is called instead of `reply` when there will be no verdict: True, the gate failed on this very signal; False,
+    it is down and has not looked at it.
+    """
 
     signal: Signal
     prior: SignalRow | None
     received_tick: int
     reply: Callable[[Admitted, int], None]
+    lost: Callable[[bool], None]
 
 
 class Steered(Struct, frozen=True):
@@ -75,7 +81,7 @@ class Tick(Struct, frozen=True):
 class Ask(Struct, frozen=True):
     """A message to an order actor whose sender wants to know when it was folded, and what stands then."""
 
-    message: object
+    message: Message
     reply: Callable[[Standing], None]
 
 

@@ -3,7 +3,7 @@
 Placing stops is the blotter's; this is the second pair of eyes that makes it look again, measures, and alerts.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import trio
 from msgspec import Struct
@@ -25,10 +25,15 @@ class Watched(Struct):
 
 
 async def protector(
-    mailbox: trio.MemoryReceiveChannel[Standing], sweep: Callable[[str, str, Sweep], None], world: World
+    mailbox: trio.MemoryReceiveChannel[Standing],
+    known: Iterable[Standing],
+    sweep: Callable[[str, str, Sweep], None],
+    world: World,
 ) -> None:
-    """Until cancelled or the mailbox is closed."""
+    """Until cancelled or the mailbox is closed. `known` is what stands when it is made (anew)."""
     watched: dict[tuple[str, str], Watched] = {}
+    for standing in tuple(known):
+        watch(standing, watched)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_sweeps, watched, sweep, world)
         async for standing in mailbox:

@@ -63,6 +63,7 @@ class Reconciler:
         self._since_ns = since_ns
         self._lock = trio.Lock()
         self._failed = False  # the last round
+        self._heard = True  # by every symbol that the last round concerned
 
     async def run(self) -> None:
         """For ever: often while something is open or the stream is down, seldom when nothing is."""
@@ -111,8 +112,9 @@ class Reconciler:
             return Round(False, balances.why)
         disagreed = await self._compare(asked, venue_now, positions, orders, fills)
         self._ports.tell(BalancesSeen(name, balances, world.clock.now_ns()))
-        self._since_ns = venue_now
-        world.journal.append((), (Reconciled(account=name, venue_ns=venue_now),))
+        if self._heard:  # else the executions of now are asked for again, when there is somebody to book them
+            self._since_ns = venue_now
+            world.journal.append((), (Reconciled(account=name, venue_ns=venue_now),))
         return Round(True, disagreed=disagreed)
 
     async def _compare(
@@ -128,6 +130,7 @@ class Reconciler:
         symbols |= dict.fromkeys(r.symbol for r in (*positions, *orders, *fills))
         held = {p.symbol: p for p in positions}
         disagreed = []
+        self._heard = True
         for symbol in symbols:
             if not self._ports.listed(name, symbol):
                 LOG.error("unlisted symbol at the venue", account=name, symbol=symbol)
@@ -143,6 +146,7 @@ class Reconciler:
                 at_ns=self._ports.world.clock.now_ns(),
             )
             standing = await self._ports.ask(name, symbol, compared)
+            self._heard = self._heard and standing is not None
             if standing is None or standing.agreed_ns < asked_ns:
                 disagreed.append(symbol)
         return tuple(disagreed)

@@ -10,7 +10,7 @@ from engine.edges.http import HttpSource, status_of
 from engine.edges.stream import Broadcast
 from engine.runtime.clock import Clock
 from engine.runtime.config import Config
-from engine.runtime.journal.base import Reader
+from engine.runtime.journal.base import JournalFailed, Reader
 from engine.web.ports import (
     Channel,
     Component,
@@ -110,7 +110,10 @@ async def stop(engine: Engine, by: str, reason: str, flatten: bool) -> StopRepor
 
 
 async def resume(engine: Engine, scope: str, by: str, note: str, kind: HaltKind | None) -> ResumeReport:
-    done = await engine.operator.resume(scope, by, note, kind)
+    try:
+        done = await engine.operator.resume(scope, by, note, kind)
+    except JournalFailed as error:
+        raise Unready(str(error)) from error
     if not done.ended and not done.staying:
         raise Unknown(f"{scope} is not halted")
     if not done.ended:
@@ -129,7 +132,10 @@ async def close(engine: Engine, account: str, symbol: str, by: str) -> StopRepor
 async def set_limits(engine: Engine, account: str, changes: dict[str, object], by: str) -> Limits:
     if account not in {a.name for a in engine.parts.accounts}:
         raise Unknown(f"there is no account {account}")
-    outcome = await engine.operator.set_limits(account, changes, by)
+    try:
+        outcome = await engine.operator.set_limits(account, changes, by)
+    except JournalFailed as error:
+        raise Unready(str(error)) from error
     if isinstance(outcome, str):
         raise Refused(Refusal(field="", reason=outcome))
     return outcome

@@ -9,7 +9,7 @@
 |------------------|--------|----------------------------------------------------------------------------|
 | arrivals         | 256    | the source waits (HTTP: 503)                                               |
 | gate             | 50,000 | broken invariant: halt. Signals take at most 256 places (`unjudged`)       |
-| order actor      | 10,000 | broken invariant: its symbol halts                                         |
+| order actor      | 10,000 | its symbol halts, it is made anew; the mail is dropped, at nobody's cost   |
 | protector        | 50,000 | broken invariant: halt                                                     |
 | metrics          | 10,000 | the measurement is dropped and counted                                     |
 
@@ -25,13 +25,14 @@ from random import Random
 import structlog
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from actors.desk import Desk, Holding, UnknownInstrument, empty, holdings
-from actors.gate import GatePorts, gate, ticker
+from actors.gate import GatePorts, gate, react, ticker, turn_away
 from actors.ingest import Acknowledger, IngestPorts, ingest
 from actors.listener import listener
 from actors.metrics import IntervalLog, LagWatch, MetricsMail, metrics
-from actors.operator import Operator
+from actors.operator import Operator, OperatorPorts
 from actors.ports import Account, GateMail, World
 from actors.protector import protector
 from actors.publisher import publisher
@@ -55,6 +56,7 @@ from engine.core.messages import (
     Standing,
     StreamState,
     Timed,
+    VenueReport,
 )
 from engine.core.position import closable
 from engine.core.tally import Tally
@@ -63,7 +65,7 @@ from engine.edges.dialects import DialectTerms
 from engine.runtime.clock import Clock
 from engine.runtime.journal.base import Journal, JournalFailed, OpenState
 from engine.runtime.mail import offer, post
-from engine.runtime.supervise import supervise
+from engine.runtime.supervise import Fallen, Run, attempt, supervise
 from engine.runtime.switch import Switch
 from engine.venues.base import Venue
 from engine.venues.throttle import Throttle
@@ -73,6 +75,7 @@ UNJUDGED = 256
 GATE = 50_000
 METRICS = 10_000
 START_SECONDS = 30.0  # for the first reconciliation, before sources are opened all the same
+SETTLE_SECONDS = 30.0  # for the reconciliation after the gate was made anew; the reconciler goes on all the same
 CALLS_SECONDS = 10.0  # for calls to end in a drain, and for a stop that could not be placed yet
 OUTBOX_SECONDS = 10.0  # for the outbox to empty in a drain
 LOG = structlog.get_logger("engine")
@@ -117,17 +120,23 @@ class Engine:
         self.epoch = state.epoch
         self.started_ns = world.clock.now_ns()
         self.streams: dict[str, StreamState] = {}
-        self.down: list[str] = []  # actors that stay down
+        self.fallen = Fallen()
         self.reconciled: dict[str, bool] = {a.name: False for a in parts.accounts}
         self.gate_open = False
         self.instruments: dict[str, dict[str, Instrument]] = {}
         self.standings: dict[tuple[str, str], Standing] = {}
         self.desk: Desk
         self.operator: Operator
+        self.settle: Callable[[str], Awaitable[bool]]  # a round of reconciliation of an account
         self.admission: Admission
         self.arrivals: trio.MemorySendChannel[Arrival]
         self.channels: dict[str, trio.MemorySendChannel[object]] = {}
         self._throttles = {a.name: a.throttle for a in parts.accounts}
+
+    @property
+    def down(self) -> list[str]:
+        """Actors that stay down."""
+        return self.fallen.names()
 
     def instrument(self, account: str, symbol: str) -> Instrument | None:
         return self.instruments.get(account, {}).get(symbol)
@@ -157,6 +166,8 @@ class Engine:
             return (self._halt(account, f"the private stream is down: {self.streams[account].why}"),)
         if why := self._throttles[account].shut():
             return (self._halt(account, why),)
+        if down := self.fallen.names("engine", f"account/{account}"):
+            return (self._halt(account, f"down: {', '.join(down)}"),)
         return ()
 
     def _halt(self, account: str, reason: str) -> Halt:
@@ -219,20 +230,36 @@ async def _run(
         world=world,
         accounts=accounts,
         instrument=engine.instrument,
-        stop_default=engine.admission.stop_default,
+        stop_default=lambda account: engine.admission.stop_default(account),
         tell=tell,
         load=lambda account, symbol: _reload(parts.journal, account, symbol),
         worth=lambda asset: _worth(parts.quote, asset),
-        down=engine.down.append,
+        fallen=engine.fallen,
         epoch=state.epoch,
         closed=engine.closed,
     )
+    reconcilers = {
+        name: Reconciler(owner, _reconciler_ports(engine, to_gate), _since(state, name))
+        for name, owner in accounts.items()
+    }
+    engine.settle = lambda account: _settle(engine, account, reconcilers[account])
     engine.operator = Operator(
-        world, accounts, desk, to_gate, lambda account, p: _dust(engine, account, p), partial(_openers, engine)
+        OperatorPorts(
+            world=world,
+            accounts=accounts,
+            desk=desk,
+            gate=to_gate,
+            dust=partial(_dust, engine),
+            openers=partial(_openers, engine),
+            instrument=engine.instrument,
+            settle=engine.settle,
+            fallen=engine.fallen,
+            epoch=state.epoch,
+        )
     )
 
-    def run(name: str, scope: str, actor: Callable[[], Awaitable[None]], group: trio.Nursery = nursery) -> None:
-        group.start_soon(supervise, name, scope, actor, world.switch, world.clock, engine.down.append, name=name)
+    def run(name: str, scope: str, actor: Run, group: trio.Nursery = nursery, idle: Run | None = None) -> None:
+        group.start_soon(supervise, name, scope, actor, world.switch, world.clock, engine.fallen, idle, name=name)
 
     await nursery.start(desk.run)
     for (account_name, symbol), holding in _holdings(state).items():
@@ -249,19 +276,22 @@ async def _run(
     # Whoever else would notice a failed journal may be busy with something that failed with it, as the publisher is
     # with a file on the same full disk.
     run("journal", "engine", parts.journal.failure)
-    run("gate", "engine", lambda: gate(gate_mail, engine.admission, gate_ports))
+    run("gate", "engine", _gate(engine, gate_mail, gate_ports), idle=partial(turn_away, gate_mail))
     run("ticker", "engine", lambda: ticker(lambda tick: post(to_gate, tick)))
-    run("protector", "engine", lambda: protector(protector_mail, desk.post, world))
+    known = engine.standings.values()
+    run(
+        "protector",
+        "engine",
+        lambda: protector(protector_mail, known, desk.post, world),
+        idle=partial(_unread, protector_mail),
+    )
     publishing: trio.Nursery = await nursery.start(_group)
     run("publisher", "engine", lambda: publisher(state.outbox, parts.sinks, world), publishing)
-    reconcilers = {
-        name: Reconciler(owner, _reconciler_ports(engine, to_gate), _since(state, name))
-        for name, owner in accounts.items()
-    }
     listening: trio.Nursery = await nursery.start(_group)
     for name, owner in accounts.items():
-        settle = partial(_settle, engine, name, reconcilers[name])
-        listen = partial(listener, owner, _deliver(engine), settle, partial(_stream, engine), world)
+        listen = partial(
+            listener, owner, _deliver(engine), partial(engine.settle, name), partial(_stream, engine), world
+        )
         run(f"listener/{name}", f"account/{name}", listen, listening)
         run(f"reconciler/{name}", f"account/{name}", reconcilers[name].run, listening)
     engine.gate_open = True
@@ -342,6 +372,42 @@ async def _instruments(account: AccountParts) -> dict[str, Instrument]:
         await trio.sleep(1.0)
 
 
+async def _unread(mailbox: trio.MemoryReceiveChannel[Standing]) -> None:
+    """The mail of an actor that is down and finds what it missed elsewhere."""
+    async for _ in mailbox:
+        pass
+
+
+def _gate(engine: Engine, mailbox: trio.MemoryReceiveChannel[GateMail], ports: GatePorts) -> Run:
+    """The gate's first run has what the start loaded; a later one is rebuilt, for nothing is known of how the one
+    that failed has left its figures."""
+    first = [engine.admission]
+
+    async def run() -> None:
+        async with trio.open_nursery() as nursery:
+            if not first:
+                await _rebuild(engine, ports)
+                for account in engine.reconciled:  # balances are older or newer than what is held, until asked for anew
+                    engine.reconciled[account] = False
+                    nursery.start_soon(attempt, partial(engine.settle, account), SETTLE_SECONDS)
+            first.clear()
+            await gate(mailbox, engine.admission, ports)
+
+    return run
+
+
+async def _rebuild(engine: Engine, ports: GatePorts) -> None:
+    """As at the start: what the journal holds, and what stands now."""
+    journal, clock = engine.parts.journal, engine.world.clock
+    await journal.durable(journal.append(()))
+    engine.admission = admission = _admission(engine, journal.reload())
+    for standing in tuple(engine.standings.values()):
+        # Its closed trade and its ended signals have been counted: the journal has both.
+        told = replace(standing, closed_trade=None, confirmed=())
+        quote = engine.parts.quote(standing.position.symbol)
+        react(admission.handle_standing(told, quote, clock.now_ns()), ports)
+
+
 def _admission(engine: Engine, state: OpenState) -> Admission:
     parts = engine.parts
     admission = Admission(
@@ -404,8 +470,8 @@ def _dust(engine: Engine, account: str, report: PositionReport) -> bool:
     return instrument is not None and not closable(held, instrument)
 
 
-def _deliver(engine: Engine) -> Callable[[str, str, object], None]:
-    def deliver(account: str, symbol: str, report: object) -> None:
+def _deliver(engine: Engine) -> Callable[[str, str, VenueReport], None]:
+    def deliver(account: str, symbol: str, report: VenueReport) -> None:
         try:
             engine.desk.post(account, symbol, report)
         except UnknownInstrument as error:

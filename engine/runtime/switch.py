@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.core.halts import Key, Staying, key_of, kind_of, release
+from engine.core.halts import Key, Release, Staying, key_of, kind_of, release
 from engine.core.messages import Alerted, Event, Halt, Halted, HaltEnded, HaltKind, Resumed
 from engine.runtime.clock import Clock
 from engine.runtime.journal.base import Journal
@@ -57,9 +57,13 @@ class Switch:
         event = Event("system.error", account, halt.scope, at, "", halt.by, body)
         return self._journal.append(facts, (halt, event))
 
+    def would_end(self, scope: str, kind: HaltKind | None) -> Release:
+        """What a resume would end now, and what it would leave."""
+        return release((h for h in self.halts() if h.scope == scope), kind)
+
     def resume(self, scope: str, by: str, note: str = "", kind: HaltKind | None = None) -> Resumption:
         """A person opens a scope again, as far as a person may."""
-        found = release((h for h in self.halts() if h.scope == scope), kind)
+        found = self.would_end(scope, kind)
         seq = 0
         for halt in found.ended:
             seq = self.end(halt, by, note)

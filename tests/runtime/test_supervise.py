@@ -6,7 +6,7 @@ from engine.runtime.clock import virtual_clock
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
 from engine.runtime.mail import MailboxFull
-from engine.runtime.supervise import RESTARTS_MAX, supervise
+from engine.runtime.supervise import RESTARTS_MAX, Fallen, supervise
 from engine.runtime.switch import Switch
 
 SCOPE = "symbol/main/BTCUSDT"
@@ -18,7 +18,6 @@ class Actor:
     def __init__(self, *failures: BaseException, pause: float = 0.0) -> None:
         self.failures, self.pause = list(failures), pause
         self.made: list[float] = []
-        self.down: list[str] = []
 
     async def run(self) -> None:
         self.made.append(trio.current_time())
@@ -31,14 +30,16 @@ class Actor:
         journal = MemoryJournal(MemoryDisk(), clock)
         await journal.open()
         switch = Switch(journal, clock)
-        await supervise("actor", SCOPE, self.run, switch, clock, self.down.append)
+        self.fallen = Fallen()
+        with trio.move_on_after(600):
+            await supervise("actor", SCOPE, self.run, switch, clock, self.fallen)
         return switch
 
 
 async def test_an_actor_that_ends_is_left_in_peace(autojump_clock: object) -> None:
     actor = Actor()
     switch = await actor.supervised()
-    assert len(actor.made) == 1 and not actor.down and not switch.halts()
+    assert len(actor.made) == 1 and not actor.fallen.names() and not switch.halts()
 
 
 async def test_an_actor_that_fails_is_made_anew_after_a_pause_that_doubles(autojump_clock: object) -> None:
@@ -46,14 +47,14 @@ async def test_an_actor_that_fails_is_made_anew_after_a_pause_that_doubles(autoj
     switch = await actor.supervised()
     gaps = [round(b - a, 3) for a, b in zip(actor.made, actor.made[1:], strict=False)]
     assert gaps == [0.1, 0.2, 0.4]
-    assert not actor.down and not switch.halts()
+    assert not actor.fallen.names() and not switch.halts()
 
 
 async def test_too_many_failures_in_a_minute_halt_the_scope_and_leave_it_down(autojump_clock: object) -> None:
     actor = Actor(*(ValueError(f"number {n}") for n in range(9)))
     switch = await actor.supervised()
     assert len(actor.made) == RESTARTS_MAX + 1
-    assert actor.down == ["actor"]
+    assert actor.fallen.names() == ["actor"]
     (halt,) = switch.halts()
     assert halt.scope == SCOPE and "4 times in a minute" in halt.reason and "number 3" in halt.reason
 
@@ -61,7 +62,7 @@ async def test_too_many_failures_in_a_minute_halt_the_scope_and_leave_it_down(au
 async def test_failures_that_are_far_apart_do_not_add_up(autojump_clock: object) -> None:
     actor = Actor(*(ValueError(str(n)) for n in range(9)), pause=25.0)
     switch = await actor.supervised()
-    assert len(actor.made) == 10 and not actor.down and not switch.halts()
+    assert len(actor.made) == 10 and not actor.fallen.names() and not switch.halts()
 
 
 async def test_a_broken_invariant_halts_its_scope_at_once_however_deep_it_lies(autojump_clock: object) -> None:
@@ -74,7 +75,7 @@ async def test_a_broken_invariant_halts_its_scope_at_once_however_deep_it_lies(a
         switch = await actor.supervised()
         assert [h.scope for h in switch.halts()] == [SCOPE]
         assert "broken invariant" in switch.halts()[0].reason
-        assert len(actor.made) == 2 and not actor.down  # it comes back, for protection needs it
+        assert len(actor.made) == 2 and not actor.fallen.names()  # it comes back, for protection needs it
 
 
 async def test_a_failed_journal_closes_the_engine_and_is_not_tried_again(autojump_clock: object) -> None:
@@ -86,4 +87,4 @@ async def test_a_failed_journal_closes_the_engine_and_is_not_tried_again(autojum
         switch = await actor.supervised()
         assert [h.scope for h in switch.halts()] == ["engine"]
         assert "the disk is full" in switch.halts()[0].reason
-        assert len(actor.made) == 1 and actor.down == ["actor"]
+        assert len(actor.made) == 1 and actor.fallen.names() == ["actor"]

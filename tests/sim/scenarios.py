@@ -83,6 +83,28 @@ async def a_day(world: World) -> None:
     await trio.sleep(9)
 
 
+async def a_dead_actor(world: World) -> None:
+    """An order actor that cannot be made anew while it holds a position; the stop closes past it."""
+    await trio.sleep(1)
+    world.feed.offer("enter", entry(world, "enter"))
+    await trio.sleep(2)
+    assert world.engine is not None
+    desk = world.engine.desk
+    load = desk._load
+    desk._load = unreadable
+    desk.give_up(ACCOUNT, "BTCUSDT")
+    await trio.sleep(30)
+    world.feed.offer("other", entry(world, "other", "ETHUSDT", qty="0.100"))  # the rest goes on
+    await trio.sleep(2)
+    await world._stop(world.engine, True, "engine")
+    await trio.sleep(30)
+    desk._load = load
+
+
+def unreadable(account: str, symbol: str) -> Any:
+    raise ValueError(f"the rows of {account}/{symbol} cannot be read")
+
+
 async def a_loss_under_a_drill(world: World) -> None:
     """A loss closes the account while a person has it closed; the person's resume is not the loss's way back."""
     await trio.sleep(1)

@@ -8,8 +8,8 @@ import trio
 from actors.operator import StopReport
 from engine.core.messages import Confirmed, Halted, Leg, Missing, Outcome, Side, SignalConflicted, Submitted
 from tests.sim.faults import Faults, Nature
-from tests.sim.scenarios import BOUNDARIES, a_day, a_loss_under_a_drill, entry, one_entry, play
-from tests.sim.truth import Crashed, Executed, Taken, Wired
+from tests.sim.scenarios import BOUNDARIES, a_day, a_dead_actor, a_loss_under_a_drill, entry, one_entry, play
+from tests.sim.truth import Crashed, Executed, StopReported, Taken, Wired
 from tests.sim.world import Report, World
 
 QUIET = Nature(volatility=0.0)
@@ -41,6 +41,18 @@ def test_a_loss_is_not_lifted_with_a_persons_halt() -> None:
     halted = [f.halt.kind for _, f in report.evidence.facts(Halted) if isinstance(f, Halted)]
     assert halted == ["stop", "loss"]
     assert outcomes(report) == {"enter": Outcome.EXECUTED, "late": Outcome.REFUSED, "probe": Outcome.EXECUTED}
+
+
+@pytest.mark.parametrize("spot", [False, True])
+def test_a_stop_closes_past_an_actor_that_cannot_be_made_anew(spot: bool) -> None:
+    report = play(a_dead_actor, Nature(volatility=0.0, spot=spot, fee_asset="base" if spot else "quote"))
+    assert {v.invariant for v in report.violations} == {"FELL"}  # that it is down is told, and nothing else is broken
+    (stopped,) = [x for x in report.truth if isinstance(x, StopReported)]
+    assert stopped.flat and stopped.durable
+    ids = [f.order.signal_id for _, f in report.evidence.facts(Submitted) if isinstance(f, Submitted)]
+    assert len([i for i in ids if i.startswith("~direct/BTCUSDT")]) == 1
+    assert not [i for i in ids if i.startswith("~direct/ETHUSDT")]
+    assert outcomes(report)["other"] is Outcome.EXECUTED and outcomes(report)["probe"] is Outcome.EXECUTED
 
 
 @pytest.mark.parametrize("spot", [False, True])

@@ -124,8 +124,8 @@ class Journal(Protocol):
         """Waits as long as the journal is sound. Raises JournalFailed at once when it no longer is."""
         ...
 
-    def reload(self, account: str, symbol: str) -> OpenState:
-        """The committed open state of one symbol, for an actor that is made anew."""
+    def reload(self, account: str | None = None, symbol: str | None = None) -> OpenState:
+        """The committed open state, of one symbol or of all, for an actor that is made anew."""
         ...
 
     async def signal(self, signal_id: str) -> SignalRow | None:

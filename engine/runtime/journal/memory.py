@@ -141,7 +141,7 @@ class MemoryJournal:
     async def signal(self, signal_id: str) -> SignalRow | None:
         return self._reader.signal(signal_id)
 
-    def reload(self, account: str, symbol: str) -> OpenState:
+    def reload(self, account: str | None = None, symbol: str | None = None) -> OpenState:
         return self._reader.state(account, symbol)
 
     def reader(self) -> SqlReader:

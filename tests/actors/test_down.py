@@ -1,0 +1,270 @@
+"""Actors that stay down: nobody else is harmed, a stop closes past them, and a resume makes them anew."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal as D
+
+import msgspec
+import pytest
+import trio
+
+from actors.wiring import AccountParts
+from engine.core.messages import (
+    DeadLettered,
+    Filled,
+    Order,
+    Outcome,
+    Quote,
+    Submitted,
+    Sweep,
+)
+from engine.runtime.journal.base import JournalFailed
+from engine.venues.throttle import Limit, Throttle
+from tests.actors.world import ACCOUNT, LIMITS, SECOND, House, buy, close, house
+
+SYMBOL = "symbol/main/BTCUSDT"
+ORDER = "order/main/BTCUSDT"
+
+
+def scopes(home: House) -> list[str]:
+    return [h.scope for h in home.engine.world.switch.halts()]
+
+
+@asynccontextmanager
+async def fallen() -> AsyncIterator[House]:
+    """A house that holds 0.1 BTC under a stop, and whose order actor for it is down with a second entry in doubt."""
+    async with house() as home:
+        await home.hand.send(buy("s1"))
+        await home.at_rest()
+        home.venue.raises["submit"] = [RuntimeError("again") for _ in range(9)]
+        home.venue.raises["order"] = [RuntimeError("again") for _ in range(9)]
+        await home.hand.send(buy("s2", qty="0.05"))
+        await home.until(lambda: home.engine.down, seconds=200)
+        assert home.engine.down == [ORDER] and scopes(home) == [SYMBOL]
+        home.venue.raises.clear()
+        yield home
+
+
+async def test_a_resume_makes_a_fallen_actor_anew_and_what_it_missed_is_booked(autojump_clock: object) -> None:
+    async with fallen() as home:
+        home.move("49400")  # the stop does its work at the venue
+        await trio.sleep(120)  # rounds of reconciliation pass while nobody books it
+        assert home.held() == 0 and len(home.facts(Filled)) == 1
+        assert scopes(home) == [SYMBOL] and not home.engine.closed(ACCOUNT)  # the account trades on
+        eth = {"symbol": "ETHUSDT", "qty": "1", "stop_loss": "2480", "take_profit": None}
+        assert (await home.hand.send(buy("e", **eth))).status == "accepted"
+        done = await home.engine.operator.resume(SYMBOL, "ann", "mended")
+        assert done.ended and not scopes(home) and not home.engine.down
+        assert len(home.facts(Filled)) > 1  # compared with the venue before it opened
+        await home.until(lambda: home.confirmed("s2"), seconds=200)
+        assert [c.outcome for c in home.confirmed("s2")] == [Outcome.ABSENT]
+        await home.until(lambda: not home.engine.standings[ACCOUNT, "BTCUSDT"].moving)
+        again = buy("s3", stop_loss="49000", take_profit="50500")
+        assert (await home.hand.send(again)).status == "accepted"
+        await home.at_rest()
+        assert home.held() == D("0.1") and home.covered() and home.books() == []
+
+
+async def test_a_resume_leaves_the_halt_where_the_books_cannot_be_compared(autojump_clock: object) -> None:
+    async with fallen() as home:
+        home.venue.positions = trio.sleep_forever  # type: ignore[method-assign]
+        done = await home.engine.operator.resume(SYMBOL, "ann")
+        assert not done.ended and "could not be compared" in done.staying[0].why
+        assert scopes(home) == [SYMBOL]
+        del home.venue.positions
+        assert (await home.engine.operator.resume(SYMBOL, "ann")).ended
+
+
+async def test_a_stop_revives_a_fallen_actor_and_closes_through_it(autojump_clock: object) -> None:
+    async with fallen() as home:
+        report = await home.engine.operator.stop("ann", "an actor is down")
+        assert home.held() == 0 and not report.left[0].positions
+        assert not home.engine.down and SYMBOL in scopes(home)
+        assert not [f for f in home.facts(Submitted) if f.order.signal_id.startswith("~direct")]
+        await home.until(lambda: home.confirmed("s2"), seconds=200)
+        await home.at_rest()
+        assert home.books() == []
+
+
+async def test_a_stop_closes_at_the_venue_itself_when_the_actor_falls_over_it(autojump_clock: object) -> None:
+    async with house() as home:
+        await home.hand.send(buy("s1"))
+        await home.at_rest()
+
+        def only_direct(order: Order) -> None:
+            if not order.signal_id.startswith("~direct"):
+                raise RuntimeError("a bug in how the actor closes")
+
+        home.venue.when_sent = only_direct
+        report = await home.engine.operator.stop("ann", "fire")
+        assert report.flat and report.durable and home.held() == 0
+        assert any("closing at the venue directly" in problem for problem in report.problems)
+        assert [o for o in home.at_venue(status="open") if o.symbol == "BTCUSDT"] == []  # no stop of nothing is left
+        (direct,) = [f.order for f in home.facts(Submitted) if f.order.signal_id.startswith("~direct")]
+        assert direct.reduce_only and direct.qty == D("0.1")
+        home.venue.when_sent = None
+        assert (await home.engine.operator.resume(SYMBOL, "ann", "mended")).ended
+        await home.until(home.engine.quiet, seconds=300)
+        await home.at_rest()
+        assert home.books() == []
+
+
+async def test_a_direct_close_goes_out_though_the_disk_is_full(autojump_clock: object) -> None:
+    async with fallen() as home:
+        home.disk.full = True
+        report = await home.engine.operator.stop("ann", "everything at once")
+        assert home.held() == 0 and not report.durable
+        assert any("not durable" in problem for problem in report.problems)
+
+
+async def test_a_mailbox_that_is_full_is_its_own_symbols_matter(autojump_clock: object) -> None:
+    async with house() as home:
+        await home.hand.send(buy("s1"))
+        await home.at_rest()
+        home.disk.latency = lambda: 30.0  # to be made anew, the actor waits for the disk
+        home.venue.raises["cancel"] = [RuntimeError("a bug in the adapter")]
+        await home.hand.post(
+            {"signal_id": "m", "symbol": "BTCUSDT", "action": "move_stop", "stop_loss": "49600"}, print
+        )
+        await home.until(lambda: not home.venue.raises["cancel"])
+        await trio.sleep(1)
+        for _ in range(10_100):
+            home.engine.desk.post(ACCOUNT, "BTCUSDT", Sweep(at_ns=home.clock.now_ns()))
+        home.move("49400")  # the stop's fill comes to a mailbox that is full
+        home.disk.latency = lambda: 0.001
+        await trio.sleep(120)
+        assert scopes(home) == [SYMBOL] and "MailboxFull" in home.engine.world.switch.halts()[0].reason
+        assert not home.engine.down and home.held() == 0
+        await home.at_rest()
+        assert home.books() == []
+
+
+# ------------------------------------------------------------------------------------------------------------ the gate
+
+
+def broken(symbol: str) -> Quote | None:
+    raise RuntimeError("a bug in a rule")
+
+
+async def test_a_signal_that_the_gate_falls_over_is_a_dead_letter_and_stops_nothing(
+    autojump_clock: object,
+) -> None:
+    async with house() as home:
+        home.quote = broken
+        answers = [await home.hand.send(buy(f"p{n}")) for n in range(2)]
+        assert [a.status for a in answers] == ["malformed", "malformed"]
+        assert "failed on this signal" in msgspec.json.encode(answers[0].malformed).decode()
+        home.quote = home.venue.quote
+        await home.until(lambda: not home.engine.closed(ACCOUNT))
+        assert (await home.hand.send(buy("s1"))).status == "accepted"
+        await home.at_rest()
+        assert [f.signal_id for f in home.facts(DeadLettered)] == ["p0", "p1"] and len(home.dead) == 2
+        assert not scopes(home) and home.held() == D("0.1") and home.books() == []
+
+
+async def test_a_gate_made_anew_counts_what_is_held_reserved_lost_and_limited(autojump_clock: object) -> None:
+    async with house() as home:
+        await home.hand.send(buy("s1"))
+        await home.hand.send(buy("r1", order_type="limit", limit_price="49800", qty="0.04"))
+        await home.at_rest()
+        await home.engine.operator.set_limits(ACCOUNT, {"position_notional_max": "8000", "orders_per_day": 77}, "ann")
+        before, old = home.engine.admission.exposure(ACCOUNT), home.engine.admission
+        home.quote = broken
+        await home.hand.send(buy("p"))
+        home.quote = home.venue.quote
+        await home.until(lambda: home.engine.admission is not old and not home.engine.closed(ACCOUNT))
+        await trio.sleep(1)
+        refused = await home.hand.send(buy("s2", qty="0.03"))
+        assert refused.status == "refused" and refused.row is not None
+        assert "RSK4.position_max" in {c.rule for c in refused.row.checks if not c.passed}
+        after = home.engine.admission.exposure(ACCOUNT)
+        assert after.row == before.row and after.limits == before.limits and after.limits.orders_per_day == 77
+        assert (after.equity(), after.day_result()) == (before.equity(), before.day_result())
+        home.engine.admission.check()
+
+
+async def test_a_gate_that_is_down_turns_everybody_away_at_once_until_a_resume(autojump_clock: object) -> None:
+    async with house() as home:
+        await home.hand.send(buy("s1"))
+        await home.at_rest()
+        home.quote = broken
+        for number in range(4):
+            await home.hand.send(buy(f"p{number}"))
+        await home.until(lambda: home.engine.down)
+        assert home.engine.down == ["gate"] and scopes(home) == ["engine"] and home.engine.closed(ACCOUNT)
+        with trio.fail_after(1):
+            answers = [await home.hand.send(buy(f"q{n}")) for n in range(300)]  # more than may wait unjudged
+            told = await home.engine.operator.set_limits(ACCOUNT, {"positions_max": 1}, "ann")
+        assert {a.status for a in answers} == {"busy"} and isinstance(told, str) and "down" in told
+        home.quote = home.venue.quote
+        assert (await home.engine.operator.resume("engine", "ann", "mended")).ended
+        assert not home.engine.down
+        await home.until(lambda: not home.engine.closed(ACCOUNT))
+        assert (await home.hand.send(close("c"))).status == "accepted"
+        eth = {"symbol": "ETHUSDT", "qty": "1", "stop_loss": "2480", "take_profit": None}
+        assert (await home.hand.send(buy("q0", **eth))).status == "accepted"
+        await home.at_rest()
+        assert home.held() == 0 and home.books() == []
+
+
+# --------------------------------------------------------------------------------------------------------- deadlines
+
+
+async def test_a_venue_that_does_not_answer_holds_up_the_stop_of_no_other(autojump_clock: object) -> None:
+    async with house(start=False) as home:
+        parts = home.parts
+        stuck = House(home.nursery, home.venue.terms, LIMITS, None).venue
+        other = AccountParts("other", "paper", stuck, Throttle((Limit(100, SECOND),), home.clock), LIMITS)
+        home.parts = lambda: msgspec.structs.replace(parts(), accounts=(other, *parts().accounts))  # type: ignore[method-assign]
+        await home.start()
+        await home.hand.send(buy("s1", account=ACCOUNT))
+        await home.at_rest()
+        stuck.open_orders = trio.sleep_forever  # type: ignore[method-assign]
+        began = trio.current_time()
+        reports = []
+
+        async def stop() -> None:
+            reports.append(await home.engine.operator.stop("ann", "news"))
+
+        home.nursery.start_soon(stop)
+        await home.until(lambda: home.held() == 0)
+        assert trio.current_time() - began < 1
+        await home.until(lambda: reports)
+        (report,) = reports
+        assert not report.flat and [x.unknown for x in report.left] == ["no answer within 5 s", ""]
+        assert trio.current_time() - began < 25
+
+
+async def test_an_adapter_that_raises_does_not_end_a_stop(autojump_clock: object) -> None:
+    async with house() as home:
+        await home.hand.send(buy("s1"))
+        await home.at_rest()
+
+        async def raises() -> None:
+            raise RuntimeError("a bug in the adapter")
+
+        home.venue.open_orders = raises  # type: ignore[method-assign, assignment]
+        report = await home.engine.operator.stop("ann", "news")
+        assert report.halted and home.held() == 0
+        assert not report.flat and "a bug in the adapter" in report.left[0].unknown
+
+
+@pytest.mark.parametrize("command", ["limits", "resume", "stop"])
+async def test_a_disk_that_hangs_holds_up_no_command(autojump_clock: object, command: str) -> None:
+    async with house() as home:
+        operator = home.engine.operator
+        if command == "resume":
+            await operator.stop("ann", "news")
+        home.disk.latency = lambda: 100_000.0
+        home.engine.world.journal.append((), ())
+        with trio.fail_after(12):
+            match command:
+                case "limits":
+                    with pytest.raises(JournalFailed, match="no answer within 5 s"):
+                        await operator.set_limits(ACCOUNT, {"positions_max": 1}, "ann")
+                case "resume":
+                    with pytest.raises(JournalFailed, match="open again"):
+                        await operator.resume("engine", "ann")
+                case _:
+                    report = await operator.stop("ann", "news")
+                    assert report.halted and not report.durable and "not durable" in report.problems[0]
