@@ -8,11 +8,13 @@ Every call has a deadline, and none that fails takes the others with it.
 """
 
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from functools import partial
 
 import structlog
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from actors.desk import Desk
 from actors.ports import Account, Ask, GateMail, Steered, World
@@ -20,6 +22,7 @@ from engine.core.direct import answered, closer, intent
 from engine.core.halts import Staying, kind_of
 from engine.core.ids import is_ours
 from engine.core.messages import (
+    ZERO,
     Cancel,
     CancelEntries,
     Failed,
@@ -29,8 +32,10 @@ from engine.core.messages import (
     Instrument,
     InstrumentKind,
     Limits,
+    Order,
     OrderReport,
     PositionReport,
+    Rejection,
     Standing,
     Sweep,
 )
@@ -70,15 +75,15 @@ class StopReport(Struct, frozen=True):
 
 
 class OperatorPorts(Struct, frozen=True):
-    """`dust` tells whether a position is too small to close; `openers` how many opening orders of an (account, symbol)
-    have not ended by our own books; `settle` is a round of reconciliation of one account."""
+    """`dust` tells whether a position is too small to close; `standing` what an (account, symbol) holds and might hold
+    by our own books; `settle` is a round of reconciliation of one account."""
 
     world: World
     accounts: dict[str, Account]
     desk: Desk
     gate: trio.MemorySendChannel[GateMail]
     dust: Callable[[str, PositionReport], bool]
-    openers: Callable[[str, str], int]
+    standing: Callable[[str, str], Standing | None]
     instrument: Callable[[str, str], Instrument | None]
     settle: Callable[[str], Awaitable[bool]]
     fallen: Fallen
@@ -100,7 +105,9 @@ class Operator:
     def __init__(self, ports: OperatorPorts) -> None:
         self._ports = ports
         self._world = ports.world
-        self._closes = 0  # direct ones of this run
+        self._direct: list[Order] = []  # closes of this run past their actors, but for those refused
+        self._sold: dict[tuple[str, str], int] = {}  # by (account, symbol): the lifecycle that was closed so last
+        self._closes = 0
 
     async def stop(self, by: str, reason: str, flatten: bool = True, scope: str = "engine") -> StopReport:
         """No more entries in `scope`; cancel what is resting; flatten if asked; ask the venue; say what is left."""
@@ -239,9 +246,10 @@ class Operator:
         entries = tuple(o for o in ours if not o.reduce_only)
         if not asked.flatten:
             return Left(account.name, entries, unknown=doubt)
-        positions = await attempt(account.venue.positions, CALL_SECONDS)
-        if isinstance(positions, Failed | Failure):
-            return Left(account.name, entries, unknown=positions.why)
+        told = await attempt(account.venue.positions, CALL_SECONDS)
+        if isinstance(told, Failed | Failure):
+            return Left(account.name, entries, unknown=told.why)
+        positions = (self._ours(account, p) for p in told)
         open_ = tuple(
             p
             for p in positions
@@ -255,17 +263,32 @@ class Operator:
         )
         return Left(account.name, (*entries, *idle), open_, doubt)
 
+    def _ours(self, account: Account, report: PositionReport) -> PositionReport:
+        """Of a wallet, what was traded here and not closed past its actor since that last spoke: no more is ours."""
+        if not report.wallet:
+            return report
+        standing = self._ports.standing(account.name, report.symbol)
+        if standing is None:
+            return replace(report, qty=ZERO)
+        sent = self._sent(account, report.symbol, standing.at_ns)
+        return replace(report, qty=max(min(report.qty, standing.position.qty - sent), ZERO))
+
+    def _sent(self, account: Account, symbol: str, since_ns: int) -> Decimal:
+        """Base quantity of the direct closes since then."""
+        sent = (o for o in self._direct if (o.account, o.symbol) == (account.name, symbol))
+        return sum((o.qty for o in sent if o.submitted_ns >= since_ns), ZERO)
+
     def _is_spot(self, account: Account, symbol: str) -> bool:
         instrument = self._ports.instrument(account.name, symbol)
         return instrument is not None and instrument.kind is InstrumentKind.SPOT
 
     def _doubt(self, account: Account, scope: str) -> str:
         """What the venue's lists cannot show: an order on its way, in the venue's queue, or without an answer."""
-        counts = {s: self._ports.openers(account.name, s) for s in self._symbols(account, scope)}
+        standings = ((s, self._ports.standing(account.name, s)) for s in self._symbols(account, scope))
         return "; ".join(
-            f"{count} opening order(s) of {symbol} have no end yet and may still be filled"
-            for symbol, count in counts.items()
-            if count
+            f"{standing.opening_orders} opening order(s) of {symbol} have no end yet and may still be filled"
+            for symbol, standing in standings
+            if standing is not None and standing.opening_orders
         )
 
     async def _cancel_directly(self, account: Account, left: Left, problems: list[str]) -> None:
@@ -298,6 +321,11 @@ class Operator:
         self, account: Account, held: PositionReport, instrument: Instrument, by: str, problems: list[str]
     ) -> None:
         world, epoch = self._world, self._ports.epoch
+        standing = self._ports.standing(account.name, held.symbol)
+        serial = standing.position.serial if standing is not None else 0
+        if held.wallet and self._sold.get((account.name, held.symbol)) == serial:
+            return _note(problems, f"{account.name}/{held.symbol}: sold directly once; more may not be ours to sell")
+        self._sold[account.name, held.symbol] = serial
         order = closer(world.env, account.name, held, instrument, epoch, self._closes, world.clock.now_ns())
         self._closes += 1
         fact = intent(order, by)
@@ -307,7 +335,10 @@ class Operator:
             _note(problems, f"{order.cid} is sent though its intent is not durable: {unwritten}")
         answer = await attempt(lambda: account.venue.submit(order, lambda: None), CALL_SECONDS)
         if isinstance(answer, Failure):
+            self._direct.append(order)
             return _note(problems, f"{account.name}/{held.symbol}: the close {order.cid} failed: {answer.why}")
+        if not isinstance(answer, Rejection):
+            self._direct.append(order)
         facts, row = answered(order, answer, world.clock.now_ns())
         if facts:
             world.journal.append(facts, (row,))

@@ -250,7 +250,7 @@ async def _run(
             desk=desk,
             gate=to_gate,
             dust=partial(_dust, engine),
-            openers=partial(_openers, engine),
+            standing=lambda account, symbol: engine.standings.get((account, symbol)),
             instrument=engine.instrument,
             settle=engine.settle,
             fallen=engine.fallen,
@@ -453,11 +453,6 @@ def _worth(quote: Callable[[str], Quote | None], asset: str) -> Decimal | None:
         return Decimal(1)
     found = quote(f"{asset}USDT")
     return found.mid if found else None
-
-
-def _openers(engine: Engine, account: str, symbol: str) -> int:
-    standing = engine.standings.get((account, symbol))
-    return standing.opening_orders if standing is not None else 0
 
 
 def _dust(engine: Engine, account: str, report: PositionReport) -> bool:

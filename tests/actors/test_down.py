@@ -14,6 +14,7 @@ from engine.core.messages import (
     Filled,
     Order,
     Outcome,
+    PositionReport,
     Quote,
     Submitted,
     Sweep,
@@ -107,6 +108,31 @@ async def test_a_stop_closes_at_the_venue_itself_when_the_actor_falls_over_it(au
         await home.until(home.engine.quiet, seconds=300)
         await home.at_rest()
         assert home.books() == []
+
+
+async def test_a_direct_close_sells_of_a_wallet_no_more_than_was_traded_here(autojump_clock: object) -> None:
+    async with house() as home:
+        await home.hand.send(buy("s1"))
+        await home.at_rest()
+        positions = home.venue.positions
+
+        async def wallet() -> object:
+            """A spot venue's word: half a bitcoin more than ours was there before."""
+            (held,) = await positions() or (PositionReport("BTCUSDT", D(0)),)  # type: ignore[misc]
+            return (msgspec.structs.replace(held, qty=held.qty + D("0.5"), wallet=True),)
+
+        def only_direct(order: Order) -> None:
+            if not order.signal_id.startswith("~direct"):
+                raise RuntimeError("a bug in how the actor closes")
+
+        home.venue.positions = wallet  # type: ignore[method-assign, assignment]
+        home.venue.when_sent = only_direct
+        report = await home.engine.operator.stop("ann", "fire")
+        assert report.flat and home.held() == 0
+        again = await home.engine.operator.flatten("ann", "again", None, None)
+        assert again.flat
+        (direct,) = [f.order for f in home.facts(Submitted) if f.order.signal_id.startswith("~direct")]
+        assert direct.qty == D("0.1")
 
 
 async def test_a_direct_close_goes_out_though_the_disk_is_full(autojump_clock: object) -> None:
