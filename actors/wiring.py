@@ -386,9 +386,10 @@ def _gate(engine: Engine, mailbox: trio.MemoryReceiveChannel[GateMail], ports: G
     async def run() -> None:
         async with trio.open_nursery() as nursery:
             if not first:
+                # The balances last seen are older than what is held: entries wait until they are asked for anew.
+                engine.reconciled.update(dict.fromkeys(engine.reconciled, False))
                 await _rebuild(engine, ports)
-                for account in engine.reconciled:  # balances are older or newer than what is held, until asked for anew
-                    engine.reconciled[account] = False
+                for account in engine.reconciled:
                     nursery.start_soon(attempt, partial(engine.settle, account), SETTLE_SECONDS)
             first.clear()
             await gate(mailbox, engine.admission, ports)

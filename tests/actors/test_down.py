@@ -228,7 +228,8 @@ async def test_a_gate_that_is_down_turns_everybody_away_at_once_until_a_resume(a
         await home.until(lambda: not home.engine.closed(ACCOUNT))
         assert (await home.hand.send(close("c"))).status == "accepted"
         eth = {"symbol": "ETHUSDT", "qty": "1", "stop_loss": "2480", "take_profit": None}
-        assert (await home.hand.send(buy("q0", **eth))).status == "accepted"
+        answer = await home.hand.send(buy("q0", **eth))
+        assert answer.status == "accepted", [c for c in answer.row.checks if not c.passed]
         await home.at_rest()
         assert home.held() == 0 and home.books() == []
 
