@@ -12,11 +12,11 @@ A code, a text or a body that is not known is AMBIGUOUS: that is the safe side. 
 on Spot and on USD-M, so each market has its own table. Pages "Error codes for Binance" (spot), "Error Codes" (USD-M).
 """
 
-from collections.abc import Iterable
 from enum import Enum
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.core.messages import Rejection, Silence
 
@@ -50,6 +50,7 @@ class Verdict(Struct, frozen=True):
     kind: str
     code: str
     text: str = ""
+    data: bytes = b""  # what came with it, for the few refusals that are half a success
 
     @property
     def why(self) -> str:
@@ -235,8 +236,5 @@ def read_error(body: bytes) -> ErrorBody | None:
 
 def judge_body(market: Market, status: int, body: bytes) -> Verdict:
     """A refusal as it came over HTTP."""
-    return judge(market, status, read_error(body), body[:TEXT_KEPT].decode("utf-8", "replace"))
-
-
-def known_codes(market: Market) -> Iterable[int]:
-    return CODES[market]
+    verdict = judge(market, status, read_error(body), body[:TEXT_KEPT].decode("utf-8", "replace"))
+    return replace(verdict, data=body)

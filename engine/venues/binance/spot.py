@@ -1,0 +1,580 @@
+"""Binance Spot as a venue: requests out, rows in. What a row means and which way an order goes is decided elsewhere.
+
+Orders go over the WebSocket API while it is up, else by REST. Private events come by a signed subscription on a
+connection of their own (listen keys are gone since 2026-02-20). A client id only guards while its order is open, and a
+cancel takes it over: cancels bear an id that leads back, and orders are asked for by their number where it is known.
+"""
+
+import json
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from decimal import Decimal
+from random import Random
+
+import msgspec
+import structlog
+import trio
+from msgspec import Raw, Struct, field
+from trio_websocket import WebSocketConnection
+
+from engine.core.messages import (
+    ZERO,
+    Acked,
+    Answer,
+    BalanceReport,
+    Cancel,
+    Failed,
+    FillReport,
+    FundingReport,
+    Instrument,
+    NotFound,
+    Order,
+    OrderReport,
+    PositionReport,
+    Rejection,
+    Silence,
+    VenueReport,
+)
+from engine.runtime.websocket import open_websocket
+from engine.venues.base import SECOND, QuoteSource, StreamDown, Traits
+from engine.venues.binance.api import Api, hear_answer
+from engine.venues.binance.decoding import Odd
+from engine.venues.binance.errors import ErrorBody, Market, Verdict, judge, read_error
+from engine.venues.binance.filters import ExchangeInfo, Rules, Unusable, limit_name, rules_of
+from engine.venues.binance.fitness import unfit_key
+from engine.venues.binance.hosts import Hosts, Network
+from engine.venues.binance.names import Names
+from engine.venues.binance.orders import (
+    cancel_id,
+    named,
+    spot_amend,
+    spot_cancel,
+    spot_cancel_replace,
+    spot_order,
+)
+from engine.venues.binance.paging import PAGE, trades_since
+from engine.venues.binance.sign import Params, frame
+from engine.venues.binance.spot_cover import (
+    HELD,
+    Hold,
+    Replace,
+    Send,
+    fired,
+    held_report,
+    holds_coins,
+    reached,
+    way,
+)
+from engine.venues.binance.spot_reports import (
+    SpotAccount,
+    SpotOrder,
+    SpotTrade,
+    hear_spot,
+    spot_balances,
+    spot_fill,
+    spot_order_report,
+)
+from engine.venues.binance.witness import Witness
+from engine.venues.order_socket import Manners, OrderSocket
+from engine.venues.private_stream import Deliver, keep_awake, private_stream, receive_bytes
+from engine.venues.rest import Rest
+from engine.venues.throttle import Lane
+
+LOG = structlog.get_logger("binance")
+DAY = 86_400 * SECOND
+MILLISECOND = 1_000_000
+BUFFER = 10_000
+LIFE_SECONDS = 23 * 3600.0  # the venue cuts every connection after 24 hours
+SUBSCRIBE_SECONDS = 10.0
+WATCH_SECONDS = 0.1  # between looks at the quotes that held targets wait for
+HISTORY_NS = 30 * DAY  # unfilled orders are forgotten after 90
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """How one account trades here."""
+
+    network: Network
+    symbols: tuple[str, ...]  # that are traded; executions can only be asked for by symbol
+    window_ms: int = 5_000
+    may_withdraw: bool = False
+    order_socket: bool = True
+
+
+class _Placed(Struct, frozen=True):
+    orderId: int
+    transactTime: int = 0
+
+
+class _Replaced(Struct, frozen=True):
+    newOrderResponse: _Placed
+
+
+class _Halves(Struct, frozen=True):
+    """What became of the two halves of a cancel-replace; by REST inside `data`, over the socket alone."""
+
+    cancelResult: str = ""
+    newOrderResult: str = ""
+    cancelResponse: Raw = field(default_factory=Raw)
+    newOrderResponse: Raw = field(default_factory=Raw)
+    data: Raw = field(default_factory=Raw)
+
+
+class SpotVenue:
+    """One account; implements `Venue`. `run` keeps its order socket up, beside everything else."""
+
+    def __init__(self, terms: Terms, hosts: Hosts, api: Api, rng: Random, quote: QuoteSource) -> None:
+        window_ns = terms.window_ms * MILLISECOND
+        self.traits = Traits("binance-spot", id_unique_for_ever=False, window_ns=window_ns, horizon_ns=HISTORY_NS)
+        self.rules: dict[str, Rules] = {}
+        self.api = api
+        self._terms = terms
+        self._hosts = hosts
+        self._quote = quote
+        self._names = Names()
+        self._witness = Witness()
+        self._standing: dict[str, dict[str, Decimal]] = {}  # symbol -> our stops that hold coins, oldest first
+        self._held: dict[str, Order] = {}  # targets that wait with us
+        self._let_go: dict[str, OrderReport] = {}  # and those that do no more
+        self._closing: dict[str, trio.Lock] = {}
+        self._deliver: Deliver | None = None
+        self._stream_scope: trio.CancelScope | None = None
+        self._dead = ""  # why the stream is not to be believed
+        self._began_ns = 0
+        manners = Manners(name="binance-spot", url=hosts.orders, hear=hear_answer)
+        self.socket = OrderSocket(manners, rng, _tell) if terms.order_socket else None
+
+    async def run(self) -> None:
+        """For ever."""
+        if self.socket is not None:
+            await self.socket.keep()
+
+    async def aclose(self) -> None:
+        await self.api.rest.close()
+
+    def close(self) -> None:
+        """Connections end with their tasks; `aclose` closes those of REST."""
+
+    async def unfit(self) -> str | Failed:
+        """Why this account must not be traded as it is; "" when it may."""
+        if self._hosts.restrictions:
+            told = await self._restrictions()
+            if told:
+                return told
+        account = await self._account()
+        if isinstance(account, Verdict):
+            return Failed(account.why)
+        return "" if account.canTrade else "the account may not trade on spot"
+
+    async def _restrictions(self) -> str | Failed:
+        unsure = await self.api.synced()
+        if unsure is not None:
+            return Failed(unsure.why)
+        rest = Rest(self._hosts.restrictions, self.api.clock)
+        try:
+            return await unfit_key(self.api.at(rest), Market.SPOT, self._terms.network, self._terms.may_withdraw)
+        finally:
+            await rest.close()
+
+    # ------------------------------------------------------------------------------------------------------- queries
+
+    async def instruments(self) -> tuple[Instrument, ...] | Failed:
+        params = {"symbols": json.dumps(list(self._terms.symbols), separators=(",", ":"))}
+        info = await self.api.query("w20", "GET", "/api/v3/exchangeInfo", params, _INFO, sign=False)
+        if isinstance(info, Verdict):
+            return Failed(info.why)
+        for limit in info.rateLimits:
+            if name := limit_name(limit):
+                self.api.throttle.correct(name, 0, limit.limit)
+        for listed in info.symbols:
+            if listed.symbol not in self._terms.symbols:
+                continue
+            rules = rules_of(Market.SPOT, listed)
+            if isinstance(rules, Unusable):
+                LOG.warning("a symbol is not offered", symbol=rules.symbol, reason=rules.why)
+            else:
+                self.rules[listed.symbol] = rules
+        return tuple(rules.instrument for rules in self.rules.values())
+
+    async def server_time_ns(self) -> int | Failed:
+        await self.api.throttle.wait(Lane.OPEN, "w1")
+        told = await self.api.measure()
+        if not self._began_ns and not isinstance(told, Failed):
+            self._began_ns = told
+        return told
+
+    async def balances(self) -> tuple[BalanceReport, ...] | Failed:
+        account = await self._account()
+        return Failed(account.why) if isinstance(account, Verdict) else _balances(account)
+
+    async def positions(self) -> tuple[PositionReport, ...] | Failed:
+        """What the wallet holds of each base currency: the venue itself keeps no positions."""
+        asked_ns = self.api.now_ns()
+        balances = await self.balances()
+        if isinstance(balances, Failed):
+            return balances
+        totals = {b.asset: b.total for b in balances}
+        return tuple(
+            PositionReport(symbol, totals[rules.instrument.base], ZERO, asked_ns, wallet=True)
+            for symbol, rules in self.rules.items()
+            if totals.get(rules.instrument.base)
+        )
+
+    async def open_orders(self) -> tuple[OrderReport, ...] | Failed:
+        reports: list[OrderReport] = []
+        for symbol in self._traded():
+            found = await self._open_orders_of(symbol)
+            if isinstance(found, Failed):
+                return found
+            reports += found
+        return (*reports, *(held_report(order) for order in self._held.values()))
+
+    async def order(self, symbol: str, cid: str) -> OrderReport | NotFound | Failed:
+        if (held := self._held.get(cid)) is not None:
+            return held_report(held)
+        if (let_go := self._let_go.get(cid)) is not None:
+            return let_go
+        self._names.asks(symbol, cid)
+        number = self._names.number(cid)
+        by_number = (named(symbol, cid, number),) if number else ()
+        # After a cancel the order goes by the cancel's id; ours leads back to it.
+        for how in (*by_number, named(symbol, cid), named(symbol, cancel_id(cid))):
+            row = await self.api.query("w4", "GET", "/api/v3/order", how, _ORDER)
+            if isinstance(row, Verdict):
+                if row.kind == "not_found":
+                    continue
+                return Failed(row.why)
+            if self._names.is_older(cid, row.time * MILLISECOND):
+                continue  # of an earlier life, under the same id
+            return self._known(row, cid)
+        return NotFound(cid)
+
+    async def fills(self, since_ns: int, cid: str | None = None) -> tuple[FillReport | FundingReport, ...] | Failed:
+        now_ns = self.api.now_ns()
+        # An engine without a memory asks since ever: what was before it belongs to somebody else.
+        since_ns = since_ns or self._began_ns or now_ns
+        found: list[FillReport] = []
+        symbols = self._traded() if cid is None or not self._names.symbol(cid) else (self._names.symbol(cid),)
+        for symbol in symbols:
+            fills = await self._fills_of(symbol, since_ns, now_ns, cid)
+            if isinstance(fills, Failed):
+                return fills
+            found += fills
+        listed = tuple(sorted(found, key=lambda fill: fill.venue_ns))
+        if cid is None and (why := self._witness.missed(listed, now_ns)):
+            self._end_stream(why)
+        return listed
+
+    # ------------------------------------------------------------------------------------------------------ requests
+
+    async def submit(self, order: Order, on_wire: Callable[[], None]) -> Answer:
+        self._names.sends(order.symbol, order.cid, self.api.now_ns())
+        if order.side.sign > 0:
+            return await self._place(order, on_wire)
+        lock = self._closing.setdefault(order.symbol, trio.Lock())
+        async with lock:
+            return await self._close(order, on_wire)
+
+    async def cancel(self, cancel: Cancel) -> Answer:
+        if (held := self._held.pop(cancel.cid, None)) is not None:
+            return self._let(held, "canceled", "by request")
+        number = cancel.venue_order_id if cancel.venue_order_id.isdecimal() else self._names.number(cancel.cid)
+        params = spot_cancel(cancel.symbol, cancel.cid, number)
+        done = await self.api.act(self.socket, "order.cancel", "DELETE", "/api/v3/order", params, _PLACED)
+        if isinstance(done, Verdict):
+            return done.answer()
+        self._standing.get(cancel.symbol, {}).pop(cancel.cid, None)
+        return _acked(done)
+
+    async def cancel_all(self, symbol: str) -> Answer:
+        """Every open order of a symbol, whosever it is."""
+        for cid in [cid for cid, order in self._held.items() if order.symbol == symbol]:
+            self._let(self._held.pop(cid), "canceled", "with all others")
+        where = ("openOrders.cancelAll", "DELETE", "/api/v3/openOrders")
+        done = await self.api.act(self.socket, *where, {"symbol": symbol}, _ANY)
+        if isinstance(done, Verdict):
+            return done.answer()
+        self._standing.pop(symbol, None)
+        return Acked("")
+
+    async def amend(self, symbol: str, cid: str, qty: Decimal) -> Answer:
+        """To a smaller quantity, keeping its place in the queue. For anything else a new order must be made."""
+        where = ("order.amend.keepPriority", "PUT", "/api/v3/order/amend/keepPriority")
+        done = await self.api.act(self.socket, *where, spot_amend(symbol, cid, qty), _ANY)
+        return done.answer() if isinstance(done, Verdict) else Acked(self._names.number(cid))
+
+    async def replace(self, standing_cid: str, order: Order, on_wire: Callable[[], None] = lambda: None) -> Answer:
+        """The new order in the place of a standing one, which must still be there: never both."""
+        where = ("order.cancelReplace", "POST", "/api/v3/order/cancelReplace")
+        params = spot_cancel_replace(standing_cid, order)
+        done = await self.api.act(self.socket, *where, params, _REPLACED, on_wire)
+        standing = self._standing.setdefault(order.symbol, {})
+        if isinstance(done, Verdict):
+            return self._half_replaced(standing_cid, standing, done)
+        standing.pop(standing_cid, None)
+        self._names.learn(order.symbol, str(done.newOrderResponse.orderId), order.cid)
+        return _acked(done.newOrderResponse)
+
+    # -------------------------------------------------------------------------------------------------------- stream
+
+    def stream(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[VenueReport]]:
+        return private_stream(self._listen, BUFFER)
+
+    async def _listen(self, deliver: Deliver, ready: Callable[[], None]) -> None:
+        """Raises StreamDown, and whatever a connection raises."""
+        why = await self.api.synced()
+        if why is not None:
+            raise StreamDown(f"not signed: {why.why}")
+        self._dead = ""
+        with trio.CancelScope() as self._stream_scope:
+            async with open_websocket(self._hosts.orders) as socket, trio.open_nursery() as nursery:
+                with trio.fail_after(SUBSCRIBE_SECONDS):
+                    await self._subscribe(socket, deliver)
+                self._deliver = deliver
+                self._witness.up(self.api.now_ns())
+                ready()
+                nursery.start_soon(keep_awake, socket)
+                nursery.start_soon(self._watch_targets)
+                try:
+                    with trio.move_on_after(LIFE_SECONDS):
+                        while True:
+                            self._hear(await receive_bytes(socket), deliver)
+                    raise StreamDown("its connection is about to be cut by the venue")
+                finally:
+                    self._deliver = None
+                    self._witness.up(0)
+        raise StreamDown(self._dead or "cut off")
+
+    async def _subscribe(self, socket: WebSocketConnection, deliver: Deliver) -> None:
+        await socket.send_message(frame("subscribe", "userDataStream.subscribe.signature", self.api.signed({})))
+        while True:
+            raw = await receive_bytes(socket)
+            self._hear(raw, deliver)
+            if hear_answer(raw).number == "subscribe":
+                return
+
+    def _hear(self, raw: bytes, deliver: Deliver) -> None:
+        try:
+            heard = hear_spot(raw)
+        except Odd as error:
+            raise StreamDown(f"garbage: {error}") from None
+        if heard.odd:
+            LOG.error("the stream said something unknown", venue="binance-spot", what=heard.odd)
+        for report in heard.reports:
+            self._learn(report)
+            deliver(report)
+        if heard.ends:
+            raise StreamDown(heard.ends)
+
+    def _end_stream(self, why: str) -> None:
+        self._dead = why
+        if self._stream_scope is not None:
+            self._stream_scope.cancel()
+
+    # -------------------------------------------------------------------------------------------------------- inside
+
+    def _traded(self) -> tuple[str, ...]:
+        return tuple(self.rules) or self._terms.symbols
+
+    async def _account(self) -> SpotAccount | Verdict:
+        return await self.api.query("w20", "GET", "/api/v3/account", {"omitZeroBalances": "true"}, _ACCOUNT)
+
+    async def _open_orders_of(self, symbol: str) -> list[OrderReport] | Failed:
+        rows = await self.api.query("w6", "GET", "/api/v3/openOrders", {"symbol": symbol}, _ORDERS)
+        if isinstance(rows, Verdict):
+            return Failed(rows.why)
+        try:
+            reports = [spot_order_report(row) for row in rows]
+        except Odd as error:
+            return Failed(f"open orders: {error}")
+        self._standing.setdefault(symbol, {})
+        for report in reports:
+            self._learn(report)
+        return reports
+
+    async def _fills_of(self, symbol: str, since_ns: int, now_ns: int, cid: str | None) -> list[FillReport] | Failed:
+        number = self._names.number(cid) if cid is not None else ""
+        if number:
+            rows = await self._trades({"symbol": symbol, "orderId": int(number), "limit": PAGE})
+        else:
+            since_ms = since_ns // MILLISECOND
+            rows = await trades_since(self._trades, symbol, since_ms, now_ns // MILLISECOND, DAY // MILLISECOND)
+        if isinstance(rows, Verdict):
+            return Failed(rows.why)
+        fills = []
+        for row in rows:
+            owner = await self._owner(symbol, row.orderId)
+            if isinstance(owner, Failed):
+                return owner
+            if cid is not None and owner != cid:
+                continue
+            try:
+                fills.append(spot_fill(row, owner))
+            except Odd as error:
+                return Failed(f"executions: {error}")
+        return fills
+
+    async def _trades(self, params: Params) -> tuple[SpotTrade, ...] | Verdict:
+        cost = "w5" if "orderId" in params else "w20"
+        return await self.api.query(cost, "GET", "/api/v3/myTrades", params, _TRADES)
+
+    async def _owner(self, symbol: str, number: int) -> str | Failed:
+        """The client id of an order: executions tell only its number."""
+        known = self._names.cid(symbol, str(number))
+        if known is not None:
+            return known
+        row = await self.api.query("w4", "GET", "/api/v3/order", {"symbol": symbol, "orderId": number}, _ORDER)
+        if isinstance(row, Verdict):
+            if row.kind != "not_found":
+                return Failed(row.why)
+            return ""  # too old to be told of: it is nobody's
+        report = self._known(row, None)
+        return report if isinstance(report, Failed) else report.cid
+
+    def _known(self, row: SpotOrder, cid: str | None) -> OrderReport | Failed:
+        """A row as a report, under the id that it was asked for by: since then its cancel may have taken its place."""
+        try:
+            report = spot_order_report(row)
+        except Odd as error:
+            return Failed(f"order {row.orderId}: {error}")
+        report = msgspec.structs.replace(report, cid=cid) if cid is not None else report
+        self._learn(report)
+        return report
+
+    def _learn(self, report: VenueReport) -> None:
+        if isinstance(report, FillReport):
+            return self._witness.hears(report)
+        if not isinstance(report, OrderReport):
+            return None
+        self._names.learn_from(report)
+        standing = self._standing.setdefault(report.symbol, {})
+        if report.status != "open":
+            standing.pop(report.cid, None)
+        elif holds_coins(report):
+            standing.setdefault(report.cid, report.qty - report.filled_qty)
+        return None
+
+    async def _place(self, order: Order, on_wire: Callable[[], None]) -> Answer:
+        where = ("order.place", "POST", "/api/v3/order")
+        done = await self.api.act(self.socket, *where, spot_order(order), _PLACED, on_wire)
+        if isinstance(done, Verdict):
+            return done.answer()
+        self._names.learn(order.symbol, str(done.orderId), order.cid)
+        return _acked(done)
+
+    async def _close(self, order: Order, on_wire: Callable[[], None]) -> Answer:
+        """A sale; under the symbol's lock, so that two of them cannot both count on the same coins."""
+        if order.symbol not in self._standing:  # after a restart nothing is known of what stands
+            found = await self._open_orders_of(order.symbol)
+            if isinstance(found, Failed):
+                return Rejection("not_sent", "not_sent", found.why)
+        standing = self._standing[order.symbol]
+        chosen = way(order, standing)
+        match chosen:
+            case Rejection():
+                return chosen
+            case Hold():
+                on_wire()
+                self._held[order.cid] = order
+                return Acked(f"{HELD}{order.cid}", self.api.now_ns())
+            case Replace(cid=standing_cid):
+                answer = await self._take_place(standing_cid, order, on_wire)
+            case Send():
+                answer = await self._place(order, on_wire)
+        if order.order_type.conditional and not isinstance(answer, Rejection):
+            standing[order.cid] = order.qty  # or may: one in doubt is found out by the next that replaces it
+        return answer
+
+    async def _take_place(self, standing_cid: str, order: Order, on_wire: Callable[[], None]) -> Answer:
+        if self.rules[order.symbol].cancel_replace:
+            return await self.replace(standing_cid, order, on_wire)
+        gone = await self.cancel(Cancel(standing_cid, order.symbol))
+        if isinstance(gone, Acked):
+            return await self._place(order, on_wire)
+        self._standing[order.symbol].pop(standing_cid, None)
+        return Rejection("spot", "unavailable", "the stop that holds the coins could not be canceled first")
+
+    def _half_replaced(self, standing_cid: str, standing: dict[str, Decimal], verdict: Verdict) -> Answer:
+        """Which half of a cancel-replace was done, by what the refusal says of each."""
+        halves = _halves(verdict.data)
+        if halves.cancelResult == "SUCCESS":
+            standing.pop(standing_cid, None)
+            error = read_error(bytes(halves.newOrderResponse)) or ErrorBody(0)
+            refused = judge(Market.SPOT, 400, error) if halves.newOrderResult == "FAILURE" else verdict
+            return refused.answer()
+        if halves.cancelResult == "FAILURE":
+            # It is gone: filled, canceled, or never there. The next attempt finds the coins free, or none.
+            standing.pop(standing_cid, None)
+            return Rejection(verdict.code, "unavailable", f"the order to be replaced is not there: {verdict.text}")
+        return verdict.answer()
+
+    # ------------------------------------------------------------------------------------------------- held targets
+
+    async def _watch_targets(self) -> None:
+        """While the stream is up. A target that the market reaches takes the stop's place."""
+        while True:
+            for order in list(self._held.values()):
+                if reached(order, self._quote(order.symbol), self.api.clock.now_ns()):
+                    await self._fire(order)
+            await trio.sleep(WATCH_SECONDS)
+
+    async def _fire(self, order: Order) -> None:
+        await self.api.throttle.wait(Lane.REDUCE)
+        async with self._closing.setdefault(order.symbol, trio.Lock()):
+            if self._held.pop(order.cid, None) is None:
+                return  # canceled meanwhile
+            self._names.sends(order.symbol, order.cid, self.api.now_ns())
+            answer = await self._close(fired(order), lambda: None)
+        match answer:
+            case Rejection(kind="not_sent" | "rate_limited" | "unavailable"):
+                self._held[order.cid] = order  # surely nothing happened; the next look tries again
+            case Rejection(code=code, text=text):
+                self._let(order, "rejected", f"{code}: {text}")
+            case Silence():
+                pass  # the engine misses it among the open orders and asks for it by its id
+
+    def _let(self, order: Order, status: str, reason: str) -> Answer:
+        """A held target ends without having gone to the venue."""
+        report = held_report(order, status, reason)
+        self._let_go[order.cid] = report
+        if len(self._let_go) > 1000:
+            del self._let_go[next(iter(self._let_go))]
+        if self._deliver is not None:
+            self._deliver(report)
+        return Acked(report.venue_order_id, self.api.now_ns())
+
+
+def _balances(account: SpotAccount) -> tuple[BalanceReport, ...] | Failed:
+    try:
+        return spot_balances(account)
+    except Odd as error:
+        return Failed(f"balances: {error}")
+
+
+def _acked(placed: _Placed) -> Acked:
+    return Acked(str(placed.orderId), placed.transactTime * MILLISECOND)
+
+
+def _halves(data: bytes) -> _Halves:
+    try:
+        halves = _HALVES.decode(data)
+        return _HALVES.decode(bytes(halves.data)) if bytes(halves.data) else halves
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _Halves()
+
+
+def _tell(why: str) -> None:
+    if why:
+        LOG.warning("order socket down", venue="binance-spot", reason=why)
+    else:
+        LOG.info("order socket up", venue="binance-spot")
+
+
+_INFO = msgspec.json.Decoder(ExchangeInfo)
+_ACCOUNT = msgspec.json.Decoder(SpotAccount)
+_ORDER = msgspec.json.Decoder(SpotOrder)
+_ORDERS = msgspec.json.Decoder(tuple[SpotOrder, ...])
+_TRADES = msgspec.json.Decoder(tuple[SpotTrade, ...])
+_PLACED = msgspec.json.Decoder(_Placed)
+_REPLACED = msgspec.json.Decoder(_Replaced)
+_HALVES = msgspec.json.Decoder(_Halves)
+_ANY = msgspec.json.Decoder(Raw)

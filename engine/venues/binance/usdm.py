@@ -1,0 +1,618 @@
+"""Binance USD-M Futures as a venue: requests out, rows in. What a row means is decided elsewhere.
+
+Orders go over the WebSocket API while it is up, else by REST. Conditional orders are kept by a service of their own
+(since 2025-12-09): another path, other numbers, not among the open orders; when triggered an order with the same client
+id appears, and its fills may come first. Private events come by a listen key that has to be kept alive. One-way mode
+only: in hedge mode a symbol has two positions, and the engine knows one.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from decimal import Decimal
+from random import Random
+from typing import Literal
+
+import msgspec
+import structlog
+import trio
+from msgspec import Raw, Struct
+
+from engine.core.messages import (
+    Acked,
+    Answer,
+    BalanceReport,
+    Cancel,
+    Failed,
+    FillReport,
+    FundingReport,
+    Instrument,
+    NotFound,
+    Order,
+    OrderReport,
+    PositionReport,
+    Side,
+    Silence,
+    VenueReport,
+)
+from engine.runtime.websocket import open_websocket
+from engine.venues.base import SECOND, StreamDown, Traits
+from engine.venues.binance.api import Api, hear_answer
+from engine.venues.binance.decoding import Odd
+from engine.venues.binance.errors import Class, Market, Verdict, judge, read_error
+from engine.venues.binance.filters import ExchangeInfo, Rules, Unusable, limit_name, rules_of
+from engine.venues.binance.fitness import unfit_key
+from engine.venues.binance.hosts import Hosts, Network
+from engine.venues.binance.names import Names
+from engine.venues.binance.orders import (
+    named,
+    usdm_algo,
+    usdm_batch,
+    usdm_batch_cancel,
+    usdm_modify,
+    usdm_order,
+)
+from engine.venues.binance.paging import PAGE, trades_since
+from engine.venues.binance.sign import Params
+from engine.venues.binance.usdm_reports import (
+    ALGO,
+    UsdmAccount,
+    UsdmAlgo,
+    UsdmIncome,
+    UsdmOrder,
+    UsdmPosition,
+    UsdmTrade,
+    child_of,
+    hear_usdm,
+    usdm_algo_report,
+    usdm_balances,
+    usdm_fill,
+    usdm_funding,
+    usdm_order_report,
+    usdm_positions,
+)
+from engine.venues.binance.witness import Witness
+from engine.venues.order_socket import Manners, OrderSocket
+from engine.venues.private_stream import Deliver, keep_awake, private_stream, receive_bytes
+from engine.venues.rest import Rest
+from engine.venues.throttle import Lane
+
+LOG = structlog.get_logger("binance")
+DAY = 86_400 * SECOND
+MILLISECOND = 1_000_000
+BUFFER = 10_000
+LIFE_SECONDS = 23 * 3600.0  # the venue cuts every connection after 24 hours
+KEY_SECONDS = 20 * 60.0  # between two signs of life of a listen key, which lives for an hour
+KEY_AGAIN_SECONDS = 60.0  # after one that failed
+KEY_FAILURES_MAX = 3
+HISTORY_NS = 2 * DAY  # orders that ended without a fill are forgotten three days after they were made
+WINDOW_NS = 7 * DAY  # of one question for executions or incomes
+SYMBOLS_FEW = 20  # asked for one by one; more are cheaper all at once
+
+
+class Terms(Struct, frozen=True, kw_only=True):
+    """How one account trades here."""
+
+    network: Network
+    symbols: tuple[str, ...]  # that are traded; executions can only be asked for by symbol
+    window_ms: int = 5_000
+    may_withdraw: bool = False
+    order_socket: bool = True
+    leverage: int | None = None  # set at the start; None: left as it is
+    margin: Literal["ISOLATED", "CROSSED"] | None = None  # likewise
+    working_type: Literal["CONTRACT_PRICE", "MARK_PRICE"] = "CONTRACT_PRICE"  # whose price triggers a stop
+    countdown_seconds: int = 0  # the venue cancels resting orders when it has not heard of us for so long; 0: never
+
+
+class _Placed(Struct, frozen=True):
+    orderId: int
+    updateTime: int = 0
+
+
+class _AlgoPlaced(Struct, frozen=True):
+    algoId: int
+    updateTime: int = 0
+
+
+class _Mode(Struct, frozen=True):
+    dualSidePosition: bool
+
+
+class _Key(Struct, frozen=True):
+    listenKey: str
+
+
+class UsdmVenue:
+    """One account; implements `Venue`. `run` keeps its order socket up, beside everything else."""
+
+    def __init__(self, terms: Terms, hosts: Hosts, api: Api, rng: Random) -> None:
+        window_ns = terms.window_ms * MILLISECOND
+        self.traits = Traits("binance-usdm", id_unique_for_ever=False, window_ns=window_ns, horizon_ns=HISTORY_NS)
+        self.rules: dict[str, Rules] = {}
+        self.api = api
+        self._terms = terms
+        self._hosts = hosts
+        self._names = Names()
+        self._witness = Witness()
+        self._algos: dict[str, str] = {}  # client id -> number of the algo order
+        self._stream_scope: trio.CancelScope | None = None
+        self._dead = ""  # why the stream is not to be believed
+        self._began_ns = 0
+        manners = Manners(name="binance-usdm", url=hosts.orders, hear=hear_answer)
+        self.socket = OrderSocket(manners, rng, _tell) if terms.order_socket else None
+
+    async def run(self) -> None:
+        """For ever."""
+        async with trio.open_nursery() as nursery:
+            if self.socket is not None:
+                nursery.start_soon(self.socket.keep)
+            if self._terms.countdown_seconds:
+                nursery.start_soon(self._count_down)
+
+    async def aclose(self) -> None:
+        await self.api.rest.close()
+
+    def close(self) -> None:
+        """Connections end with their tasks; `aclose` closes those of REST."""
+
+    async def unfit(self) -> str | Failed:
+        """Why this account must not be traded as it is; "" when it may. Sets leverage and margin where asked to."""
+        if self._hosts.restrictions:
+            told = await self._restrictions()
+            if told:
+                return told
+        mode = await self.api.query("w30", "GET", "/fapi/v1/positionSide/dual", {}, _MODE)
+        if isinstance(mode, Verdict):
+            return Failed(f"the position mode: {mode.why}")
+        if mode.dualSidePosition:
+            return "the account is in hedge mode (two positions per symbol); set it to one-way mode"
+        for symbol in self._terms.symbols:
+            why = await self._set_up(symbol)
+            if why is not None:
+                return why
+        return ""
+
+    async def set_leverage(self, symbol: str, leverage: int) -> Verdict | None:
+        """None: done."""
+        return await self._set("w1", "/fapi/v1/leverage", {"symbol": symbol, "leverage": leverage})
+
+    async def set_margin(self, symbol: str, margin: str) -> Verdict | None:
+        """None: done, or so already."""
+        return await self._set("w1", "/fapi/v1/marginType", {"symbol": symbol, "marginType": margin})
+
+    async def _set(self, cost: str, path: str, params: Params) -> Verdict | None:
+        """A setting that is already as asked is no refusal."""
+        done = await self.api.query(cost, "POST", path, params, _ANY)
+        return done if isinstance(done, Verdict) and done.klass is not Class.DONE else None
+
+    async def _set_up(self, symbol: str) -> str | Failed | None:
+        refused = None
+        if self._terms.margin is not None:
+            refused = await self.set_margin(symbol, self._terms.margin)
+        if refused is None and self._terms.leverage is not None:
+            refused = await self.set_leverage(symbol, self._terms.leverage)
+        if refused is None:
+            return None
+        if refused.klass is Class.REJECT:
+            return f"{symbol}: leverage or margin type cannot be set: {refused.why}"
+        return Failed(refused.why)
+
+    async def _restrictions(self) -> str | Failed:
+        unsure = await self.api.synced()
+        if unsure is not None:
+            return Failed(unsure.why)
+        rest = Rest(self._hosts.restrictions, self.api.clock)
+        try:
+            return await unfit_key(self.api.at(rest), Market.USDM, self._terms.network, self._terms.may_withdraw)
+        finally:
+            await rest.close()
+
+    # ------------------------------------------------------------------------------------------------------- queries
+
+    async def instruments(self) -> tuple[Instrument, ...] | Failed:
+        info = await self.api.query("w1", "GET", "/fapi/v1/exchangeInfo", {}, _INFO, sign=False)
+        if isinstance(info, Verdict):
+            return Failed(info.why)
+        for limit in info.rateLimits:
+            if name := limit_name(limit):
+                self.api.throttle.correct(name, 0, limit.limit)
+        for listed in info.symbols:
+            if listed.symbol not in self._terms.symbols:
+                continue
+            rules = rules_of(Market.USDM, listed)
+            if isinstance(rules, Unusable):
+                LOG.warning("a symbol is not offered", symbol=rules.symbol, reason=rules.why)
+            else:
+                self.rules[listed.symbol] = rules
+        return tuple(rules.instrument for rules in self.rules.values())
+
+    async def server_time_ns(self) -> int | Failed:
+        await self.api.throttle.wait(Lane.OPEN, "w1")
+        told = await self.api.measure()
+        if not self._began_ns and not isinstance(told, Failed):
+            self._began_ns = told
+        return told
+
+    async def balances(self) -> tuple[BalanceReport, ...] | Failed:
+        account = await self.api.query("w5", "GET", "/fapi/v3/account", {}, _ACCOUNT)
+        if isinstance(account, Verdict):
+            return Failed(account.why)
+        try:
+            return usdm_balances(account)
+        except Odd as error:
+            return Failed(f"balances: {error}")
+
+    async def positions(self) -> tuple[PositionReport, ...] | Failed:
+        asked_ns = self.api.now_ns()
+        rows = await self.api.query("w5", "GET", "/fapi/v3/positionRisk", {}, _POSITIONS)
+        if isinstance(rows, Verdict):
+            return Failed(rows.why)
+        try:
+            return usdm_positions(rows, asked_ns)
+        except Odd as error:
+            return Failed(f"positions: {error}")
+
+    async def open_orders(self) -> tuple[OrderReport, ...] | Failed:
+        """Plain and conditional. A conditional one that was just triggered may be in both lists: its order counts."""
+        reports: dict[str, OrderReport] = {}
+        for params in self._by_symbol():
+            cost = "w1" if params else "w40"
+            algos = await self.api.query(cost, "GET", "/fapi/v1/openAlgoOrders", params, _ALGOS)
+            orders = await self.api.query(cost, "GET", "/fapi/v1/openOrders", params, _ORDERS)
+            if isinstance(algos, Verdict) or isinstance(orders, Verdict):
+                return Failed("; ".join(v.why for v in (algos, orders) if isinstance(v, Verdict)))
+            try:
+                for report in (*map(usdm_algo_report, algos), *map(usdm_order_report, orders)):
+                    self._learn(report)
+                    reports[f"{report.symbol}/{report.cid or report.venue_order_id}"] = report
+            except Odd as error:
+                return Failed(f"open orders: {error}")
+        return tuple(reports.values())
+
+    async def order(self, symbol: str, cid: str) -> OrderReport | NotFound | Failed:
+        """Among the orders and among the conditional ones, where it was placed first."""
+        self._names.asks(symbol, cid)
+        ways = (self._plain_order, self._conditional_order)
+        for look in reversed(ways) if cid in self._algos else ways:
+            found = await look(symbol, cid)
+            if not isinstance(found, NotFound):
+                return found
+        return NotFound(cid)
+
+    async def fills(self, since_ns: int, cid: str | None = None) -> tuple[FillReport | FundingReport, ...] | Failed:
+        now_ns = self.api.now_ns()
+        # An engine without a memory asks since ever: what was before it belongs to somebody else.
+        since_ns = since_ns or self._began_ns or now_ns
+        found: list[FillReport] = []
+        symbols = self._traded() if cid is None or not self._names.symbol(cid) else (self._names.symbol(cid),)
+        for symbol in symbols:
+            fills = await self._fills_of(symbol, since_ns, now_ns, cid)
+            if isinstance(fills, Failed):
+                return fills
+            found += fills
+        if cid is not None:
+            return tuple(sorted(found, key=lambda fill: fill.venue_ns))
+        if why := self._witness.missed(tuple(found), now_ns):
+            self._end_stream(why)
+        funding = await self._funding(since_ns, now_ns)
+        if isinstance(funding, Failed):
+            return funding
+        return tuple(sorted((*found, *funding), key=lambda report: report.venue_ns))
+
+    # ------------------------------------------------------------------------------------------------------ requests
+
+    async def submit(self, order: Order, on_wire: Callable[[], None]) -> Answer:
+        self._names.sends(order.symbol, order.cid, self.api.now_ns())
+        if order.order_type.conditional:
+            return await self._submit_algo(order, on_wire)
+        where = ("order.place", "POST", "/fapi/v1/order")
+        done = await self.api.act(self.socket, *where, usdm_order(order), _PLACED, on_wire)
+        if isinstance(done, Verdict):
+            return done.answer()
+        self._names.learn(order.symbol, str(done.orderId), order.cid)
+        return _acked(done)
+
+    async def cancel(self, cancel: Cancel) -> Answer:
+        number = cancel.venue_order_id or self._names.number(cancel.cid)
+        conditional = number.startswith(ALGO) or (not number and cancel.cid in self._algos)
+        # One that was triggered is an order by now; one that we know nothing of may be either.
+        first, second = self._cancel_order, self._cancel_algo
+        if conditional:
+            first, second = second, first
+        done = await first(cancel, number)
+        missed = isinstance(done, Verdict) and done.kind == "not_found"
+        if missed and (conditional or not number):
+            done = await second(cancel, "")
+        return done.answer() if isinstance(done, Verdict) else done
+
+    async def cancel_all(self, symbol: str) -> Answer:
+        """Every open order of a symbol, conditional ones included, whosever it is."""
+        for path in ("/fapi/v1/algoOpenOrders", "/fapi/v1/allOpenOrders"):
+            done = await self.api.send("DELETE", path, {"symbol": symbol}, _ANY)
+            if isinstance(done, Verdict):
+                return done.answer()
+        return Acked("")
+
+    async def amend(self, symbol: str, cid: str, side: Side, qty: Decimal, price: Decimal) -> Answer:
+        """Limit orders only; loses its place in the queue."""
+        where = ("order.modify", "PUT", "/fapi/v1/order")
+        done = await self.api.act(self.socket, *where, usdm_modify(symbol, cid, side, qty, price), _PLACED)
+        if isinstance(done, Verdict):
+            return Acked(self._names.number(cid)) if done.code == "-5027" else done.answer()  # it is so already
+        return _acked(done)
+
+    async def submit_batch(self, orders: Sequence[Order], on_wire: Callable[[], None]) -> tuple[Answer, ...]:
+        """Up to five plain orders in one request, each with its own answer."""
+        for order in orders:
+            self._names.sends(order.symbol, order.cid, self.api.now_ns())
+        done = await self.api.send("POST", "/fapi/v1/batchOrders", usdm_batch(orders), _RAWS, on_wire)
+        if isinstance(done, Verdict):
+            return tuple(done.answer() for _ in orders)
+        answers = [self._of_batch(order, raw) for order, raw in zip(orders, done, strict=False)]
+        missing = len(orders) - len(answers)
+        return (*answers, *(Silence("the answer to the batch leaves it out") for _ in range(missing)))
+
+    async def cancel_batch(self, symbol: str, cids: Sequence[str]) -> tuple[Answer, ...]:
+        """Up to ten plain orders of one symbol, each with its own answer."""
+        params = usdm_batch_cancel(symbol, cids)
+        done = await self.api.send("DELETE", "/fapi/v1/batchOrders", params, _RAWS)
+        if isinstance(done, Verdict):
+            return tuple(done.answer() for _ in cids)
+        answers = [_element(raw) for raw in done[: len(cids)]]
+        missing = len(cids) - len(answers)
+        return (*answers, *(Silence("the answer to the batch leaves it out") for _ in range(missing)))
+
+    async def count_down(self, symbol: str, seconds: int) -> Verdict | None:
+        """The venue cancels the symbol's orders after so long, unless told again; 0: never. None: done.
+
+        Conditional orders are not counted on to be among them.
+        """
+        params: Params = {"symbol": symbol, "countdownTime": seconds * 1000}
+        return await self._set("w10", "/fapi/v1/countdownCancelAll", params)
+
+    # -------------------------------------------------------------------------------------------------------- stream
+
+    def stream(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[VenueReport]]:
+        return private_stream(self._listen, BUFFER)
+
+    async def _listen(self, deliver: Deliver, ready: Callable[[], None]) -> None:
+        """Raises StreamDown, and whatever a connection raises."""
+        key = await self.api.query("w1", "POST", "/fapi/v1/listenKey", {}, _KEY, sign=False)
+        if isinstance(key, Verdict):
+            raise StreamDown(f"no listen key: {key.why}")
+        self._dead = ""
+        url = self._hosts.stream + self._hosts.private.format(key=key.listenKey)
+        with trio.CancelScope() as self._stream_scope:
+            async with open_websocket(url) as socket, trio.open_nursery() as nursery:
+                self._witness.up(self.api.now_ns())
+                ready()
+                nursery.start_soon(keep_awake, socket)
+                nursery.start_soon(self._keep_key)
+                try:
+                    with trio.move_on_after(LIFE_SECONDS):
+                        while True:
+                            self._hear(await receive_bytes(socket), deliver)
+                    raise StreamDown("its connection is about to be cut by the venue")
+                finally:
+                    self._witness.up(0)
+        raise StreamDown(self._dead or "cut off")
+
+    async def _keep_key(self) -> None:
+        """Raises StreamDown when the key is dead, or cannot be kept alive for long."""
+        failures = 0
+        while True:
+            await trio.sleep(KEY_AGAIN_SECONDS if failures else KEY_SECONDS)
+            kept = await self.api.query("w1", "PUT", "/fapi/v1/listenKey", {}, _ANY, sign=False)
+            failures = failures + 1 if isinstance(kept, Verdict) else 0
+            if isinstance(kept, Verdict) and (kept.code == "-1125" or failures >= KEY_FAILURES_MAX):
+                raise StreamDown(f"the listen key could not be kept alive: {kept.why}")
+
+    def _hear(self, raw: bytes, deliver: Deliver) -> None:
+        try:
+            heard = hear_usdm(raw)
+        except Odd as error:
+            raise StreamDown(f"garbage: {error}") from None
+        if heard.odd:
+            LOG.error("the stream said something that needs a look", venue="binance-usdm", what=heard.odd)
+        for report in heard.reports:
+            self._learn(report)
+            deliver(report)
+        if heard.ends:
+            raise StreamDown(heard.ends)
+
+    def _end_stream(self, why: str) -> None:
+        self._dead = why
+        if self._stream_scope is not None:
+            self._stream_scope.cancel()
+
+    async def _count_down(self) -> None:
+        """For ever, four times as often as it would run out."""
+        while True:
+            for symbol in self._traded():
+                refused = await self.count_down(symbol, self._terms.countdown_seconds)
+                if refused is not None:
+                    LOG.warning("the dead-man's switch was not set", symbol=symbol, reason=refused.why)
+            await trio.sleep(self._terms.countdown_seconds / 4)
+
+    # -------------------------------------------------------------------------------------------------------- inside
+
+    def _traded(self) -> tuple[str, ...]:
+        return tuple(self.rules) or self._terms.symbols
+
+    def _by_symbol(self) -> tuple[Params, ...]:
+        traded = self._traded()
+        return tuple({"symbol": symbol} for symbol in traded) if len(traded) <= SYMBOLS_FEW else ({},)
+
+    async def _submit_algo(self, order: Order, on_wire: Callable[[], None]) -> Answer:
+        self._algos.setdefault(order.cid, "")
+        where = ("algoOrder.place", "POST", "/fapi/v1/algoOrder")
+        params = usdm_algo(order, self._terms.working_type)
+        done = await self.api.act(self.socket, *where, params, _ALGO_PLACED, on_wire)
+        if isinstance(done, Verdict):
+            return done.answer()
+        self._algos[order.cid] = str(done.algoId)
+        return Acked(f"{ALGO}{done.algoId}", done.updateTime * MILLISECOND)
+
+    async def _cancel_order(self, cancel: Cancel, number: str) -> Acked | Verdict:
+        params = named(cancel.symbol, cancel.cid, number if number.isdecimal() else "")
+        done = await self.api.act(self.socket, "order.cancel", "DELETE", "/fapi/v1/order", params, _PLACED)
+        return done if isinstance(done, Verdict) else _acked(done)
+
+    async def _cancel_algo(self, cancel: Cancel, number: str) -> Acked | Verdict:
+        known = number.removeprefix(ALGO) or self._algos.get(cancel.cid, "")
+        params: Params = {"algoId": int(known)} if known else {"clientAlgoId": cancel.cid}
+        done = await self.api.act(self.socket, "algoOrder.cancel", "DELETE", "/fapi/v1/algoOrder", params, _ALGO_PLACED)
+        return done if isinstance(done, Verdict) else Acked(f"{ALGO}{done.algoId}")
+
+    def _of_batch(self, order: Order, raw: Raw) -> Answer:
+        answer = _element(raw)
+        if isinstance(answer, Acked):
+            self._names.learn(order.symbol, answer.venue_order_id, order.cid)
+        return answer
+
+    async def _plain_order(self, symbol: str, cid: str) -> OrderReport | NotFound | Failed:
+        row = await self.api.query("w1", "GET", "/fapi/v1/order", {"symbol": symbol, "origClientOrderId": cid}, _ORDER)
+        if isinstance(row, Verdict):
+            return NotFound(cid) if row.kind == "not_found" else Failed(row.why)
+        if self._names.is_older(cid, row.time * MILLISECOND):
+            return NotFound(cid)  # of an earlier life, under the same id
+        return self._known(row)
+
+    async def _conditional_order(self, symbol: str, cid: str) -> OrderReport | NotFound | Failed:
+        row = await self.api.query("w1", "GET", "/fapi/v1/algoOrder", {"clientAlgoId": cid}, _ALGO_ROW)
+        if isinstance(row, Verdict):
+            return NotFound(cid) if row.kind == "not_found" else Failed(row.why)
+        if row.symbol != symbol or self._names.is_older(cid, row.createTime * MILLISECOND):
+            return NotFound(cid)
+        child = child_of(row)
+        if child:
+            found = await self.api.query("w1", "GET", "/fapi/v1/order", named(symbol, cid, child), _ORDER)
+            if not isinstance(found, Verdict):
+                return self._known(found)
+            if found.kind != "not_found" or row.algoStatus == "FINISHED":
+                return Failed(f"the order that it became: {found.why}")
+        try:
+            report = usdm_algo_report(row)
+        except Odd as error:
+            return Failed(f"algo order {row.algoId}: {error}")
+        self._learn(report)
+        return report
+
+    async def _fills_of(self, symbol: str, since_ns: int, now_ns: int, cid: str | None) -> list[FillReport] | Failed:
+        number = self._names.number(cid) if cid is not None else ""
+        if number:
+            rows = await self._trades({"symbol": symbol, "orderId": int(number), "limit": PAGE})
+        else:
+            since_ms, now_ms = since_ns // MILLISECOND, now_ns // MILLISECOND
+            rows = await trades_since(self._trades, symbol, since_ms, now_ms, WINDOW_NS // MILLISECOND)
+        if isinstance(rows, Verdict):
+            return Failed(rows.why)
+        fills = []
+        for row in rows:
+            owner = await self._owner(symbol, row.orderId)
+            if isinstance(owner, Failed):
+                return owner
+            if cid is not None and owner != cid:
+                continue
+            try:
+                fills.append(usdm_fill(row, owner))
+            except Odd as error:
+                return Failed(f"executions: {error}")
+        return fills
+
+    async def _trades(self, params: Params) -> tuple[UsdmTrade, ...] | Verdict:
+        return await self.api.query("w5", "GET", "/fapi/v1/userTrades", params, _TRADES)
+
+    async def _owner(self, symbol: str, number: int) -> str | Failed:
+        """The client id of an order: executions tell only its number."""
+        known = self._names.cid(symbol, str(number))
+        if known is not None:
+            return known
+        row = await self.api.query("w1", "GET", "/fapi/v1/order", {"symbol": symbol, "orderId": number}, _ORDER)
+        if isinstance(row, Verdict):
+            if row.kind != "not_found":
+                return Failed(row.why)
+            return ""  # too old to be told of: it is nobody's
+        report = self._known(row)
+        return report if isinstance(report, Failed) else report.cid
+
+    async def _funding(self, since_ns: int, now_ns: int) -> list[FundingReport] | Failed:
+        """Page by page; one that brings nothing new ends it."""
+        found: dict[str, FundingReport] = {}
+        start = since_ns
+        while start <= now_ns:
+            params: Params = {
+                "incomeType": "FUNDING_FEE",
+                "startTime": start // MILLISECOND,
+                "endTime": (start + WINDOW_NS) // MILLISECOND - 1,
+                "limit": PAGE,
+            }
+            rows = await self.api.query("w30", "GET", "/fapi/v1/income", params, _INCOMES)
+            if isinstance(rows, Verdict):
+                return Failed(f"funding: {rows.why}")
+            before = len(found)
+            try:
+                for row in rows:
+                    found[str(row.tranId)] = usdm_funding(row)
+            except Odd as error:
+                return Failed(f"funding: {error}")
+            full = len(rows) >= PAGE and len(found) > before
+            start = max(row.time for row in rows) * MILLISECOND if full else start + WINDOW_NS
+        return list(found.values())
+
+    def _known(self, row: UsdmOrder) -> OrderReport | Failed:
+        try:
+            report = usdm_order_report(row)
+        except Odd as error:
+            return Failed(f"order {row.orderId}: {error}")
+        self._learn(report)
+        return report
+
+    def _learn(self, report: VenueReport) -> None:
+        if isinstance(report, FillReport):
+            self._witness.hears(report)
+        elif isinstance(report, OrderReport):
+            self._names.learn_from(report)
+            if report.venue_order_id.startswith(ALGO):
+                self._names.asks(report.symbol, report.cid)
+                self._algos[report.cid] = report.venue_order_id.removeprefix(ALGO)
+                if len(self._algos) > 10_000:
+                    del self._algos[next(iter(self._algos))]
+
+
+def _element(raw: Raw) -> Answer:
+    """One element of a batch's answer: an order, or why there is none."""
+    error = read_error(bytes(raw))
+    if error is not None:
+        return judge(Market.USDM, 400, error).answer()
+    try:
+        return _acked(_PLACED.decode(bytes(raw)))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return Silence("an answer in the batch that cannot be read")
+
+
+def _acked(placed: _Placed) -> Acked:
+    return Acked(str(placed.orderId), placed.updateTime * MILLISECOND)
+
+
+def _tell(why: str) -> None:
+    if why:
+        LOG.warning("order socket down", venue="binance-usdm", reason=why)
+    else:
+        LOG.info("order socket up", venue="binance-usdm")
+
+
+_INFO = msgspec.json.Decoder(ExchangeInfo)
+_ACCOUNT = msgspec.json.Decoder(UsdmAccount)
+_POSITIONS = msgspec.json.Decoder(tuple[UsdmPosition, ...])
+_ORDER = msgspec.json.Decoder(UsdmOrder)
+_ORDERS = msgspec.json.Decoder(tuple[UsdmOrder, ...])
+_ALGO_ROW = msgspec.json.Decoder(UsdmAlgo)
+_ALGOS = msgspec.json.Decoder(tuple[UsdmAlgo, ...])
+_TRADES = msgspec.json.Decoder(tuple[UsdmTrade, ...])
+_INCOMES = msgspec.json.Decoder(tuple[UsdmIncome, ...])
+_PLACED = msgspec.json.Decoder(_Placed)
+_ALGO_PLACED = msgspec.json.Decoder(_AlgoPlaced)
+_MODE = msgspec.json.Decoder(_Mode)
+_KEY = msgspec.json.Decoder(_Key)
+_ANY = msgspec.json.Decoder(Raw)
+_RAWS = msgspec.json.Decoder(tuple[Raw, ...])
