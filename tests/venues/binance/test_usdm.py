@@ -435,7 +435,11 @@ def test_every_network_has_hosts_of_both_markets_and_real_money_has_its_own() ->
             assert not {real.rest, real.orders} & {other.rest, other.orders}
     assert all(h.rest.startswith("https://") and h.orders.startswith("wss://") for h in HOSTS.values())
     own = hosts_of(Market.USDM, "local", "http://127.0.0.1:9/")
-    assert (own.rest, own.orders, own.stream) == ("http://127.0.0.1:9", "ws://127.0.0.1:9/ws-fapi/v1", "ws://127.0.0.1:9")
+    assert (own.rest, own.orders, own.stream) == (
+        "http://127.0.0.1:9",
+        "ws://127.0.0.1:9/ws-fapi/v1",
+        "ws://127.0.0.1:9",
+    )
 
 
 @pytest.mark.parametrize(
