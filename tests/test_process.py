@@ -48,6 +48,14 @@ class Process:
         assert line, self._process.communicate()[1]
         return str(json.loads(line)["api"])
 
+    def trading(self) -> str:
+        """Where the API is, once it takes signals: after the first comparison with the venue."""
+        api, until = self.ready(), time.monotonic() + READY_SECONDS
+        while not (health := httpx.get(f"{api}/health", trust_env=False, timeout=READY_SECONDS).json())["entry_ready"]:
+            assert time.monotonic() < until, health
+            time.sleep(0.02)
+        return api
+
     def send(self, number: signal.Signals) -> None:
         os.kill(self._process.pid, number)
 
@@ -96,7 +104,7 @@ def test_a_signal_is_explained_by_the_engine_and_later_by_its_journal_which_is_s
 ):
     body = {"signal_id": "s/1", "symbol": "BTCUSDT", "action": "open", "side": "buy", "quote_amount": "500"}
     with engine(tmp_path, repo_root) as process:
-        api = process.ready()
+        api = process.trading()
         answer = httpx.post(f"{api}/api/execution/order", json=body, trust_env=False, timeout=READY_SECONDS)
         assert answer.status_code == 202, answer.text
         where = tmp_path / "running.toml"
