@@ -19,7 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from actors.metrics import IntervalLog, LagWatch
-from actors.real import admit, is_real, open_real, public_stream
+from actors.real import admit, is_real, open_real, public_hosts
 from actors.web import ports_for
 from actors.wiring import AccountParts, Engine, Parts, run_engine
 from engine.core.messages import Instrument, InstrumentKind, Malformed, Quote
@@ -89,17 +89,17 @@ async def _live(
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 (once, before anything runs)
     rng = Random()
     async with trio.open_nursery() as services:
-        market = open_market(config.market, _kind(config), clock, public_stream(config))
+        market = open_market(config.market, _kind(config), clock, *public_hosts(config))
+        board = Board()
         venues = []
         for name, section in config.accounts.items():
             if is_real(section):
-                account = open_real(name, config, clock, rng, os.environ)
+                account = open_real(name, config, clock, rng, os.environ, board.quote)
                 await admit(account, section, services, stop)
             else:
                 account = open_account(name, section, market, clock, rng, folder)
             held.callback(account.venue.close)  # type: ignore[attr-defined]
             venues.append(account)
-        board = Board()
         hearers: list[Hears] = [*(v.venue for v in venues if isinstance(v.venue, PaperVenue)), board]
         start_market(services, market, hearers, clock, rng)
         broadcast = Broadcast("stream")
@@ -172,8 +172,10 @@ def _feed(state: FeedState) -> None:
         LOG.warning("market feed down", feed=state.name, reason=state.why)
 
 
-def open_market(section: MarketSection, kind: InstrumentKind, clock: Clock, stream_host: str = "") -> Market:
-    """`stream_host` is where a public market is listened to, if not at its usual place. Raises BadTape."""
+def open_market(
+    section: MarketSection, kind: InstrumentKind, clock: Clock, stream_host: str = "", rest_host: str = ""
+) -> Market:
+    """The hosts are where a public market is listened to, if not at its usual place. Raises BadTape."""
     match section.kind:
         case "synthetic":
             traded = chosen(synthetic.instruments(kind), section.symbols)
@@ -184,7 +186,7 @@ def open_market(section: MarketSection, kind: InstrumentKind, clock: Clock, stre
             return Market(chosen(found.instruments, section.symbols), events)
         case "binance":
             traded = chosen(synthetic.instruments(kind, "binance"), section.symbols)
-            return Market(traded, feeds=binance_feeds(kind, section.symbols, stream_host))
+            return Market(traded, feeds=binance_feeds(kind, section.symbols, stream_host, rest_host))
         case "bybit":
             traded = chosen(synthetic.instruments(kind, "bybit"), section.symbols)
             return Market(traded, feeds=bybit_feeds(kind, section.symbols, stream_host))

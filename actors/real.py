@@ -15,6 +15,7 @@ from engine.runtime.clock import Clock
 from engine.runtime.config import REAL as REAL_NAMES
 from engine.runtime.config import AccountSection, Config
 from engine.venues.admission import Remark, environment_remark, refuse
+from engine.venues.base import QuoteSource
 from engine.venues.keys import read_credentials
 from engine.venues.registry import REAL, THROTTLES, WORLDS, RealVenue, Setup
 from engine.venues.throttle import Throttle
@@ -28,18 +29,27 @@ def is_real(section: AccountSection) -> bool:
     return section.venue in REAL_NAMES
 
 
-def public_stream(config: Config) -> str:
-    """Where the market is listened to: where the first account trades, if that is its venue; "": the usual place.
+def public_hosts(config: Config) -> tuple[str, str]:
+    """Where the market is listened to (stream, REST): where the first account trades, if that is its venue; "": the
+    usual place.
 
     Raises Inadmissible.
     """
     first = next(iter(config.accounts.values()))
     if not is_real(first) or first.venue != config.market.kind:
-        return ""
-    return WORLDS[first.venue](first.host, InstrumentKind(first.category)).public_stream
+        return "", ""
+    world = WORLDS[first.venue](first.host, InstrumentKind(first.category))
+    return world.public_stream, world.public_rest
 
 
-def open_real(name: str, config: Config, clock: Clock, rng: Random, environ: Mapping[str, str]) -> AccountParts:
+def open_real(
+    name: str,
+    config: Config,
+    clock: Clock,
+    rng: Random,
+    environ: Mapping[str, str],
+    quote: QuoteSource = lambda symbol: None,
+) -> AccountParts:
     """Raises Inadmissible for a host of another world than the engine's, KeyProblem for a key that is not there."""
     section = config.accounts[name]
     kind = InstrumentKind(section.category)
@@ -57,6 +67,9 @@ def open_real(name: str, config: Config, clock: Clock, rng: Random, environ: Map
             symbols=section.limits.symbols or config.market.symbols,
             order_socket=section.order_socket,
             disconnect_cancel_seconds=section.disconnect_cancel_seconds,
+            leverage=section.leverage,
+            margin=section.margin,
+            quote=quote,
         )
     )
     return AccountParts(name, section.venue, venue, throttle, section.limits)

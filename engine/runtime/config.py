@@ -43,7 +43,7 @@ Leverage = Annotated[Decimal, Between(Decimal(1), Decimal(125))]
 Fee = Annotated[Decimal, Between(Decimal("-0.1"), Decimal("0.1"))]
 Amount = Annotated[Decimal, Between(Decimal(0), Decimal(10**17))]
 Port = Annotated[int, Meta(ge=0, le=65535)]  # 0: any free one
-REAL = ("bybit",)  # venues across a network, with keys
+REAL = ("bybit", "binance")  # venues across a network, with keys
 
 
 class ConfigError(Exception):
@@ -123,7 +123,7 @@ class PaperSection(Section, frozen=True):
 
 class AccountSection(Section, frozen=True):
     limits: Limits  # no default: an account without limits does not trade
-    venue: Literal["paper", "link", "bybit"] = "paper"
+    venue: Literal["paper", "link", "bybit", "binance"] = "paper"
     host: str = "127.0.0.1"  # link; a real venue: mainnet, testnet, demo, or a URL (a local exchange, a regional site)
     port: Port = 0  # link
     category: Literal["linear", "spot"] = "linear"  # a real venue
@@ -132,6 +132,8 @@ class AccountSection(Section, frozen=True):
     allow_withdrawal_keys: bool = False  # else a key that may withdraw is refused
     order_socket: bool = True  # orders by the venue's WebSocket while it stands, by REST when not
     disconnect_cancel_seconds: Annotated[int, Meta(ge=0, le=300)] = 0  # the venue cancels when we are gone; 0: off
+    leverage: Annotated[int, Meta(ge=0, le=125)] = 0  # binance linear: set at the start; 0: left as it is
+    margin: Literal["", "isolated", "crossed"] = ""  # binance linear: likewise
     orders_per_second: Annotated[int, Meta(ge=1, le=10_000)] = 10  # the venue's limit on requests, kept on our side
     paper: PaperSection = PaperSection()
 
@@ -383,6 +385,9 @@ def _conflicts(config: Config) -> Iterator[tuple[KeyPath, str]]:
         yield ("accounts",), "[accounts] is empty: there is nothing to trade with"
     for name, account in config.accounts.items():
         yield from _account_conflicts(name, account)
+        if account.venue == "binance" and not (account.limits.symbols or market.symbols):
+            table = _table_name(("accounts", name, "limits"))
+            yield ("accounts", name), f"{table} needs 'symbols': Binance tells executions only by symbol"
     for place, source in enumerate(config.sources):
         if (source.kind == "ndjson") != bool(source.path):
             words = "needs 'path', the file to read" if not source.path else f"of kind '{source.kind}' takes no 'path'"
@@ -416,6 +421,10 @@ def _real_conflicts(path: KeyPath, account: AccountSection) -> Iterator[tuple[Ke
             yield path, f"{table} needs '{key}', the name of an environment variable"
         elif not fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", name):  # what stands there may be the key itself: do not show it
             yield (*path, key), f"{_dotted((*path, key))} must be the name of an environment variable, in capitals"
+    usdm = account.venue == "binance" and account.category == "linear"
+    for setting, value in (("leverage", account.leverage), ("margin", account.margin)):
+        if value and not usdm:
+            yield (*path, setting), f"{_dotted((*path, setting))} is only set on Binance's linear futures"
     if 0 < account.disconnect_cancel_seconds < 3:
         yield (*path, "disconnect_cancel_seconds"), "disconnect_cancel_seconds must be 0 (off) or 3 to 300"
 

@@ -1,14 +1,16 @@
 """A private stream over a connection that one task makes, reads and closes; StreamDown where its context ends."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TypeAlias
 
 import trio
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 
 from engine.core.messages import VenueReport
+from engine.venues.admission import Remark
 from engine.venues.base import StreamDown
+from engine.venues.order_socket import OrderSocket
 
 Deliver: TypeAlias = Callable[[VenueReport], None]
 Run: TypeAlias = Callable[[Deliver, Callable[[], None]], Awaitable[None]]
@@ -16,6 +18,7 @@ Run: TypeAlias = Callable[[Deliver, Callable[[], None]], Awaitable[None]]
 
 PING_SECONDS = 20.0
 PONG_SECONDS = 10.0
+LOOK_SECONDS = 5.0
 _LOST = (ConnectionClosed, HandshakeError, OSError, trio.TooSlowError, trio.BrokenResourceError)
 
 
@@ -56,6 +59,24 @@ async def private_stream(run: Run, buffer: int) -> AsyncIterator[trio.MemoryRece
                 receive.close()
     if downs:
         raise downs[0]
+
+
+async def look_at_streams(
+    stream: Callable[[], AbstractAsyncContextManager[object]], socket: OrderSocket | None
+) -> tuple[Remark, ...]:
+    """Enters the private stream and leaves it again; the order socket's own task must be running."""
+    try:
+        with trio.fail_after(LOOK_SECONDS):
+            async with stream():
+                private = Remark("private stream", True, "connected, and it delivers")
+    except* StreamDown as group:
+        private = Remark("private stream", False, str(leaf_of(group)))
+    except* trio.TooSlowError:
+        private = Remark("private stream", False, f"no answer in {LOOK_SECONDS:g} seconds")
+    if socket is None:
+        return private, Remark("order entry", True, "orders go by REST")
+    by_socket = "orders go by the WebSocket API"
+    return private, Remark("order entry", True, by_socket if socket.ready else f"orders go by REST: {socket.why}")
 
 
 async def keep_awake(socket: WebSocketConnection) -> None:

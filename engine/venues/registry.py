@@ -6,14 +6,23 @@ A real venue has a line in REAL, in WORLDS (which of the venue's worlds a host i
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import Literal, Protocol
 
 from msgspec import Struct
 
 from engine.core.messages import Failed, Instrument, InstrumentKind
 from engine.runtime.clock import Clock
-from engine.venues.admission import Remark
-from engine.venues.base import Venue
+from engine.venues.admission import Inadmissible, Remark
+from engine.venues.base import QuoteSource, Venue
+from engine.venues.binance.api import COSTS as BINANCE_COSTS
+from engine.venues.binance.api import Api
+from engine.venues.binance.api import limits as binance_limits
+from engine.venues.binance.errors import Market
+from engine.venues.binance.hosts import hosts as binance_hosts
+from engine.venues.binance.spot import SpotVenue
+from engine.venues.binance.spot import Terms as SpotTerms
+from engine.venues.binance.usdm import Terms as UsdmTerms
+from engine.venues.binance.usdm import UsdmVenue
 from engine.venues.bybit import caller as bybit_caller
 from engine.venues.bybit.client import BybitVenue
 from engine.venues.bybit.hosts import hosts as bybit_hosts
@@ -21,6 +30,7 @@ from engine.venues.bybit.terms import BybitTerms
 from engine.venues.keys import Credentials
 from engine.venues.link import LinkVenue
 from engine.venues.paper import PaperTerms, PaperVenue
+from engine.venues.rest import Rest
 from engine.venues.throttle import Throttle
 
 
@@ -41,6 +51,9 @@ class Setup(Struct, frozen=True, kw_only=True):
     symbols: tuple[str, ...] = ()
     order_socket: bool = True
     disconnect_cancel_seconds: int = 0
+    leverage: int = 0  # to be set at the start; 0: left as it is
+    margin: Literal["", "isolated", "crossed"] = ""
+    quote: QuoteSource = lambda symbol: None  # the market, where a venue lacks an order type that it stands in for
 
 
 class OpenVenue(Venue, Protocol):
@@ -66,6 +79,7 @@ class World(Struct, frozen=True):
 
     environment: str
     public_stream: str
+    public_rest: str = ""  # where the stream's snapshots come from, if not from the stream itself
 
 
 def _paper(setup: Setup) -> PaperVenue:
@@ -99,11 +113,50 @@ def _bybit_throttle(orders_per_second: int, kind: InstrumentKind, clock: Clock) 
     return Throttle(bybit_caller.limits(orders_per_second), clock, costs=bybit_caller.COSTS)
 
 
+def _binance(setup: Setup) -> SpotVenue | UsdmVenue:
+    assert setup.credentials is not None and setup.throttle is not None, "binance needs credentials and a throttle"
+    market = BINANCE_MARKETS[setup.kind]
+    found = binance_hosts(market, setup.host)
+    api = Api(market, Rest(found.rest, setup.clock), setup.credentials, setup.throttle, setup.clock)
+    if market is Market.SPOT:
+        if setup.disconnect_cancel_seconds:
+            raise Inadmissible("Binance Spot cancels nothing when we are gone: disconnect_cancel_seconds must be 0")
+        spot_terms = SpotTerms(hosts=found, symbols=setup.symbols, order_socket=setup.order_socket)
+        return SpotVenue(spot_terms, api, setup.rng, setup.quote)
+    usdm_terms = UsdmTerms(
+        hosts=found,
+        symbols=setup.symbols,
+        order_socket=setup.order_socket,
+        leverage=setup.leverage,
+        margin=MARGINS[setup.margin],
+        countdown_seconds=setup.disconnect_cancel_seconds,
+    )
+    return UsdmVenue(usdm_terms, api, setup.rng)
+
+
+def _binance_world(host: str, kind: InstrumentKind) -> World:
+    found = binance_hosts(BINANCE_MARKETS[kind], host)
+    return World(found.environment, found.stream, found.rest)
+
+
+def _binance_throttle(orders_per_second: int, kind: InstrumentKind, clock: Clock) -> Throttle:
+    return Throttle(binance_limits(BINANCE_MARKETS[kind], orders_per_second), clock, costs=BINANCE_COSTS)
+
+
+BINANCE_MARKETS = {InstrumentKind.SPOT: Market.SPOT, InstrumentKind.LINEAR: Market.USDM}
+MARGINS: dict[str, Literal["", "ISOLATED", "CROSSED"]] = {"": "", "isolated": "ISOLATED", "crossed": "CROSSED"}
 VENUES: dict[str, Callable[[Setup], OpenVenue]] = {
     "paper": _paper,
     "link": _link,
     "bybit": _bybit,
+    "binance": _binance,
 }
-REAL: dict[str, Callable[[Setup], RealVenue]] = {"bybit": _bybit}
-WORLDS: dict[str, Callable[[str, InstrumentKind], World]] = {"bybit": _bybit_world}  # raise Inadmissible
-THROTTLES: dict[str, Callable[[int, InstrumentKind, Clock], Throttle]] = {"bybit": _bybit_throttle}
+REAL: dict[str, Callable[[Setup], RealVenue]] = {"bybit": _bybit, "binance": _binance}
+WORLDS: dict[str, Callable[[str, InstrumentKind], World]] = {  # raise Inadmissible
+    "bybit": _bybit_world,
+    "binance": _binance_world,
+}
+THROTTLES: dict[str, Callable[[int, InstrumentKind, Clock], Throttle]] = {
+    "bybit": _bybit_throttle,
+    "binance": _binance_throttle,
+}

@@ -31,27 +31,31 @@ SECOND = 1_000_000_000
 ERROR_MAX_NS = 400 * MILLISECOND  # of the clocks' difference; beyond it nothing is signed
 AGE_MAX_NS = 300 * SECOND
 PAUSE_NS = {429: 10 * SECOND, 418: 120 * SECOND}  # where the venue does not say how long
+WINDOW_MS = 5_000  # how old a request may be when it arrives
+CLOCK_SECONDS = 60.0  # between measurements of the venue's clock when nothing else asks
 ORDER_SECONDS = 5.0  # for the answer of the order socket; then the order is in doubt
 FORM = ("content-type", "application/x-www-form-urlencoded")
 
 WEIGHTS = (1, 2, 4, 5, 6, 10, 20, 30, 40, 80)
 _MINUTE, _DAY = 60 * SECOND, 86_400 * SECOND
-# The venue's own figures, which exchangeInfo may lower.
-LIMITS: dict[Market, tuple[Limit, ...]] = {
-    Market.SPOT: (
-        Limit(6000, _MINUTE, "weight-1M"),
-        Limit(100, 10 * SECOND, "orders-10S"),
-        Limit(200_000, _DAY, "orders-1D"),
-    ),
-    Market.USDM: (
+
+
+def limits(market: Market, orders_per_second: int) -> tuple[Limit, ...]:
+    """The venue's own figures, which exchangeInfo may lower, and ours."""
+    ours = Limit(orders_per_second, SECOND, "ours-1S")
+    if market is Market.SPOT:
+        orders = (Limit(100, 10 * SECOND, "orders-10S"), Limit(200_000, _DAY, "orders-1D"))
+        return (ours, Limit(6000, _MINUTE, "weight-1M"), *orders)
+    return (
+        ours,
         Limit(2400, _MINUTE, "weight-1M"),
         Limit(300, 10 * SECOND, "orders-10S"),
         Limit(1200, _MINUTE, "orders-1M"),
-    ),
-}
-COSTS: dict[Market, Costs] = {
-    market: {f"w{weight}": (("weight-1M", weight),) for weight in WEIGHTS} for market in (Market.SPOT, Market.USDM)
-}
+    )
+
+
+# An order takes one of each limit, and so stands in no table.
+COSTS: Costs = {"cancel": (("ours-1S", 1), ("weight-1M", 1))} | {f"w{w}": (("weight-1M", w),) for w in WEIGHTS}
 
 
 class Answer(Struct, frozen=True):
@@ -90,7 +94,7 @@ class Api:
         credentials: Credentials,
         throttle: Throttle,
         clock: Clock,
-        window_ms: int = 5_000,
+        window_ms: int = WINDOW_MS,
     ) -> None:
         self.market = market
         self.rest = rest
@@ -220,6 +224,13 @@ class Api:
         if self.known.jumps > jumps:
             LOG.warning("a clock has jumped", market=self.market.value, offset_ms=measured.offset_ns // MILLISECOND)
         return told_ns
+
+    async def keep_time(self) -> None:
+        """For ever."""
+        while True:
+            await self.throttle.wait(Lane.OPEN, "w1")
+            await self.measure()
+            await trio.sleep(CLOCK_SECONDS)
 
     def now_ns(self) -> int:
         """The venue's time by our reckoning; our own while nothing is known."""

@@ -1,77 +1,91 @@
-"""Where Binance is: one set of hosts for each market and network. Pure. Every one may be replaced by configuration.
+"""Where Binance is: one set of hosts for each market and world, by one word, or by the URL of a local exchange. Pure.
 
 They moved twice within a year. USD-M streams are split by path since 2026-04-23; on the old path a private stream
 connects and stays silent for ever. Pages "General Info" of each market, "Demo Mode".
 """
 
-from typing import Literal, TypeAlias
+from urllib.parse import urlsplit
 
 from msgspec import Struct
-from msgspec.structs import replace
 
+from engine.venues.admission import Inadmissible, local
 from engine.venues.binance.errors import Market
-
-Network: TypeAlias = Literal["mainnet", "testnet", "demo", "local"]
 
 
 class Hosts(Struct, frozen=True):
     """URLs without a slash at the end. `private`: path and query of the user data, with {key} for the listen key."""
 
+    environment: str  # live, testnet, demo, local
     rest: str
     orders: str  # the WebSocket API
-    stream: str = ""  # USD-M: private streams; spot has them on the WebSocket API
+    stream: str  # market streams; on USD-M private ones too
     private: str = ""
-    restrictions: str = ""  # where a key's permissions are told; only mainnet has it
+    restrictions: str = ""  # where a key's permissions are told; the test networks do not tell them
 
 
 _EVENTS = "ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/ALGO_UPDATE/MARGIN_CALL/ACCOUNT_CONFIG_UPDATE/listenKeyExpired"
 # The form with the key in the path has delivered nothing since the split, as users report.
 PRIVATE = f"/private/ws?listenKey={{key}}&events={_EVENTS}"
 
-HOSTS: dict[tuple[Market, Network], Hosts] = {
+_REAL = "https://api.binance.com"
+_WORDS: dict[tuple[Market, str], Hosts] = {
     (Market.SPOT, "mainnet"): Hosts(
-        "https://api.binance.com", "wss://ws-api.binance.com:443/ws-api/v3", restrictions="https://api.binance.com"
+        environment="live",
+        rest=_REAL,
+        orders="wss://ws-api.binance.com:443/ws-api/v3",
+        stream="wss://stream.binance.com:9443",
+        restrictions=_REAL,
     ),
-    (Market.SPOT, "testnet"): Hosts("https://testnet.binance.vision", "wss://ws-api.testnet.binance.vision/ws-api/v3"),
-    (Market.SPOT, "demo"): Hosts("https://demo-api.binance.com", "wss://demo-ws-api.binance.com/ws-api/v3"),
+    (Market.SPOT, "testnet"): Hosts(
+        environment="testnet",
+        rest="https://testnet.binance.vision",
+        orders="wss://ws-api.testnet.binance.vision/ws-api/v3",
+        stream="wss://stream.testnet.binance.vision",
+    ),
+    (Market.SPOT, "demo"): Hosts(
+        environment="demo",
+        rest="https://demo-api.binance.com",
+        orders="wss://demo-ws-api.binance.com/ws-api/v3",
+        stream="wss://demo-stream.binance.com",
+    ),
     (Market.USDM, "mainnet"): Hosts(
-        "https://fapi.binance.com",
-        "wss://ws-fapi.binance.com/ws-fapi/v1",
-        "wss://fstream.binance.com",
-        PRIVATE,
-        "https://api.binance.com",
+        environment="live",
+        rest="https://fapi.binance.com",
+        orders="wss://ws-fapi.binance.com/ws-fapi/v1",
+        stream="wss://fstream.binance.com",
+        private=PRIVATE,
+        restrictions=_REAL,
     ),
-    (Market.USDM, "testnet"): Hosts(
-        "https://demo-fapi.binance.com",
-        "wss://testnet.binancefuture.com/ws-fapi/v1",
-        "wss://fstream.binancefuture.com",
-        PRIVATE,
-    ),
-    (Market.USDM, "demo"): Hosts(
-        "https://demo-fapi.binance.com",
-        "wss://testnet.binancefuture.com/ws-fapi/v1",
-        "wss://fstream.binancefuture.com",
-        PRIVATE,
-    ),
+    # What was the futures test network is the demo now; both words lead there.
+    **{
+        (Market.USDM, word): Hosts(
+            environment=word,
+            rest="https://demo-fapi.binance.com",
+            orders="wss://testnet.binancefuture.com/ws-fapi/v1",
+            stream="wss://fstream.binancefuture.com",
+            private=PRIVATE,
+        )
+        for word in ("testnet", "demo")
+    },
 }
+WORDS = ("mainnet", "testnet", "demo")
 
 
-def hosts_of(market: Market, network: Network, base_url: str = "") -> Hosts:
-    """`base_url` is that of an exchange of one's own ("http://127.0.0.1:9001"), for network "local" and no other."""
-    assert (network == "local") == bool(base_url), "a URL belongs to network 'local', and it needs one"
-    if network != "local":
-        return HOSTS[market, network]
-    rest = base_url.rstrip("/")
-    socket = rest.replace("http", "ws", 1)
-    path = "/ws-api/v3" if market is Market.SPOT else "/ws-fapi/v1"
-    own = Hosts(rest, socket + path)
-    return own if market is Market.SPOT else replace(own, stream=socket, private=PRIVATE)
-
-
-def mix_up(env: str, network: Network) -> str:
-    """Why an engine of this environment must not trade on this network; "" when it may."""
-    if env == "live" and network != "mainnet":
-        return f"engine.env is 'live', but the account trades on {network}"
-    if env != "live" and network == "mainnet":
-        return f"the account trades on mainnet, with real money, but engine.env is '{env}'"
-    return ""
+def hosts(market: Market, host: str) -> Hosts:
+    """Raises Inadmissible for what is neither a known word nor a URL that an order may go to."""
+    if (market, host) in _WORDS:
+        return _WORDS[market, host]
+    url = host.rstrip("/")
+    parts = urlsplit(url)
+    if local(url) and not parts.path:
+        socket = f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}"
+        spot = market is Market.SPOT
+        path = "/ws-api/v3" if spot else "/ws-fapi/v1"
+        return Hosts("local", url, socket + path, socket, "" if spot else PRIVATE, url)
+    for word in WORDS:
+        if url == _WORDS[market, word].rest:
+            return _WORDS[market, word]
+    raise Inadmissible(
+        f"host '{host}' is none of Binance's for {market.value}: mainnet, testnet, demo, "
+        "or http://127.0.0.1:PORT for a local exchange"
+    )

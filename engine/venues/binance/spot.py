@@ -36,13 +36,14 @@ from engine.core.messages import (
     VenueReport,
 )
 from engine.runtime.websocket import open_websocket
+from engine.venues.admission import Remark
 from engine.venues.base import SECOND, QuoteSource, StreamDown, Traits
-from engine.venues.binance.api import Api, hear_answer
+from engine.venues.binance.api import WINDOW_MS, Api, hear_answer
 from engine.venues.binance.decoding import Odd
 from engine.venues.binance.errors import ErrorBody, Market, Verdict, judge, read_error
 from engine.venues.binance.filters import ExchangeInfo, Rules, Unusable, limit_name, rules_of
-from engine.venues.binance.fitness import unfit_key
-from engine.venues.binance.hosts import Hosts, Network
+from engine.venues.binance.hosts import Hosts
+from engine.venues.binance.looking import look_over
 from engine.venues.binance.names import Names
 from engine.venues.binance.orders import (
     cancel_id,
@@ -76,8 +77,7 @@ from engine.venues.binance.spot_reports import (
 )
 from engine.venues.binance.witness import Witness
 from engine.venues.order_socket import Manners, OrderSocket
-from engine.venues.private_stream import Deliver, keep_awake, private_stream, receive_bytes
-from engine.venues.rest import Rest
+from engine.venues.private_stream import Deliver, keep_awake, look_at_streams, private_stream, receive_bytes
 from engine.venues.throttle import Lane
 
 LOG = structlog.get_logger("binance")
@@ -93,10 +93,9 @@ HISTORY_NS = 30 * DAY  # unfilled orders are forgotten after 90
 class Terms(Struct, frozen=True, kw_only=True):
     """How one account trades here."""
 
-    network: Network
+    hosts: Hosts
     symbols: tuple[str, ...]  # that are traded; executions can only be asked for by symbol
-    window_ms: int = 5_000
-    may_withdraw: bool = False
+    window_ms: int = WINDOW_MS
     order_socket: bool = True
 
 
@@ -122,13 +121,12 @@ class _Halves(Struct, frozen=True):
 class SpotVenue:
     """One account; implements `Venue`. `run` keeps its order socket up, beside everything else."""
 
-    def __init__(self, terms: Terms, hosts: Hosts, api: Api, rng: Random, quote: QuoteSource) -> None:
+    def __init__(self, terms: Terms, api: Api, rng: Random, quote: QuoteSource) -> None:
         window_ns = terms.window_ms * MILLISECOND
         self.traits = Traits("binance-spot", id_unique_for_ever=False, window_ns=window_ns, horizon_ns=HISTORY_NS)
         self.rules: dict[str, Rules] = {}
         self.api = api
         self._terms = terms
-        self._hosts = hosts
         self._quote = quote
         self._names = Names()
         self._witness = Witness()
@@ -140,40 +138,32 @@ class SpotVenue:
         self._stream_scope: trio.CancelScope | None = None
         self._dead = ""  # why the stream is not to be believed
         self._began_ns = 0
-        manners = Manners(name="binance-spot", url=hosts.orders, hear=hear_answer)
+        manners = Manners(name="binance-spot", url=terms.hosts.orders, hear=hear_answer)
         self.socket = OrderSocket(manners, rng, _tell) if terms.order_socket else None
 
     async def run(self) -> None:
-        """For ever."""
-        if self.socket is not None:
-            await self.socket.keep()
+        """Keeps the order socket up and the venue's clock known, until cancelled; then closes every connection."""
+        try:
+            async with trio.open_nursery() as nursery:
+                if self.socket is not None:
+                    nursery.start_soon(self.socket.keep)
+                nursery.start_soon(self.api.keep_time)
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await self.aclose()
 
     async def aclose(self) -> None:
         await self.api.rest.close()
 
     def close(self) -> None:
-        """Connections end with their tasks; `aclose` closes those of REST."""
+        """Nothing is held that `run` does not close."""
 
-    async def unfit(self) -> str | Failed:
-        """Why this account must not be traded as it is; "" when it may."""
-        if self._hosts.restrictions:
-            told = await self._restrictions()
-            if told:
-                return told
-        account = await self._account()
-        if isinstance(account, Verdict):
-            return Failed(account.why)
-        return "" if account.canTrade else "the account may not trade on spot"
+    async def look_over(self, allow_withdrawal: bool) -> tuple[Remark, ...] | Failed:
+        """Clock, key and account in words; Failed when the venue does not answer."""
+        return await look_over(self.api, self._terms.hosts, self._terms.symbols, allow_withdrawal)
 
-    async def _restrictions(self) -> str | Failed:
-        unsure = await self.api.synced()
-        if unsure is not None:
-            return Failed(unsure.why)
-        rest = Rest(self._hosts.restrictions, self.api.clock)
-        try:
-            return await unfit_key(self.api.at(rest), Market.SPOT, self._terms.network, self._terms.may_withdraw)
-        finally:
-            await rest.close()
+    async def look_at_streams(self) -> tuple[Remark, ...]:
+        return await look_at_streams(self.stream, self.socket)
 
     # ------------------------------------------------------------------------------------------------------- queries
 
@@ -326,7 +316,7 @@ class SpotVenue:
             raise StreamDown(f"not signed: {why.why}")
         self._dead = ""
         with trio.CancelScope() as self._stream_scope:
-            async with open_websocket(self._hosts.orders) as socket, trio.open_nursery() as nursery:
+            async with open_websocket(self._terms.hosts.orders) as socket, trio.open_nursery() as nursery:
                 with trio.fail_after(SUBSCRIBE_SECONDS):
                     await self._subscribe(socket, deliver)
                 self._deliver = deliver

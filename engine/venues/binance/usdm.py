@@ -35,13 +35,14 @@ from engine.core.messages import (
     VenueReport,
 )
 from engine.runtime.websocket import open_websocket
+from engine.venues.admission import Remark
 from engine.venues.base import SECOND, StreamDown, Traits
-from engine.venues.binance.api import Api, hear_answer
+from engine.venues.binance.api import WINDOW_MS, Api, hear_answer
 from engine.venues.binance.decoding import Odd
 from engine.venues.binance.errors import Class, Market, Verdict, judge, read_error
 from engine.venues.binance.filters import ExchangeInfo, Rules, Unusable, limit_name, rules_of
-from engine.venues.binance.fitness import unfit_key
-from engine.venues.binance.hosts import Hosts, Network
+from engine.venues.binance.hosts import Hosts
+from engine.venues.binance.looking import look_over
 from engine.venues.binance.names import Names
 from engine.venues.binance.orders import (
     named,
@@ -72,8 +73,7 @@ from engine.venues.binance.usdm_reports import (
 )
 from engine.venues.binance.witness import Witness
 from engine.venues.order_socket import Manners, OrderSocket
-from engine.venues.private_stream import Deliver, keep_awake, private_stream, receive_bytes
-from engine.venues.rest import Rest
+from engine.venues.private_stream import Deliver, keep_awake, look_at_streams, private_stream, receive_bytes
 from engine.venues.throttle import Lane
 
 LOG = structlog.get_logger("binance")
@@ -92,13 +92,12 @@ SYMBOLS_FEW = 20  # asked for one by one; more are cheaper all at once
 class Terms(Struct, frozen=True, kw_only=True):
     """How one account trades here."""
 
-    network: Network
+    hosts: Hosts
     symbols: tuple[str, ...]  # that are traded; executions can only be asked for by symbol
-    window_ms: int = 5_000
-    may_withdraw: bool = False
+    window_ms: int = WINDOW_MS
     order_socket: bool = True
-    leverage: int | None = None  # set at the start; None: left as it is
-    margin: Literal["ISOLATED", "CROSSED"] | None = None  # likewise
+    leverage: int = 0  # set at the start; 0: left as it is
+    margin: Literal["", "ISOLATED", "CROSSED"] = ""  # likewise
     working_type: Literal["CONTRACT_PRICE", "MARK_PRICE"] = "CONTRACT_PRICE"  # whose price triggers a stop
     countdown_seconds: int = 0  # the venue cancels resting orders when it has not heard of us for so long; 0: never
 
@@ -113,10 +112,6 @@ class _AlgoPlaced(Struct, frozen=True):
     updateTime: int = 0
 
 
-class _Mode(Struct, frozen=True):
-    dualSidePosition: bool
-
-
 class _Key(Struct, frozen=True):
     listenKey: str
 
@@ -124,52 +119,46 @@ class _Key(Struct, frozen=True):
 class UsdmVenue:
     """One account; implements `Venue`. `run` keeps its order socket up, beside everything else."""
 
-    def __init__(self, terms: Terms, hosts: Hosts, api: Api, rng: Random) -> None:
+    def __init__(self, terms: Terms, api: Api, rng: Random) -> None:
         window_ns = terms.window_ms * MILLISECOND
         self.traits = Traits("binance-usdm", id_unique_for_ever=False, window_ns=window_ns, horizon_ns=HISTORY_NS)
         self.rules: dict[str, Rules] = {}
         self.api = api
         self._terms = terms
-        self._hosts = hosts
         self._names = Names()
         self._witness = Witness()
         self._algos: dict[str, str] = {}  # client id -> number of the algo order
         self._stream_scope: trio.CancelScope | None = None
         self._dead = ""  # why the stream is not to be believed
         self._began_ns = 0
-        manners = Manners(name="binance-usdm", url=hosts.orders, hear=hear_answer)
+        manners = Manners(name="binance-usdm", url=terms.hosts.orders, hear=hear_answer)
         self.socket = OrderSocket(manners, rng, _tell) if terms.order_socket else None
 
     async def run(self) -> None:
-        """For ever."""
-        async with trio.open_nursery() as nursery:
-            if self.socket is not None:
-                nursery.start_soon(self.socket.keep)
-            if self._terms.countdown_seconds:
-                nursery.start_soon(self._count_down)
+        """Keeps the order socket up and the venue's clock known, until cancelled; then closes every connection."""
+        try:
+            async with trio.open_nursery() as nursery:
+                if self.socket is not None:
+                    nursery.start_soon(self.socket.keep)
+                if self._terms.countdown_seconds:
+                    nursery.start_soon(self._count_down)
+                nursery.start_soon(self.api.keep_time)
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await self.aclose()
 
     async def aclose(self) -> None:
         await self.api.rest.close()
 
     def close(self) -> None:
-        """Connections end with their tasks; `aclose` closes those of REST."""
+        """Nothing is held that `run` does not close."""
 
-    async def unfit(self) -> str | Failed:
-        """Why this account must not be traded as it is; "" when it may. Sets leverage and margin where asked to."""
-        if self._hosts.restrictions:
-            told = await self._restrictions()
-            if told:
-                return told
-        mode = await self.api.query("w30", "GET", "/fapi/v1/positionSide/dual", {}, _MODE)
-        if isinstance(mode, Verdict):
-            return Failed(f"the position mode: {mode.why}")
-        if mode.dualSidePosition:
-            return "the account is in hedge mode (two positions per symbol); set it to one-way mode"
-        for symbol in self._terms.symbols:
-            why = await self._set_up(symbol)
-            if why is not None:
-                return why
-        return ""
+    async def look_over(self, allow_withdrawal: bool) -> tuple[Remark, ...] | Failed:
+        """Clock, key and mode in words; Failed when the venue does not answer."""
+        return await look_over(self.api, self._terms.hosts, self._terms.symbols, allow_withdrawal)
+
+    async def look_at_streams(self) -> tuple[Remark, ...]:
+        return await look_at_streams(self.stream, self.socket)
 
     async def set_leverage(self, symbol: str, leverage: int) -> Verdict | None:
         """None: done."""
@@ -184,27 +173,12 @@ class UsdmVenue:
         done = await self.api.query(cost, "POST", path, params, _ANY)
         return done if isinstance(done, Verdict) and done.klass is not Class.DONE else None
 
-    async def _set_up(self, symbol: str) -> str | Failed | None:
-        refused = None
-        if self._terms.margin is not None:
-            refused = await self.set_margin(symbol, self._terms.margin)
-        if refused is None and self._terms.leverage is not None:
+    async def _set_up(self, symbol: str) -> Failed | None:
+        """Leverage and margin type, where the config names them; the position mode is looked at, never changed."""
+        refused = await self.set_margin(symbol, self._terms.margin) if self._terms.margin else None
+        if refused is None and self._terms.leverage:
             refused = await self.set_leverage(symbol, self._terms.leverage)
-        if refused is None:
-            return None
-        if refused.klass is Class.REJECT:
-            return f"{symbol}: leverage or margin type cannot be set: {refused.why}"
-        return Failed(refused.why)
-
-    async def _restrictions(self) -> str | Failed:
-        unsure = await self.api.synced()
-        if unsure is not None:
-            return Failed(unsure.why)
-        rest = Rest(self._hosts.restrictions, self.api.clock)
-        try:
-            return await unfit_key(self.api.at(rest), Market.USDM, self._terms.network, self._terms.may_withdraw)
-        finally:
-            await rest.close()
+        return None if refused is None else Failed(f"{symbol}: leverage or margin cannot be set: {refused.why}")
 
     # ------------------------------------------------------------------------------------------------------- queries
 
@@ -223,6 +197,10 @@ class UsdmVenue:
                 LOG.warning("a symbol is not offered", symbol=rules.symbol, reason=rules.why)
             else:
                 self.rules[listed.symbol] = rules
+        for symbol in self.rules:
+            failed = await self._set_up(symbol)
+            if failed is not None:
+                return failed
         return tuple(rules.instrument for rules in self.rules.values())
 
     async def server_time_ns(self) -> int | Failed:
@@ -380,7 +358,7 @@ class UsdmVenue:
         if isinstance(key, Verdict):
             raise StreamDown(f"no listen key: {key.why}")
         self._dead = ""
-        url = self._hosts.stream + self._hosts.private.format(key=key.listenKey)
+        url = self._terms.hosts.stream + self._terms.hosts.private.format(key=key.listenKey)
         with trio.CancelScope() as self._stream_scope:
             async with open_websocket(url) as socket, trio.open_nursery() as nursery:
                 self._witness.up(self.api.now_ns())
@@ -612,7 +590,6 @@ _TRADES = msgspec.json.Decoder(tuple[UsdmTrade, ...])
 _INCOMES = msgspec.json.Decoder(tuple[UsdmIncome, ...])
 _PLACED = msgspec.json.Decoder(_Placed)
 _ALGO_PLACED = msgspec.json.Decoder(_AlgoPlaced)
-_MODE = msgspec.json.Decoder(_Mode)
 _KEY = msgspec.json.Decoder(_Key)
 _ANY = msgspec.json.Decoder(Raw)
 _RAWS = msgspec.json.Decoder(tuple[Raw, ...])

@@ -20,7 +20,7 @@ from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 from engine.core.messages import Quote
 from engine.runtime.clock import Clock, live_clock
 from engine.venues.binance import spot, usdm
-from engine.venues.binance.api import COSTS, LIMITS, Api
+from engine.venues.binance.api import COSTS, Api, limits
 from engine.venues.binance.errors import Market
 from engine.venues.binance.hosts import PRIVATE, Hosts
 from engine.venues.keys import Credentials, Secret
@@ -167,7 +167,7 @@ async def serving() -> AsyncIterator[tuple[Fake, str, str]]:
 
 
 def _api(market: Market, url: str, clock: Clock, timeout: float) -> Api:
-    throttle = Throttle(LIMITS[market], clock, costs=COSTS[market])
+    throttle = Throttle(limits(market, 1000), clock, costs=COSTS)
     return Api(market, Rest(url, clock, timeout), Credentials(Secret(KEY), Secret(SECRET)), throttle, clock)
 
 
@@ -182,10 +182,10 @@ async def spot_venue(
     async with serving() as (fake, http, ws):
         fake.rest["GET /api/v3/exchangeInfo"] = (200, {"symbols": [SPOT_SYMBOL], "rateLimits": []})
         fake.rest["GET /api/v3/openOrders"] = (200, [])
-        hosts = Hosts(http, f"{ws}/ws-api/v3")
-        given = {"network": "local", "symbols": ("BTCUSDT",), "order_socket": False, **terms}
+        hosts = Hosts("local", http, f"{ws}/ws-api/v3", ws, restrictions=http)
+        given = {"hosts": hosts, "symbols": ("BTCUSDT",), "order_socket": False, **terms}
         api = _api(Market.SPOT, http, fake.clock, timeout)
-        venue = spot.SpotVenue(spot.Terms(**given), hosts, api, Random(1), quote)
+        venue = spot.SpotVenue(spot.Terms(**given), api, Random(1), quote)
         await venue.instruments()
         yield fake, venue
         await venue.aclose()
@@ -197,10 +197,10 @@ async def usdm_venue(timeout: float = 5.0, **terms: Any) -> AsyncIterator[tuple[
     async with serving() as (fake, http, ws):
         fake.rest["GET /fapi/v1/exchangeInfo"] = (200, {"symbols": [USDM_SYMBOL], "rateLimits": []})
         fake.rest["POST /fapi/v1/listenKey"] = (200, {"listenKey": "k1"})
-        hosts = Hosts(http, f"{ws}/ws-fapi/v1", ws, PRIVATE)
-        given = {"network": "local", "symbols": ("BTCUSDT",), "order_socket": False, **terms}
+        hosts = Hosts("local", http, f"{ws}/ws-fapi/v1", ws, PRIVATE, http)
+        given = {"hosts": hosts, "symbols": ("BTCUSDT",), "order_socket": False, **terms}
         api = _api(Market.USDM, http, fake.clock, timeout)
-        venue = usdm.UsdmVenue(usdm.Terms(**given), hosts, api, Random(1))
+        venue = usdm.UsdmVenue(usdm.Terms(**given), api, Random(1))
         await venue.instruments()
         yield fake, venue
         await venue.aclose()

@@ -173,8 +173,8 @@ async def test_the_venues_own_counts_correct_ours() -> None:
         headers = {"X-MBX-USED-WEIGHT-1M": "5999", "X-MBX-ORDER-COUNT-10S": "7"}
         fake.rest["POST /api/v3/order"] = (*placed(1), headers)
         await venue.submit(order(), nothing)
-        weight, orders = venue.api.throttle.buckets[:2]
-        assert weight._used == 5999 and orders._used == 7
+        used = {bucket.limit.name: bucket._used for bucket in venue.api.throttle.buckets}
+        assert (used["weight-1M"], used["orders-10S"]) == (5999, 7)
 
 
 # -------------------------------------------------------------------------------------------------------- order socket
@@ -578,41 +578,71 @@ async def test_two_megabytes_of_instruments_are_read() -> None:
         assert not isinstance(found, Failed) and [i.symbol for i in found] == ["BTCUSDT"]
 
 
-async def test_an_account_that_may_not_trade_is_told() -> None:
-    async with spot_venue() as (fake, venue):
-        fake.rest["GET /api/v3/account"] = (200, {"balances": [], "canTrade": False})
-        assert "may not trade" in str(await venue.unfit())
-        fake.rest["GET /api/v3/account"] = (200, {"balances": [], "canTrade": True})
-        assert await venue.unfit() == ""
+RIGHTS = {
+    "enableReading": True,
+    "enableSpotAndMarginTrading": True,
+    "enableFutures": True,
+    "enableWithdrawals": False,
+    "ipRestrict": True,
+}
 
 
-RIGHTS = {"enableReading": True, "enableSpotAndMarginTrading": True, "enableFutures": True, "enableWithdrawals": False}
+async def wrong(venue: SpotVenue, allowed: bool = False) -> list[str]:
+    remarks = await venue.look_over(allowed)
+    assert not isinstance(remarks, Failed), remarks
+    return [remark.what for remark in remarks if not remark.ok]
 
 
 @pytest.mark.parametrize(
-    ("rights", "may_withdraw", "why"),
+    ("rights", "allowed", "expected"),
     [
-        (RIGHTS, False, ""),
-        ({**RIGHTS, "enableWithdrawals": True}, False, "may withdraw"),
-        ({**RIGHTS, "enableWithdrawals": True}, True, ""),
-        ({**RIGHTS, "enableSpotAndMarginTrading": False}, False, "may not trade"),
+        (RIGHTS, False, []),
+        ({**RIGHTS, "enableWithdrawals": True}, False, ["withdrawals"]),
+        ({**RIGHTS, "enableWithdrawals": True}, True, []),
+        ({**RIGHTS, "enableSpotAndMarginTrading": False}, False, ["key"]),
+        ({**RIGHTS, "enableReading": False}, False, ["key"]),
     ],
 )
-async def test_a_key_that_may_withdraw_is_refused_unless_allowed(
-    rights: dict[str, bool], may_withdraw: bool, why: str
-) -> None:
-    async with spot_venue(may_withdraw=may_withdraw, network="mainnet") as (fake, venue):
+async def test_a_key_is_looked_at_before_it_is_used(rights: Any, allowed: bool, expected: list[str]) -> None:
+    async with spot_venue() as (fake, venue):
         fake.rest["GET /sapi/v1/account/apiRestrictions"] = (200, rights)
         fake.rest["GET /api/v3/account"] = (200, {"balances": []})
-        object.__setattr__(venue, "_hosts", type(venue._hosts)(venue._hosts.rest, "", restrictions=venue._hosts.rest))
-        told = await venue.unfit()
-        assert told == "" if not why else why in str(told)
+        assert await wrong(venue, allowed) == expected
 
 
-async def test_on_mainnet_permissions_that_are_not_told_are_no_permission() -> None:
-    async with spot_venue(network="mainnet") as (_, venue):
-        object.__setattr__(venue, "_hosts", type(venue._hosts)(venue._hosts.rest, "", restrictions=venue._hosts.rest))
-        assert isinstance(await venue.unfit(), Failed)
+async def test_an_account_that_may_not_trade_is_told() -> None:
+    async with spot_venue() as (fake, venue):
+        fake.rest["GET /sapi/v1/account/apiRestrictions"] = (200, RIGHTS)
+        fake.rest["GET /api/v3/account"] = (200, {"balances": [], "canTrade": False})
+        assert await wrong(venue) == ["account"]
+        fake.rest["GET /api/v3/account"] = refused(-2015, "Invalid API-key", 401)
+        assert await wrong(venue) == ["account"]
+        fake.rest["GET /api/v3/account"] = (502, b"")
+        assert isinstance(await venue.look_over(False), Failed), "no answer is no judgement"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"), [(refused(-2015, "Invalid API-key", 401), ["key"]), ((200, {"enableReading": True}), None)]
+)
+async def test_permissions_that_are_not_told_are_no_permission(answer: Any, expected: list[str] | None) -> None:
+    async with spot_venue() as (fake, venue):
+        fake.rest["GET /sapi/v1/account/apiRestrictions"] = answer
+        fake.rest["GET /api/v3/account"] = (200, {"balances": []})
+        if expected is None:
+            assert isinstance(await venue.look_over(False), Failed)
+        else:
+            assert await wrong(venue) == expected
+
+
+async def test_a_look_at_the_streams_enters_and_leaves_them() -> None:
+    async with spot_venue(order_socket=True) as (fake, venue), trio.open_nursery() as nursery:
+        nursery.start_soon(venue.run)
+        await until(lambda: venue.socket is not None and venue.socket.ready)
+        assert [r.ok for r in await venue.look_at_streams()] == [True, True]
+        fake.calls["userDataStream.subscribe.signature"] = (401, {"code": -2015, "msg": "no"})
+        private, entry = await venue.look_at_streams()
+        assert not private.ok and "-2015" in private.text and entry.ok
+        nursery.cancel_scope.cancel()
 
 
 # ------------------------------------------------------------------------------------------------- cancel and amend

@@ -22,10 +22,11 @@ from engine.core.messages import (
     Side,
     Silence,
 )
+from engine.venues.admission import Inadmissible
 from engine.venues.base import StreamDown
 from engine.venues.binance import usdm
 from engine.venues.binance.errors import Market
-from engine.venues.binance.hosts import HOSTS, hosts_of, mix_up
+from engine.venues.binance.hosts import hosts
 from tests.patience import PATIENCE_SECONDS as PATIENCE
 from tests.venues.binance.fake import CUT, Said, usdm_venue
 from tests.venues.binance.test_reports import ALGO_ROW, ORDER_ROW, UPDATE, usdm_event
@@ -379,30 +380,39 @@ async def test_without_a_listen_key_there_is_no_stream(answer: Any) -> None:
 
 async def test_hedge_mode_is_refused_and_one_way_mode_taken() -> None:
     async with usdm_venue() as (fake, venue):
+        fake.rest["GET /fapi/v1/symbolConfig"] = (200, [{"symbol": "BTCUSDT", "marginType": "CROSSED", "leverage": 5}])
         fake.rest["GET /fapi/v1/positionSide/dual"] = (200, {"dualSidePosition": True})
-        assert "hedge mode" in str(await venue.unfit())
+        remarks = await venue.look_over(False)
+        assert not isinstance(remarks, Failed)
+        assert [r.what for r in remarks if not r.ok] == ["mode"] and "one-way" in remarks[-1].text
         fake.rest["GET /fapi/v1/positionSide/dual"] = (200, {"dualSidePosition": False})
-        assert await venue.unfit() == ""
+        remarks = await venue.look_over(False)
+        assert not isinstance(remarks, Failed) and all(r.ok for r in remarks)
+        assert "leverage 5" in remarks[-1].text
         fake.rest["GET /fapi/v1/positionSide/dual"] = (200, {})
-        assert isinstance(await venue.unfit(), Failed)
+        assert isinstance(await venue.look_over(False), Failed)
 
 
 async def test_leverage_and_margin_are_set_where_asked_and_already_so_is_fine() -> None:
     async with usdm_venue(leverage=3, margin="ISOLATED") as (fake, venue):
-        fake.rest["GET /fapi/v1/positionSide/dual"] = (200, {"dualSidePosition": False})
         fake.rest["POST /fapi/v1/marginType"] = refused(-4046, "No need to change margin type.")
         fake.rest["POST /fapi/v1/leverage"] = (200, {"leverage": 3, "symbol": "BTCUSDT"})
-        assert await venue.unfit() == ""
+        assert not isinstance(await venue.instruments(), Failed)
         assert fake.said("POST /fapi/v1/leverage")[0]["leverage"] == "3"
         fake.rest["POST /fapi/v1/marginType"] = refused(-4048, "Position exists.")
-        assert "-4048" in str(await venue.unfit())
+        failed = await venue.instruments()
+        assert isinstance(failed, Failed) and "-4048" in failed.why, (
+            "nothing is traded in another mode than was asked for"
+        )
 
 
 async def test_the_dead_mans_switch_is_off_unless_asked_for() -> None:
     async with usdm_venue() as (fake, venue):
         fake.rest["POST /fapi/v1/countdownCancelAll"] = (200, {"symbol": "BTCUSDT", "countdownTime": "120000"})
-        with trio.fail_after(PATIENCE):
-            await venue.run()  # nothing to keep up
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(venue.run)
+            await until(lambda: fake.said("GET /fapi/v1/time"))
+            nursery.cancel_scope.cancel()
         assert fake.said("POST /fapi/v1/countdownCancelAll") == []
     async with usdm_venue(countdown_seconds=120) as (fake, venue), trio.open_nursery() as nursery:
         fake.rest["POST /fapi/v1/countdownCancelAll"] = (200, {"symbol": "BTCUSDT", "countdownTime": "120000"})
@@ -427,32 +437,35 @@ async def test_a_clock_that_jumps_is_measured_anew() -> None:
 # ------------------------------------------------------------------------------------------------------------- hosts
 
 
-def test_every_network_has_hosts_of_both_markets_and_real_money_has_its_own() -> None:
-    for market in Market:
-        real = hosts_of(market, "mainnet")
-        for network in ("testnet", "demo"):
-            other = hosts_of(market, network)  # type: ignore[arg-type]
-            assert not {real.rest, real.orders} & {other.rest, other.orders}
-    assert all(h.rest.startswith("https://") and h.orders.startswith("wss://") for h in HOSTS.values())
-    own = hosts_of(Market.USDM, "local", "http://127.0.0.1:9/")
-    assert (own.rest, own.orders, own.stream) == (
-        "http://127.0.0.1:9",
-        "ws://127.0.0.1:9/ws-fapi/v1",
-        "ws://127.0.0.1:9",
-    )
+@pytest.mark.parametrize("market", list(Market))
+def test_each_world_has_its_own_hosts(market: Market) -> None:
+    real = hosts(market, "mainnet")
+    assert real.environment == "live" and real.restrictions
+    for word in ("testnet", "demo"):
+        other = hosts(market, word)
+        assert other.environment == word
+        assert not {real.rest, real.orders, real.stream} & {other.rest, other.orders, other.stream}
+        assert all(url.startswith(("https://", "wss://")) for url in (other.rest, other.orders, other.stream))
+    assert hosts(market, real.rest) == real, "its URL is as good as its word"
+
+
+def test_a_local_exchange_is_named_by_its_url() -> None:
+    own = hosts(Market.USDM, "http://127.0.0.1:9/")
+    assert (own.environment, own.rest, own.stream) == ("local", "http://127.0.0.1:9", "ws://127.0.0.1:9")
+    assert own.orders == "ws://127.0.0.1:9/ws-fapi/v1" and "{key}" in own.private
 
 
 @pytest.mark.parametrize(
-    ("env", "network", "fits"),
+    "host",
     [
-        ("live", "mainnet", True),
-        ("live", "testnet", False),
-        ("live", "local", False),
-        ("testnet", "mainnet", False),
-        ("testnet", "demo", True),
-        ("paper", "mainnet", False),
-        ("paper", "local", True),
+        "main",
+        "http://api.binance.com",
+        "https://api.binance.com.evil.example",
+        "https://10.0.0.1",
+        "",
+        "http://127.0.0.1:1/x",
     ],
 )
-def test_real_money_and_rehearsals_are_never_mixed_up(env: str, network: Any, fits: bool) -> None:
-    assert (mix_up(env, network) == "") is fits
+def test_an_order_goes_to_no_other_host(host: str) -> None:
+    with pytest.raises(Inadmissible):
+        hosts(Market.USDM, host)
