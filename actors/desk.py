@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from functools import partial
 
+import structlog
 import trio
 from msgspec import Struct
 
@@ -16,9 +17,11 @@ from actors.order import Mail, OrderPorts, order_actor
 from actors.ports import Account, Ask, World
 from engine.core.blotter import Blotter, Message, Terms
 from engine.core.messages import Enact, Halt, Instrument, Order, Position, Standing, Trade
+from engine.runtime.journal.base import JournalFailed
 from engine.runtime.mail import MailboxFull, offer
 from engine.runtime.supervise import Fallen, GivenUp, supervise
 
+LOG = structlog.get_logger("desk")
 MAILBOX = (
     10_000  # a stuck symbol's backlog; full means that it has not read for minutes: it is made anew, its scope halts
 )
@@ -162,7 +165,11 @@ class Desk:
         return seat
 
     async def _reload(self, account: str, symbol: str) -> Holding:
-        await self._world.journal.durable(self._world.journal.append(()))
+        try:
+            await self._world.journal.durable(self._world.journal.append(()))
+        except JournalFailed as error:
+            # What it has is old, and the venue tells the rest: without an actor nobody would look after the position.
+            LOG.error("an actor is made from an old journal", account=account, symbol=symbol, reason=str(error))
         return self._load(account, symbol)
 
     def _blotter(self, account: Account, symbol: str, instrument: Instrument, known: Holding | None) -> Blotter:

@@ -112,7 +112,9 @@ class Reconciler:
             return Round(False, balances.why)
         disagreed = await self._compare(asked, venue_now, positions, orders, fills)
         self._ports.tell(BalancesSeen(name, balances, world.clock.now_ns()))
-        if self._heard:  # else the executions of now are asked for again, when there is somebody to book them
+        # Else the executions of now are asked for again, when there is somebody to book them, or whoever is made anew
+        # from a journal that has failed needs what came since.
+        if self._heard and not world.journal.stats().failed:
             self._since_ns = venue_now
             world.journal.append((), (Reconciled(account=name, venue_ns=venue_now),))
         return Round(True, disagreed=disagreed)

@@ -739,8 +739,9 @@ def positions_are_protected(e: Evidence) -> Iterator[Violation]:
     spared = {s for s in e.instruments if waived(e, s)}
     began = next((x.at_ns for x in e.entries if isinstance(x, Started)), 0)
     bound, from_ns = (BARE_CALM_NS, e.calm_ns + SETTLING_NS) if e.families else (BARE_QUIET_NS, began)
+    dead_ns = next((x.at_ns for x in e.entries if isinstance(x, Phase) and x.name == "dead"), e.end_ns)
     for bare in bare_stretches(e):
-        length = bare.until_ns - max(bare.since_ns, from_ns)
+        length = min(bare.until_ns, dead_ns) - max(bare.since_ns, from_ns)
         if length > bound and bare.symbol not in spared:
             text = f"{bare.symbol} was without cover for {(bare.until_ns - bare.since_ns) / SECOND:.1f} s"
             yield Violation("I31", bare.since_ns, text)

@@ -106,6 +106,7 @@ class Options(Struct, frozen=True):
     load: Load = Load()
     families: tuple[str, ...] = ()
     spared: tuple[int, ...] = ()  # kills, by number, that are drawn and not carried out
+    dead: str = ""  # the channel that dies for ever after the calm (dead.CHANNELS)
 
 
 Draw = Callable[[Random], dict[str, float]]
@@ -158,6 +159,16 @@ FAMILIES: dict[str, Draw] = {
     "second engines": lambda r: {"rival_mean": r.choice((10.0, 30.0))},
     "halts": lambda r: {"halt_mean": r.choice((5.0, 15.0, 40.0))},
 }
+CHANNELS = (
+    "the private stream",
+    "what the stream says",
+    "queries",
+    "order entry",
+    "the source",
+    "the sink",
+    "the disk",
+)
+DIES = 0.35  # of the seeds, one of them
 ON = 0.4  # of the families, in a seed that is not quiet
 
 
@@ -167,7 +178,14 @@ def draw(seed: int) -> Options:
     share = Random(f"{seed}/families").choice((0.1, ON, ON, ON, 0.6))
     # A coin for each name, so that a new family changes no other's: yesterday's seeds keep what they had.
     on = tuple(name for name in FAMILIES if Random(f"{seed}/coin/{name}").random() < share)
-    return with_families(Options(seed=seed, nature=_nature(nature_draws), load=_load(Random(f"{seed}/load"))), on)
+    dead = Random(f"{seed}/dead")
+    options = Options(
+        seed=seed,
+        nature=_nature(nature_draws),
+        load=_load(Random(f"{seed}/load")),
+        dead=dead.choice(CHANNELS) if dead.random() < DIES else "",
+    )
+    return with_families(options, on)
 
 
 def with_families(options: Options, on: tuple[str, ...]) -> Options:
@@ -193,6 +211,8 @@ def describe(options: Options) -> str:
         parts.append("  no family of faults")
     if options.spared:
         parts.append(f"  without the kills {', '.join(map(str, options.spared))}")
+    if options.dead:
+        parts.append(f"  after the calm dies for ever: {options.dead}")
     for part in (options.nature, options.load, options.faults):
         usual = asdict(type(part)())
         told = " ".join(

@@ -59,6 +59,7 @@ class Feed:
         self._more = trio.Event()
         self._busy: list[Offer] = []
         self._count = 0
+        self.dead = False
 
     async def run(self) -> None:
         """Offer the load's signals, then nothing more."""
@@ -145,6 +146,8 @@ class FeedSource:
         feed, place, rewound_until = self._feed, 0, len(self._feed.offers) if self._rewound else 0
         while True:
             while place < len(feed.offers):
+                if feed.dead:
+                    await trio.sleep_forever()
                 offer = feed.offers[place]
                 if self._life.alive and (not offer.answered or place < rewound_until):
                     await self._send(offer, arrivals)

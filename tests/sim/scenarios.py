@@ -42,10 +42,11 @@ def play(
     faults: Faults = Faults(),
     crash_at: tuple[str, int] | None = None,
     seed: int = 1,
+    dead: str = "",
 ) -> Report:
     """Run a script in a world that is quiet but for what is asked."""
     named = ("named",) if crash_at or faults != Faults() else ()
-    options = Options(seed=seed, nature=nature, faults=faults, families=named)
+    options = Options(seed=seed, nature=nature, faults=faults, families=named, dead=dead)
     return run_seed(seed, options, crash_at, script)
 
 

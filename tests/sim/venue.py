@@ -207,6 +207,7 @@ class SimVenue:
         self.banned_until_ns = 0
         self._away_until_ns = 0
         self.frozen = False  # the price stands still
+        self.dead = ""  # a channel that will never work again
         self._nursery: trio.Nursery | None = None
 
     # ------------------------------------------------------------------------------------------------------ its clock
@@ -650,6 +651,12 @@ class SimVenue:
         self._connections.append(connection)
         return connection, receive
 
+    def die(self, channel: str) -> None:
+        """For ever."""
+        self.dead = channel
+        if channel == "the private stream":
+            self._stream_cut()
+
     def give_up_on_clients(self) -> None:
         """Whoever has not answered pings for long is cut off."""
         for connection in tuple(self._connections):
@@ -662,7 +669,7 @@ class SimVenue:
     def _tell(self, report: VenueReport) -> None:
         """To every stream: late, in any order, twice, or not at all."""
         for connection in self._connections:
-            if connection.stalled or self.fault(self.faults.event_dropped):
+            if self.dead == "what the stream says" or connection.stalled or self.fault(self.faults.event_dropped):
                 continue
             for _ in range(2 if self.fault(self.faults.event_doubled) else 1):
                 delay = self._latency() + self._chance.uniform(0, self.faults.event_delay_max)
@@ -818,6 +825,8 @@ class SimVenue:
 
     async def carry(self, life: Life, work: Callable[[], Awaitable[Answer]], reply: Reply) -> None:
         faults = self.faults
+        if self.dead == "order entry":
+            return
         delay = self._chance.uniform(0, faults.request_delay_max) if self.fault(faults.request_delayed) else 0.0
         await trio.sleep(self._latency() + delay)
         if self.fault(faults.request_lost):
@@ -849,7 +858,7 @@ class SimVenue:
     async def ask(self) -> Failed | None:
         """The way of a query there and back."""
         await trio.sleep(self._latency())
-        if self.away:
+        if self.away or self.dead == "queries":
             return Failed(why="503")
         if self.fault(self.faults.query_failed):
             return Failed(why=self._chance.choice(("timed out", "500", "garbage")))
@@ -921,7 +930,11 @@ class Wire:
     @asynccontextmanager
     async def _stream(self) -> AsyncIterator[trio.MemoryReceiveChannel[VenueReport]]:
         venue = self._venue
-        if await self._ask() is not None or venue.fault(venue.faults.stream_refused):
+        if (
+            await self._ask() is not None
+            or venue.dead == "the private stream"
+            or venue.fault(venue.faults.stream_refused)
+        ):
             raise StreamDown("connection refused")
         connection, receive = venue.connect()
         try:

@@ -31,6 +31,7 @@ from engine.runtime.schedule import JumpClock, seeded_schedule
 from engine.venues.throttle import Limit, Throttle
 from tests.sim.checks import Evidence, Violation, bare_stretches, check
 from tests.sim.cover import check_cover
+from tests.sim.dead import CHANNELS, RESTARTED, check_dead
 from tests.sim.faults import Faults, Options, draw
 from tests.sim.feed import ACCOUNT, Feed, probe_body
 from tests.sim.freezer import Freezer, below
@@ -65,7 +66,7 @@ CALM_SECONDS = 130.0  # everything must have come to rest by then
 FLAT_SECONDS = 30.0
 PROBE_SECONDS = 20.0
 STILL_SECONDS = 15.0
-END_SECONDS = 30.0
+END_SECONDS = 45.0  # calls, the outbox and the disk are each waited for a while
 RIVAL_SECONDS = 10.0
 PING_TIMEOUT_NS = 20 * SECOND
 LIMITS = Limits(
@@ -190,6 +191,8 @@ class World:
         self.passings: dict[str, int] = {}
         self.ending = False
         self.quiescent = False
+        self.sink_dead = False
+        self.rested: list[Violation] = []  # what was broken before the third phase
 
     def wall_ns(self) -> int:
         return BEGAN_NS + round(trio.current_time() * SECOND)
@@ -235,13 +238,13 @@ class World:
         await trio.sleep(FLAT_SECONDS)
         self._phase("probe")
         await self._resume_all()
-        quote = self.venue.quote("BTCUSDT")
-        assert quote is not None
-        self.truth.tell(Probed(self.wall_ns(), signal_id="probe"))
-        self.feed.offer("probe", probe_body("probe", quote))
+        self._probe("probe", "BTCUSDT")
         await trio.sleep(PROBE_SECONDS)
         self.venue.frozen = True  # nothing happens any more, so that what did can be held against the books
         await trio.sleep(STILL_SECONDS)
+        if self.options.dead:
+            self.rested = self._judge(self._evidence(quiescent=True))
+            await self._live_on_without(self.options.dead)
         self.ending = True
         if self.life is not None:
             self.life.stop.set()
@@ -250,7 +253,42 @@ class World:
             if waiting.cancelled_caught:
                 self.truth.tell(Fell(self.wall_ns(), life=self.life.number, why="did not end when told to stop"))
         self._phase("end")
-        self.quiescent = True
+        self.quiescent = not self.options.dead or CHANNELS[self.options.dead].settles
+
+    async def _live_on_without(self, channel: str) -> None:
+        """The third phase: one channel dies for ever, signals go on, and in the end a person stops the engine."""
+        fate = Random(f"{self.options.seed}/without")
+        self._phase("dead")
+        self.truth.reach(f"without {channel}")
+        self.venue.frozen = False
+        self.venue.die(channel)
+        self.feed.dead = channel == "the source"
+        self.sink_dead = channel == "the sink"
+        if channel == "the disk":
+            self.disk.full = True
+            self.truth.tell(DiskBroke(self.wall_ns(), how="full"))
+        await trio.sleep(5)
+        if CHANNELS[channel].executes:
+            self._probe("probe2", "ETHUSDT")
+        for _ in range(6):
+            await trio.sleep(fate.expovariate(1 / 6))
+            self.feed.offer_signal()
+            if fate.random() < 0.1 and channel in RESTARTED and self.life is not None:
+                self.kill(self.life, "without a channel")
+        await trio.sleep(40)
+        await self._resume_all()
+        if (engine := self.engine) is not None and self.life is not None:
+            await self._of_life(self.life, partial(self._stop, engine, True, "engine"))
+        await trio.sleep(FLAT_SECONDS)
+        self.venue.frozen = True
+        await trio.sleep(STILL_SECONDS)
+
+    def _probe(self, signal_id: str, symbol: str) -> None:
+        """A fresh signal, which must be executed."""
+        quote = self.venue.quote(symbol)
+        assert quote is not None
+        self.truth.tell(Probed(self.wall_ns(), signal_id=signal_id))
+        self.feed.offer(signal_id, probe_body(signal_id, quote))
 
     def _phase(self, name: str) -> None:
         self.truth.tell(Phase(self.wall_ns(), name=name))
@@ -491,25 +529,15 @@ class World:
 
     def report(self) -> Report:
         """After the run: what the disk holds, held against the truth."""
-        reader = self.disk.reader()
-        records: list[Record] = []
-        while page := reader.records(after=records[-1].seq if records else 0):
-            records += page
-        evidence = Evidence(
-            entries=self.truth.entries,
-            records=records,
-            instruments=[m.instrument for m in self.venue.markets.values()],
-            positions={p.symbol: p.qty for p in reader.positions(ACCOUNT)},
-            families=self.options.families,
-            position_cap=POSITION_CAP,
-            quiescent=self.quiescent,
-            chain_error=chain_error(reader),
-        )
-        kept = Kept(limits=LIMITS, live=frozenset(o.cid for o in reader.state(ACCOUNT).orders))
+        evidence = self._evidence(self.quiescent)
+        violations = self._judge(evidence)
+        if self.options.dead:
+            state = self.disk.reader().state(ACCOUNT)
+            violations = check_dead(evidence, self.options.dead, [r.event.key for r in state.outbox], violations)
         bare = [(b.until_ns - b.since_ns) / SECOND for b in bare_stretches(evidence)]
         return Report(
             options=self.options,
-            violations=check(evidence) + check_verdicts(evidence, kept) + check_cover(evidence),
+            violations=list(dict.fromkeys(self.rested + violations)),
             trace_hash=self.truth.trace_hash,
             truth=self.truth,
             evidence=evidence,
@@ -518,6 +546,26 @@ class World:
             kills=self.kills,
             bare_max=max(bare, default=0.0),
         )
+
+    def _evidence(self, quiescent: bool) -> Evidence:
+        reader = self.disk.reader()
+        records: list[Record] = []
+        while page := reader.records(after=records[-1].seq if records else 0):
+            records += page
+        return Evidence(
+            entries=self.truth.entries,
+            records=records,
+            instruments=[m.instrument for m in self.venue.markets.values()],
+            positions={p.symbol: p.qty for p in reader.positions(ACCOUNT)},
+            families=self.options.families,
+            position_cap=POSITION_CAP,
+            quiescent=quiescent,
+            chain_error=chain_error(reader),
+        )
+
+    def _judge(self, evidence: Evidence) -> list[Violation]:
+        kept = Kept(limits=LIMITS, live=frozenset(o.cid for o in self.disk.reader().state(ACCOUNT).orders))
+        return check(evidence) + check_verdicts(evidence, kept) + check_cover(evidence)
 
 
 def chain_error(reader: Any) -> str:
@@ -544,6 +592,8 @@ class SimSink:
         life.boundary("sink.before")
         if not life.alive:
             await trio.sleep_forever()
+        if world.sink_dead:
+            raise SinkDown("connection refused")
         down = world.fate.random() < world.faults.sink_down
         for row in rows[: world.fate.randint(0, len(rows))] if down else rows:
             copied = digest(msgspec.json.encode(row.event))

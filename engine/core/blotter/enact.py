@@ -51,10 +51,13 @@ def _enact_order(sheet: Sheet, enact: Enact, now_ns: int) -> None:
             return sheet.end(enact, Outcome.UNFILLED, now_ns, reason="nothing to close")
     assert side is not None and qty > 0, f"{signal.signal_id} was accepted without a side or a quantity"
     leg = Leg.EXIT if closing else Leg.ENTRY
+    cid = client_order_id(sheet.terms.env, signal.account, signal.signal_id, leg, 0)
+    if cid in sheet.orders or cid in sheet.ended:
+        return  # a journal that has failed cannot tell the gate that this signal was here before
     sheet.signals[signal.signal_id] = enact
     sheet.submit(
         Order(
-            cid=client_order_id(sheet.terms.env, signal.account, signal.signal_id, leg, 0),
+            cid=cid,
             account=signal.account,
             symbol=signal.symbol,
             signal_id=signal.signal_id,
