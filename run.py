@@ -179,7 +179,7 @@ def _audit(arguments: argparse.Namespace) -> int:
 def _explain_from_journal(config: "Config", signal_id: str, as_json: bool) -> str:
     from engine.core.money import use_exact_context
     from engine.runtime.journal.base import JournalFailed
-    from engine.web.explain import explain, order_ids, render_text
+    from engine.web.explain import buried, explain, order_ids, render_text
     from engine.web.wire import encode
 
     use_exact_context()
@@ -187,9 +187,8 @@ def _explain_from_journal(config: "Config", signal_id: str, as_json: bool) -> st
         with closing(_reader(config)) as reader:
             row = reader.signal(signal_id)
             if row is None:
-                raise Quit(
-                    FAILED, f"no engine answers, and the journal {config.journal.path} has no signal '{signal_id}'"
-                )
+                told = buried(signal_id, reader.dead_letters(signal_id))
+                raise Quit(FAILED, f"no engine answers; in the journal {config.journal.path} {told}")
             story = reader.story(row.signal.trace_id)
             orders = [order for order in map(reader.order, order_ids(story)) if order is not None]
     except JournalFailed as error:

@@ -103,7 +103,7 @@ async def _live(
         hearers: list[Hears] = [*(v.venue for v in venues if isinstance(v.venue, PaperVenue)), board]
         start_market(services, market, hearers, clock, rng)
         broadcast = Broadcast("stream")
-        http = HttpSource("http", clock) if any(s.kind == "http" for s in config.sources) else None
+        http = next((HttpSource(s.name, clock) for s in config.sources if s.kind == "http"), None)
         dead = NdjsonFile(folder / "dead-letters.ndjson")
         parts = Parts(
             env=config.engine.env,
@@ -262,6 +262,7 @@ def dialect_terms(config: Config) -> DialectTerms:
     return DialectTerms(
         account=names[0] if len(names) == 1 else None,
         ttls={n: a.limits.signal_ttl_seconds for n, a in config.accounts.items()},
+        control_sources=tuple(s.name for s in config.sources if s.controls),
     )
 
 

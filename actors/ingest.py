@@ -8,17 +8,16 @@ from collections.abc import Callable
 
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from actors.ports import Arrived, GateMail, Steered, World
 from engine.core.admission import Admitted
 from engine.core.halts import kind_of
 from engine.core.messages import Control, ControlReceived, DeadLettered, Halt, Limits, Malformed, Refusal, Signal
 from engine.edges.base import Arrival, Receipt
-from engine.edges.dialects import DialectTerms, decode
+from engine.edges.dialects import DialectTerms, decode, malformed
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.mail import post
-
-RAW_CHARS = 2_000  # kept of what is no signal
 
 
 class IngestPorts(Struct, frozen=True):
@@ -63,6 +62,10 @@ class Acknowledger:
 async def ingest(arrivals: trio.MemoryReceiveChannel[Arrival], acknowledger: Acknowledger, ports: IngestPorts) -> None:
     """Until the sources have ended."""
     async for arrival in arrivals:
+        if arrival.flaw:
+            refusal = (Refusal("", arrival.flaw),)
+            bury(malformed(arrival.raw, refusal, arrival.source, arrival.received_ns), arrival, acknowledger, ports)
+            continue
         decoded = decode(
             arrival.raw,
             arrival.dialect,
@@ -107,24 +110,25 @@ async def admit(signal: Signal, arrival: Arrival, acknowledger: Acknowledger, po
 
 def _poison(signal: Signal, arrival: Arrival, reason: Refusal) -> Malformed:
     """Kept as a dead letter, so that a source which brings everything again does not bring this for ever."""
-    raw = arrival.raw[:RAW_CHARS].decode(errors="backslashreplace")
-    return Malformed(signal.source, (reason,), raw, arrival.received_ns, signal.signal_id)
+    return malformed(arrival.raw, (reason,), signal.source, arrival.received_ns, signal.signal_id)
 
 
-def bury(malformed: Malformed, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts) -> None:
+def bury(letter: Malformed, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts) -> None:
     """What cannot be read is kept with its reasons, and stops nothing (SPEC ING6)."""
+    letter = replace(letter, place=arrival.fallback_id or "")
     fact = DeadLettered(
-        at_ns=malformed.received_ns,
-        source=malformed.source,
-        reasons=malformed.reasons,
-        raw=malformed.raw,
-        signal_id=malformed.signal_id,
+        at_ns=letter.received_ns,
+        source=letter.source,
+        reasons=letter.reasons,
+        raw=letter.raw,
+        signal_id=letter.signal_id,
+        place=letter.place,
         trace_id=arrival.trace_id or "",
     )
     seq = ports.world.journal.append((fact,))
     ports.world.observe((fact,))
-    ports.dead_letter(malformed)
-    acknowledger.put(seq, arrival.answer, Receipt("malformed", malformed=malformed))
+    ports.dead_letter(letter)
+    acknowledger.put(seq, arrival.answer, Receipt("malformed", malformed=letter))
 
 
 def steer(control: Control, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts) -> None:

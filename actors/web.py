@@ -36,8 +36,14 @@ def ports_for(
             raise Unready("no source of kind 'http' is configured")
         return await http.submit(raw, trace_id)
 
+    async def turn_away(raw: bytes, why: str, trace_id: str | None) -> Receipt:
+        if http is None:
+            raise Unready("no source of kind 'http' is configured")
+        return await http.submit(raw, trace_id, flaw=why)
+
     return Ports(
         submit=submit,
+        turn_away=turn_away,
         answer=status_of,
         reader=reader,
         quote=engine.parts.quote,

@@ -213,6 +213,7 @@ class Malformed(Message, frozen=True):
     raw: str  # the first 2,000 characters, undecodable bytes escaped
     received_ns: int
     signal_id: str | None = None
+    place: str = ""  # where the transport found it, such as file and offset
 
 
 class Control(Message, frozen=True):
@@ -754,6 +755,7 @@ class DeadLettered(Fact, frozen=True):
     reasons: tuple[Refusal, ...]
     raw: str
     signal_id: str | None = None
+    place: str = ""  # where the transport found it, such as file and offset
 
 
 class SignalConflicted(Fact, frozen=True):

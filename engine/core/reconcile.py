@@ -1,7 +1,6 @@
 """Our books against the venue's report, for one (account, symbol). Finds differences; what follows is the blotter's."""
 
 from collections.abc import Iterable
-from decimal import Decimal
 
 from msgspec import Struct
 
@@ -35,8 +34,3 @@ def compare(live: Iterable[Order], report: Compared) -> Differences:
             if cid not in seen and order.state is State.OPEN and order.accepted_ns < report.asked_ns
         ),
     )
-
-
-def position_difference(ours: Decimal, report: Compared) -> Decimal:
-    """Venue's signed base quantity less ours."""
-    return report.position.qty - ours

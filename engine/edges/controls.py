@@ -5,8 +5,9 @@
     {"type": "policy.updated", "id": "p-1", "data": {"account": "main", "limits": {"positions_max": 2}}}
     {"type": "model.promoted", "id": "m-1", "data": {"model": "lstm", "version": "12"}}
 
-What stops is read kindly: a stop must not be lost over a field too many. What loosens (a clearing, new limits) is
-read as strictly as a signal. The data of each is kept whole.
+What stops is read kindly, and from every source: a stop must not be lost over a field too many. What loosens (a
+clearing, new limits) is read as strictly as a signal, and only from sources that may steer (`controls` in the config).
+The data of each is kept whole.
 """
 
 from typing import get_type_hints
@@ -61,12 +62,13 @@ _TABLES: dict[str, Table | None] = {
     "model.promoted": None,
 }
 CONTROLS = tuple(_TABLES)
+STOPS = "ess.tripped"
 
 
 def to_control(name: str, data: Body, form: Form, terms: DialectTerms, origin: Origin, path: str) -> Control | None:
     """The event, or None when the form has a problem. `form` holds what the envelope said."""
-    if terms.control_sources is not None and origin.source not in terms.control_sources:
-        form.wrong("", f"is '{name}', which the source '{shown(origin.source)}' may not send")
+    if terms.control_sources is not None and origin.source not in terms.control_sources and name != STOPS:
+        form.wrong("", f"is '{name}', which the source '{shown(origin.source)}' may not send; `controls` lets it")
         return None
     table = _TABLES[name]
     if table is None:

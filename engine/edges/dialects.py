@@ -12,12 +12,12 @@ from msgspec import Struct
 
 from engine.core.messages import Action, Control, Malformed, OrderType, Refusal, Side, Signal, TimeInForce
 from engine.edges import fields
-from engine.edges.controls import CONTROLS, to_control
+from engine.edges.controls import CONTROLS, STOPS, to_control
 from engine.edges.envelope import TIMES, Opened, merge, settle_ids, unwrap
 from engine.edges.fields import one_of
 from engine.edges.form import Field, Form, Table, kept, kept_objects, known_as
 from engine.edges.signals import DialectTerms, Origin, to_signal
-from engine.edges.strict import Body, body_hash, read, shown
+from engine.edges.strict import FLAWS_MAX, REPEATED, Body, body_hash, read, salvage, shown
 
 __all__ = ["DIALECTS", "Dialect", "DialectTerms", "decode", "malformed"]
 
@@ -48,8 +48,12 @@ def decode(
     `fallback_id` is where the transport found the body (file and offset); it serves when the body has no id.
     """
     body = read(raw)
+    flaws: tuple[Refusal, ...] = ()
     if isinstance(body, tuple):
-        return malformed(raw, body, source, received_ns)
+        flaws, salvaged = body, salvage(raw, body)
+        if salvaged is None:
+            return malformed(raw, flaws, source, received_ns)
+        body = salvaged
     outer, form = Form(), Form()
     opened = unwrap(body, lambda word: bool(_kind(word)), outer)
     spoken = _spoken(opened, dialect, outer)
@@ -66,12 +70,22 @@ def decode(
         merge(form, outer)
         decoded = to_control(spoken, opened.data, form, terms, origin, opened.path)
     elif spoken:
+        _given(form, flaws, DIALECTS[spoken].table)
         decoded = _signal(DIALECTS[spoken], opened, outer, form, terms, origin)
     else:
         merge(form, outer)
-    if decoded is None:
-        return malformed(raw, tuple(form.problems), source, received_ns, form.got.get("signal_id"))
+    if decoded is None or (flaws and getattr(decoded, "name", "") != STOPS):
+        reasons = (*flaws, *form.problems)[:FLAWS_MAX]
+        return malformed(raw, reasons, source, received_ns, form.got.get("signal_id"))
     return decoded
+
+
+def _given(form: Form, flaws: tuple[Refusal, ...], table: Table) -> None:
+    """What is flawed was given: its flaw is told, and not that it is missing, too."""
+    for flaw in flaws:
+        field = table.get(flaw.field.rpartition(".")[2])
+        if field is not None and field.name and flaw.reason != REPEATED:
+            form.spelled.setdefault(field.name, flaw.field)
 
 
 def _signal(
@@ -210,6 +224,7 @@ def surefire(form: Form) -> None:
     `action` is open (the default), target, close, reduce, move_stop, move_target, cancel or record. The size is one of
     qty (base), quote_amount, balance_share, risk_share, exposure with hedge_ratio; `target` for target;
     position_share or qty for reduce; none at all takes the account's default share. `notional` beside qty must agree.
+    `price` is the limit's.
     """
     if form.has("target") and not form.has("action"):
         form.put("action", Action.TARGET)
@@ -449,6 +464,7 @@ DIALECTS: dict[str, Dialect] = {
             **known_as("exposure", fields.positive),
             **known_as("hedge_ratio", fields.fraction),
             **known_as("position_share", fields.fraction),
+            **known_as("limit_price", fields.positive, "price"),
             **known_as("reference_price", fields.positive),
             **known_as("hedge", fields.flag),
             **known_as("refers_to", fields.identifier),

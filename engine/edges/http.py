@@ -53,9 +53,15 @@ class HttpSource:
             self._arrivals = None
 
     async def submit(
-        self, raw: bytes, trace_id: str | None, fallback_id: str | None = None, dialect: str | None = None
+        self,
+        raw: bytes,
+        trace_id: str | None,
+        fallback_id: str | None = None,
+        dialect: str | None = None,
+        flaw: str = "",
     ) -> Receipt:
-        """What became of it, durable but for `busy`. `fallback_id` is the request's idempotency key, if it has one."""
+        """What became of it, durable but for `busy`. `fallback_id` is the request's idempotency key, if it has one;
+        `flaw` says why `raw` is not all of it."""
         received_ns, received_tick = self._clock.now_ns(), self._clock.ticks_ns()
         if self._arrivals is None:
             return Receipt("busy", text="the engine is not taking signals")
@@ -70,6 +76,7 @@ class HttpSource:
             answer=partial(_put, receipts, answered.set),
             trace_id=trace_id,
             fallback_id=fallback_id,
+            flaw=flaw,
         )
         if not await self._hand_in(arrival):
             return Receipt("busy", text="the engine has no room; nothing of this was taken")

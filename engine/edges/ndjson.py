@@ -383,6 +383,7 @@ def dead_letter_line(malformed: Malformed) -> bytes:
         "received_ns": malformed.received_ns,
         "source": malformed.source,
         "signal_id": malformed.signal_id,
+        "place": malformed.place,
         "reasons": [{"field": reason.field, "reason": reason.reason} for reason in malformed.reasons],
         "raw": malformed.raw,
     }

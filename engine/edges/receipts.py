@@ -19,6 +19,12 @@ def told(receipt: Receipt) -> Told:
     if receipt.malformed is not None:
         answer["signal_id"] = receipt.malformed.signal_id
         answer["reasons"] = [{"field": r.field, "reason": r.reason} for r in receipt.malformed.reasons]
+    if receipt.status == "conflict":
+        first = {
+            "field": "signal_id",
+            "reason": "came before with another body; the first one counts, this is not executed",
+        }
+        answer["reasons"] = [first]
     if receipt.text:
         answer["text"] = receipt.text
     return answer

@@ -39,7 +39,7 @@ class DialectTerms(Struct, frozen=True, kw_only=True):
 
     `aliases` maps a sender's spelling of a symbol, as sent or without its separators, to the engine's; `venue_aliases`
     a sender's word for a venue (a strategy says "bybit", the account's venue is "paper"). `quote` completes a body that
-    names only an asset. `control_sources` are those whose control events are obeyed; None: all.
+    names only an asset. `control_sources` are those whose control events are obeyed (`ess.tripped`: of all); None: all.
     """
 
     account: str | None = None

@@ -26,6 +26,7 @@ SIZE_MAX = 1 << 20  # bytes
 DEPTH_MAX = 32
 NUMBER_CHARS_MAX = 40  # as many digits as the engine's arithmetic holds, so that no two numbers look alike
 EXPONENT_MAX = 40
+REPEATED = "is given more than once"
 FLAWS_MAX = 50  # reasons told of one body; a body with more is no better understood by more
 
 
@@ -53,6 +54,33 @@ def read(raw: bytes, size_max: int = SIZE_MAX) -> Body | tuple[Refusal, ...]:
     if ("\\" in text or not text.isascii() or "\x7f" in text) and (flaws := tuple(_flaws(body))):
         return flaws
     return body
+
+
+def salvage(raw: bytes, flaws: tuple[Refusal, ...]) -> Body | None:
+    """What `read` found flaws in, with null in the place of each, so that other reasons can be told as well.
+
+    None when there is nothing to read: the flaws are not those of single fields.
+    """
+    if not flaws or not all(flaw.field for flaw in flaws):
+        return None
+    body = _cleaned(_MARKING.decode(raw.decode()))
+    return body if isinstance(body, dict) else None
+
+
+def _cleaned(value: Any) -> Any:
+    match value:
+        case _Flaw():
+            return None
+        case _Repeated():
+            return _cleaned(value.body)
+        case dict():
+            return {key: _cleaned(item) for key, item in value.items() if not unsafe_text(key)}
+        case list():
+            return [_cleaned(item) for item in value]
+        case str() if unsafe_text(value):
+            return None
+        case _:
+            return value
 
 
 def _decoded(text: str) -> Any:
@@ -194,7 +222,7 @@ def _walk(value: Any, path: str) -> Iterator[Refusal]:
             yield Refusal(path, value.reason)
         case _Repeated():
             for key in value.keys:
-                yield Refusal(_below(path, key), "is given more than once")
+                yield Refusal(_below(path, key), REPEATED)
             yield from _walk(value.body, path)
         case dict():
             for key, item in value.items():

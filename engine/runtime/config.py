@@ -144,6 +144,7 @@ class SourceSection(Section, frozen=True):
     follow: bool = False  # ndjson: wait for more lines at the end
     dialect: str = ""  # default: told by each body's fields
     name: str = ""  # default: the kind
+    controls: bool = False  # whether its ess.cleared, policy.updated and model.promoted are obeyed
 
 
 class SinkSection(Section, frozen=True):

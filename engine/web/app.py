@@ -33,7 +33,7 @@ def build(ports: Ports, closing: trio.Event, version: str = "") -> Litestar:
         [
             *watching_routes(ports, BASE, closing),
             *reading_routes(ports, BASE),
-            *commanding_routes(ports, BASE),
+            *commanding_routes(ports, BASE, BODY_MAX),
             *document_routes(),
             *page_routes(),
         ],

@@ -4,6 +4,7 @@ Nothing here looks at the journal or the actors first: a stop has to work when t
 """
 
 import re
+from contextlib import aclosing
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -62,14 +63,24 @@ class CloseRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     by: str = "api"
 
 
-def commanding_routes(ports: Ports, base: str) -> list[HTTPRouteHandler]:
+def commanding_routes(ports: Ports, base: str, body_max: int) -> list[HTTPRouteHandler]:
     """POST, PUT and PATCH routes under `base`."""
 
-    @post(f"{base}/order", summary="Hand in a signal; answered when its verdict is durable", status_code=202)
+    @post(
+        f"{base}/order",
+        summary="Hand in a signal; answered when its verdict is durable",
+        status_code=202,
+        request_max_body_size=None,  # what is larger is a dead letter, so it is counted here
+    )
     async def order(request: AnyRequest) -> Response[Any]:
         if not _JSON.fullmatch(request.headers.get("content-type", "")):
             raise HTTPException(status_code=415, detail="the content type must be application/json")
-        receipt = await ports.submit(await request.body(), trace_id(request))
+        raw, whole = await beginning(request, body_max)
+        if not whole:
+            why = f"is larger than {body_max} bytes"
+            _, told = ports.answer(await ports.turn_away(raw, why, trace_id(request)))
+            return Response(told, status_code=413, media_type=MediaType.JSON)
+        receipt = await ports.submit(raw, trace_id(request))
         status, body = ports.answer(receipt)
         headers = {"X-Trace-Id": receipt.row.signal.trace_id} if receipt.row is not None else {}
         if status == 503:
@@ -108,6 +119,20 @@ def commanding_routes(ports: Ports, base: str) -> list[HTTPRouteHandler]:
         return reply(LimitsInForce(account=account, limits=await ports.set_limits(account, changes, operator(request))))
 
     return [order, stop, resume, flatten, close, change_limits, set_limits]
+
+
+async def beginning(request: AnyRequest, size_max: int) -> tuple[bytes, bool]:
+    """The body, and whether that is all of it; of one that is too large, what had come by then."""
+    told = request.headers.get("content-length", "")
+    if told.isdecimal() and int(told) > size_max:
+        return b"", False
+    raw = bytearray()
+    async with aclosing(request.stream()) as chunks:
+        async for chunk in chunks:
+            raw += chunk
+            if len(raw) > size_max:
+                return bytes(raw), False
+    return bytes(raw), True
 
 
 async def read(request: AnyRequest, kind: type[T]) -> T:

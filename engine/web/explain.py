@@ -13,6 +13,7 @@ from engine.core.messages import (
     AnyFact,
     Check,
     Confirmed,
+    DeadLettered,
     Filled,
     Judged,
     Order,
@@ -28,6 +29,18 @@ from engine.core.messages import (
 from engine.core.money import plain
 from engine.runtime.journal.base import Record
 from engine.web.wire import iso, twin, whole
+
+
+def buried(signal_id: str, letters: Sequence[DeadLettered]) -> str:
+    """There is no such signal; if a body had this id and was none, why not."""
+    words = [f"there is no signal {signal_id!r}"]
+    for letter in letters:
+        place = f" ({letter.place})" if letter.place else ""
+        reasons = "; ".join(f"{r.field}: {r.reason}" if r.field else r.reason for r in letter.reasons)
+        words.append(
+            f"a body with this id came at {iso(letter.at_ns)} from {letter.source}{place} and was none: {reasons}"
+        )
+    return "; ".join(words)
 
 
 class Verdict(Struct, frozen=True, kw_only=True):

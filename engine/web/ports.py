@@ -138,6 +138,8 @@ class Ports(Struct, frozen=True, kw_only=True):
 
     # A body for the sources' common way in, with the trace id of its header. Returns once the result is durable.
     submit: Callable[[bytes, str | None], Awaitable[Receipt]]
+    # The beginning of a body that is not taken, why, and the trace id: it becomes a dead letter.
+    turn_away: Callable[[bytes, str, str | None], Awaitable[Receipt]]
     # The edge's mapping of the receipt that `submit` gave to a status code and a JSON body.
     answer: Callable[[Any], tuple[int, bytes]]
     reader: Reader

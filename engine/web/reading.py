@@ -14,7 +14,7 @@ from litestar.params import FromPath, QueryParameter
 
 from engine.core.messages import Confirmed, Order, Trade
 from engine.core.performance import Breakdown, breakdown
-from engine.web.explain import Explanation, explain, order_ids, render_text
+from engine.web.explain import Explanation, buried, explain, order_ids, render_text
 from engine.web.ports import Ports, Unknown
 from engine.web.views import (
     AccountsPage,
@@ -122,7 +122,7 @@ def explained(ports: Ports, signal_id: str) -> Explanation:
     """Raises Unknown."""
     row = ports.reader.signal(signal_id)
     if row is None:
-        raise Unknown(f"there is no signal {signal_id!r}")
+        raise Unknown(buried(signal_id, ports.reader.dead_letters(signal_id)))
     records = ports.reader.story(row.signal.trace_id)
     orders = (ports.reader.order(cid) for cid in order_ids(records))
     return explain(row, records, [order for order in orders if isinstance(order, Order)])

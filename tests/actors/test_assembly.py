@@ -68,6 +68,9 @@ async def test_an_engine_from_a_config_trades_answers_and_drains(tmp_path: Path)
             assert nothing.status_code == 404
             closed = await client.post("/api/execution/positions/main/ETHUSDT/close", json={"by": "ann"})
             assert closed.status_code == 200 and closed.json()["complete"]
+            with trio.fail_after(PATIENCE_SECONDS):
+                while engine.standings["main", "ETHUSDT"].position.qty:  # noqa: ASYNC110 (the venue was flat first)
+                    await trio.sleep(0.01)
             gone = await client.post("/api/execution/positions/main/ETHUSDT/close", json={"by": "ann"})
             assert gone.status_code == 404
             flat = await client.post("/api/execution/flatten", json={"by": "ann", "reason": "enough"})
@@ -76,11 +79,18 @@ async def test_an_engine_from_a_config_trades_answers_and_drains(tmp_path: Path)
             assert nobody.status_code == 404
             stopped = await client.post("/api/execution/stop", json={"by": "ann", "reason": "the end"})
             assert stopped.status_code == 200 and stopped.json()["complete"]
+            policy = {"type": "policy.updated", "id": "p", "data": {"limits": {"positions_max": 9}}}
+            refused = await client.post("/api/execution/order", json=policy)
+            assert refused.status_code == 422 and "controls" in refused.text
+            tripped = await client.post("/api/execution/order", json={"type": "ess.tripped", "id": "e"})
+            assert tripped.status_code == 200
+            resumed = await client.post("/api/execution/resume", json={"by": "ann", "kind": "ess"})
+            assert resumed.status_code == 200 and "stopped: the end" in resumed.json()["remains"][0]
             resumed = await client.post("/api/execution/resume", json={"by": "ann", "scope": "engine"})
             assert resumed.status_code == 200 and resumed.json()["halts"] == []
         stop.set()
     dead = (tmp_path / "var" / "dead-letters.ndjson").read_text(encoding="utf-8").splitlines()
-    assert len(dead) == 1 and "f2" in dead[0]
+    assert len(dead) == 2 and "f2" in dead[0] and "policy.updated" in dead[1]
     assert "trade_confirmations" in (tmp_path / "var" / "events.ndjson").read_text(encoding="utf-8")
 
 

@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+import msgspec
 import trio
 
 from engine.core.messages import (
@@ -18,6 +19,7 @@ from engine.core.messages import (
     Submitted,
     TradeClosed,
 )
+from engine.edges.http import status_of
 from tests.actors.world import ACCOUNT, buy, close, house, rest
 
 D = Decimal
@@ -102,6 +104,8 @@ async def test_the_same_id_with_another_body_is_a_conflict_and_alerted(autojump_
         await home.hand.send(buy())
         receipt = await home.hand.send(buy(qty="0.2"))
         assert receipt.status == "conflict"
+        status, body = status_of(receipt)
+        assert status == 409 and "another body" in msgspec.json.decode(body)["reasons"][0]["reason"]
         await home.at_rest()
         (conflicted,) = home.facts(SignalConflicted)
         assert conflicted.signal_id == "s1" and conflicted.first_hash != conflicted.other_hash

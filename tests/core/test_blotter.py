@@ -725,6 +725,17 @@ def test_a_foreign_order_is_recorded_once() -> None:
     assert desk.tell(foreign).facts == ()
 
 
+def test_a_foreign_order_that_is_gone_is_forgotten_and_one_that_is_listed_is_not() -> None:
+    desk = Desk()
+    first = OrderReport("BTCUSDT", "web_1", "v1", "open", Side.BUY, OrderType.LIMIT, D("1"), D("0"))
+    second = replace(first, cid="web_2", venue_order_id="v2")
+    desk.tell(first, second)
+    for _ in range(4):
+        desk.now += 20 * SECOND
+        assert desk.tell(desk.compared("0", (second,))).facts == ()
+    assert list(desk.blotter._sheet.foreign) == ["v2"]
+
+
 def test_an_order_with_our_mark_that_is_not_in_the_journal_quarantines() -> None:
     desk = Desk()
     stray = "sf1" + "a" * 26

@@ -605,7 +605,40 @@ def test_a_promoted_model_is_recorded_whole() -> None:
 
 def test_only_the_sources_that_may_steer_do() -> None:
     terms = DialectTerms(account="main", control_sources=("bus",))
-    assert "may not send" in reasons({"type": "ess.cleared", "id": "e"}, terms=terms)[""]
+    for event in ("ess.cleared", "policy.updated", "model.promoted"):
+        assert "may not send" in reasons({"type": event, "id": "e", "data": {}}, terms=terms)[""]
+
+
+def test_an_emergency_is_believed_of_every_source() -> None:
+    terms = DialectTerms(account="main", control_sources=("bus",))
+    assert control({"type": "ess.tripped", "id": "e"}, terms=terms).name == "ess.tripped"
+
+
+# ------------------------------------------------------------------------------------------------- every reason at once
+
+
+def test_flaws_of_the_json_are_told_together_with_what_else_is_wrong() -> None:
+    raw = (
+        b'{"signal_id": "s", "symbol": "BTCUSDT", "qty": 1e400, "stop_loss": NaN, "colour": 1, "tif": "x", "tif": "y"}'
+    )
+    found = decode(raw, None, DialectTerms(account="main"), source="test", received_ns=1)
+    assert isinstance(found, Malformed) and found.signal_id == "s"
+    told = {r.field: r.reason for r in found.reasons}
+    assert "out of all bounds" in told["qty"] and "not a finite number" in told["stop_loss"]
+    assert "not known" in told["colour"] and "is missing" in told["side"]
+    assert [r.field for r in found.reasons].count("qty") == 1  # given, though flawed: not missing as well
+    assert {"is given more than once", "must be one of gtc, ioc"} <= {r.reason.split(",")[0] for r in found.reasons}
+
+
+def test_an_emergency_is_heard_through_flaws() -> None:
+    raw = b'{"type": "ess.tripped", "id": "e-1", "loss": 1e999, "loss": NaN}'
+    found = decode(raw, None, DialectTerms(account="main"), source="test", received_ns=1)
+    assert isinstance(found, Control) and found.control_id == "e-1"
+
+
+def test_a_price_is_the_limits() -> None:
+    assert signal({**OPEN, "order_type": "limit", "price": "60000"}).limit_price == Decimal("60000")
+    assert "says the same" in reasons({**OPEN, "order_type": "limit", "price": "1", "limit_price": "1"})["limit_price"]
 
 
 # ------------------------------------------------------------------------------------------------------------- fuzzing

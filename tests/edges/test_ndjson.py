@@ -408,6 +408,7 @@ def test_a_dead_letter_says_what_was_wrong_with_what() -> None:
         "received_ns": 5,
         "source": "file",
         "signal_id": None,
+        "place": "",
         "reasons": [{"field": "", "reason": "is not UTF-8: byte 0xff at offset 24"}],
         "raw": '{"signal_id":"s","qty":"\\xff"}',
     }

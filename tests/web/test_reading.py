@@ -2,7 +2,9 @@
 
 import pytest
 
-from tests.web.world import Engine, api
+from engine.core.messages import DeadLettered, Refusal
+from engine.runtime.journal.base import Record
+from tests.web.world import NOON, Engine, api
 
 BASE = "/api/execution"
 
@@ -76,6 +78,24 @@ async def test_every_line_of_the_signals_leads_to_its_explanation() -> None:
         for line in signals:
             assert (await client.get(line["href"])).json()["signal_id"] == line["signal_id"]
         assert (await client.get(f"{BASE}/signals/never-seen")).status_code == 404
+
+
+async def test_an_id_of_a_dead_letter_is_told_with_what_was_wrong() -> None:
+    engine = Engine()
+    letter = DeadLettered(
+        at_ns=NOON,
+        source="file",
+        reasons=(Refusal("colour", "is not known"),),
+        raw="{}",
+        signal_id="s-9",
+        place="file:120",
+    )
+    engine.reader.chain.append(Record(seq=999, at_ns=NOON, fact=letter, hash=b""))
+    async with api(engine) as client:
+        answer = await client.get(f"{BASE}/signals/s-9")
+        assert answer.status_code == 404
+        told = answer.json()["reasons"][0]["reason"]
+        assert "2024-08-08" in told and "file (file:120)" in told and "colour: is not known" in told
 
 
 async def test_an_explanation_is_whole_and_comes_as_text_too() -> None:

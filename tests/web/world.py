@@ -16,6 +16,7 @@ from engine.core.messages import (
     AnyFact,
     Check,
     Confirmed,
+    DeadLettered,
     Event,
     Filled,
     Halt,
@@ -253,6 +254,10 @@ class ListReader:
     def records(self, after: int = 0, limit: int = 1000) -> tuple[Record, ...]:
         return tuple(r for r in self.chain if r.seq > after)[:limit]
 
+    def dead_letters(self, signal_id: str) -> tuple[DeadLettered, ...]:
+        facts = (record.fact for record in self.chain)
+        return tuple(f for f in facts if isinstance(f, DeadLettered) and f.signal_id == signal_id)
+
     def close(self) -> None: ...
 
 
@@ -276,6 +281,7 @@ class Engine:
         self.reader = ListReader()
         self.tally = Tally()
         self.submitted: list[tuple[bytes, str | None]] = []
+        self.turned_away: list[tuple[int, str]] = []
         self.asked: list[tuple[object, ...]] = []
         self.halts: dict[str, Halt] = {}
         self.events = [an_event(n) for n in range(1, 4)]
@@ -291,6 +297,7 @@ class Engine:
     def ports(self) -> Ports:
         return Ports(
             submit=self.submit,
+            turn_away=self.turn_away,
             answer=answer,
             reader=self.reader,
             quote=lambda symbol: Quote(symbol, Decimal("2460"), Decimal("2461")) if symbol == "ETHUSDT" else None,
@@ -305,6 +312,10 @@ class Engine:
             dump=lambda: {"orders": self.reader.orders(None, None, True, 10)},
             now_ns=lambda: NOON,
         )
+
+    async def turn_away(self, raw: bytes, why: str, trace_id: str | None) -> Receipt:
+        self.turned_away.append((len(raw), why))
+        return Receipt("malformed", malformed=Malformed("http", (Refusal("", why),), "", NOON))
 
     async def submit(self, raw: bytes, trace_id: str | None) -> Receipt:
         self.submitted.append((raw, trace_id))
@@ -403,7 +414,9 @@ class Engine:
 def answer(receipt: Receipt) -> tuple[int, bytes]:
     codes = {"accepted": 202, "repeated": 200, "conflict": 409, "busy": 503}
     row = receipt.row
-    body = {"status": receipt.status, "signal_id": row.signal.signal_id if row else None}
+    body: dict[str, object] = {"status": receipt.status, "signal_id": row.signal.signal_id if row else None}
+    if receipt.malformed is not None:
+        body["reasons"] = [r.reason for r in receipt.malformed.reasons]
     return codes.get(receipt.status, 422), msgspec.json.encode(body)
 
 

@@ -85,9 +85,10 @@ def _report_on_other(sheet: Sheet, report: OrderReport, now_ns: int) -> None:
         # Sent while the journal could not take its intent. It can open nothing, and may be all the cover there is: it
         # goes once our own stop surely stands. Asked for as often as the venue shows it, since a cancel can be lost.
         sheet.commands.append(Cancel(cid=report.cid, symbol=report.symbol, venue_order_id=report.venue_order_id))
-    if report.venue_order_id in sheet.foreign:
+    told = report.venue_order_id in sheet.foreign
+    sheet.foreign[report.venue_order_id] = now_ns
+    if told:
         return
-    sheet.foreign[report.venue_order_id] = report.cid
     here: dict[str, Any] = {"account": sheet.position.account, "symbol": sheet.position.symbol}
     sheet.facts.append(
         ForeignSeen(at_ns=now_ns, venue_order_id=report.venue_order_id, cid=report.cid, report=report, **here)
@@ -254,6 +255,9 @@ def fold_comparison(sheet: Sheet, message: Compared, now_ns: int) -> None:
     for report in (*differences.known, *differences.foreign, *differences.strayed):
         fold_report(sheet, report, now_ns)
     _compare_position(sheet, message, now_ns)
+    # Gone from the venue's list for as long as that may lag: nobody will tell of it again.
+    gone = message.asked_ns - sheet.terms.visible_ns
+    sheet.foreign = {venue_id: seen_ns for venue_id, seen_ns in sheet.foreign.items() if seen_ns >= gone}
     # A look-up asks for all of an order's executions: those of a live order are never forgotten.
     oldest_order = min((o.submitted_ns for o in sheet.orders.values()), default=message.asked_ns)
     old = min(message.asked_ns, oldest_order) - SEEN_KEPT_NS

@@ -101,7 +101,7 @@ class Sheet:
         self.suspect_ns = 0  # since when
         self.suspect_before: Decimal | None = None  # at the beginning of this step
         self.mismatched = False
-        self.foreign: dict[str, str] = {}
+        self.foreign: dict[str, int] = {}  # orders of others that were told of, by the venue's id: when last seen
         self.looks: dict[str, int] = {}  # look-ups asked for, per order
         self.looking: dict[str, int] = {}  # due time of the one under way
         self.canceling: dict[str, int] = {}  # when a cancel was last sent

@@ -15,6 +15,7 @@ from engine.core.audit import Line, Tables
 from engine.core.messages import (
     AccountRow,
     AnyFact,
+    DeadLettered,
     Halt,
     LimitsRow,
     Order,
@@ -172,6 +173,10 @@ class Reader(Protocol):
 
     def story(self, trace_id: str) -> tuple[Record, ...]:
         """Every fact with this trace id, oldest first."""
+        ...
+
+    def dead_letters(self, signal_id: str) -> tuple[DeadLettered, ...]:
+        """Bodies with this id that could not become a signal, oldest first."""
         ...
 
     def records(self, after: int = 0, limit: int = 1000) -> tuple[Record, ...]:

@@ -16,6 +16,7 @@ from engine.core.audit import GENESIS, Line, Tables, chain
 from engine.core.messages import (
     AccountRow,
     Confirmed,
+    DeadLettered,
     Event,
     Halt,
     Judged,
@@ -106,6 +107,11 @@ class SqlReader:
         if not trace_id:
             return ()
         return self._records("WHERE trace_id = ? AND trace_id <> '' ORDER BY seq", trace_id)
+
+    def dead_letters(self, signal_id: str) -> tuple[DeadLettered, ...]:
+        where = "WHERE kind = 'DeadLettered' AND json_extract(CAST(fact AS TEXT), '$.signal_id') = ? ORDER BY seq"
+        found = self._records(where, signal_id)
+        return tuple(record.fact for record in found if isinstance(record.fact, DeadLettered))
 
     def records(self, after: int = 0, limit: int = 1000) -> tuple[Record, ...]:
         return self._records("WHERE seq > ? ORDER BY seq LIMIT ?", after, limit)

@@ -76,7 +76,10 @@ _HALTS_SIDE_BY_SIDE = (
     "CREATE UNIQUE INDEX halts_in_force ON halts (scope, kind, whose) WHERE ended_ns IS NULL",
 )
 
+# A dead letter is looked for by the id it may have had; there are few.
+_DEAD_LETTERS = ("CREATE INDEX journal_dead ON journal (seq) WHERE kind = 'DeadLettered'",)
+
 # Entry n brings a journal of version n to version n + 1; version 0 is an empty file.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _HALTS_SIDE_BY_SIDE)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _HALTS_SIDE_BY_SIDE, _DEAD_LETTERS)
 
 VERSIONS = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL) STRICT"
