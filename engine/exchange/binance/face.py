@@ -179,11 +179,11 @@ class Binance:
         combined = rest.startswith("/stream")
         named = rest.removeprefix("/stream").removeprefix("/ws").strip("/")
         names = [name for name in (query.get("streams", "") if combined else named).split("/") if name]
-        key = query.get("listenKey", names[0] if len(names) == 1 else "")
-        if self.layout.listen_keys and (key in self.listen or "listenKey" in query or root == "/private"):
+        keys = [query["listenKey"]] if "listenKey" in query else names
+        if self.layout.listen_keys and (root == "/private" or any(key in self.listen for key in keys)):
             events = tuple(name for name in query.get("events", "").split("/") if name)
             silent = root != "/private"  # since April 2026: it connects, and delivers nothing
-            return UserStream(self, key, events, push, silent, combined)
+            return UserStream(self, keys, events, push, silent, combined)
         return MarketStream(self, names, push, combined)
 
 

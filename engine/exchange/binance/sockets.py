@@ -146,50 +146,74 @@ class _Topic:
 
 
 class UserStream:
-    """The futures' private stream of a listen key. A dead key connects all the same, and stays silent."""
+    """The futures' private streams of listen keys. A dead key connects all the same, and stays silent."""
 
     scope = "private"
     idle_ns = _DAY_NS
 
     def __init__(
-        self, face: "Binance", key: str, events: tuple[str, ...], push: Push, silent: bool, combined: bool
+        self, face: "Binance", keys: list[str], events: tuple[str, ...], push: Push, silent: bool, combined: bool
     ) -> None:
-        self._face, self._key, self._events, self._push, self._combined = face, key, events, push, combined
-        self._member: Member | None = None
-        listen = face.listen.get(key)
-        if listen is not None and not silent:
-            self._member = face.house.members[listen.account]
-            self._member.listeners[id(self)] = self._listen
+        """`silent`: nothing is ever told, however alive the key."""
+        self._face, self._events, self._push, self._combined = face, events, push, combined
+        self._silent = silent
+        self._keys: dict[str, Member] = {}
+        for key in keys:
+            self._take(key)
 
     def operation(self, text: bytes) -> str:
         return "private"
 
     def subscribed(self) -> list[str]:
-        return ["user data"] if self._member else []
+        return ["user data"] if self._keys else []
 
     def hear(self, text: bytes, now_ns: int) -> list[bytes]:
-        number = json_object(text).get("id") if text[:1] == b"{" else None
-        return [_encode({"result": None, "id": number})]
+        try:
+            message = json_object(text)
+        except Malformed as error:
+            return [_encode({"error": {"code": 3, "msg": f"Invalid JSON: {error}"}})]
+        names, method = message.get("params", []), word(message, "method")
+        named = [str(name) for name in names] if isinstance(names, list) else []
+        if method == "SUBSCRIBE":
+            for name in named:
+                self._take(name)
+        elif method == "UNSUBSCRIBE":
+            for name in named:
+                self._leave(name)
+        result = list(self._keys) if method == "LIST_SUBSCRIPTIONS" else None
+        return [_encode({"result": result, "id": message.get("id")})]
 
     def beat(self, now_ns: int) -> None:
-        listen = self._face.listen.get(self._key)
-        if self._member is not None and (listen is None or listen.until_ns <= now_ns):
-            self._tell({"e": "listenKeyExpired", "E": now_ns // 1_000_000, "listenKey": self._key})
-            self.close()
+        for key in list(self._keys):
+            listen = self._face.listen.get(key)
+            if listen is None or listen.until_ns <= now_ns:
+                self._tell(key, {"e": "listenKeyExpired", "E": now_ns // 1_000_000, "listenKey": key})
+                self._leave(key)
 
     def close(self) -> None:
-        if self._member is not None:
-            self._member.listeners.pop(id(self), None)
-        self._member = None
+        for key in list(self._keys):
+            self._leave(key)
+
+    def _take(self, key: str) -> None:
+        listen = self._face.listen.get(key)
+        if listen is not None and not self._silent and key not in self._keys:
+            member = self._keys[key] = self._face.house.members[listen.account]
+            member.listeners[id(self)] = self._listen
+
+    def _leave(self, key: str) -> None:
+        member = self._keys.pop(key, None)
+        if member is not None:
+            member.listeners.pop(id(self), None)
 
     def _listen(self, member: Member, told: tuple[Told, ...]) -> None:
         assert self._face.layout.user_events is not None
+        key = next(key for key, owner in self._keys.items() if owner is member)
         for event in self._face.layout.user_events(member, told, self._face.screens):
             if not self._events or event["e"] in self._events:
-                self._tell(event)
+                self._tell(key, event)
 
-    def _tell(self, event: Row) -> None:
-        self._push(_encode({"stream": self._key, "data": event} if self._combined else event))
+    def _tell(self, key: str, event: Row) -> None:
+        self._push(_encode({"stream": key, "data": event} if self._combined else event))
 
 
 class WsApi:
