@@ -169,7 +169,7 @@ class Admin:
                         face.banned[""] = now_ns + deed.ms * 1_000_000
             case Liquidate():
                 member = exchange.faces[deed.face].house.members[deed.account]
-                outcome = member.liquidate(f"linear:{deed.symbol}", now_ns)
+                outcome = member.liquidate(member.listings[f"linear:{deed.symbol}"].instrument.symbol, now_ns)
                 return {"refused": outcome.text} if isinstance(outcome, Rejection) else outcome.order.report()
             case Restart():
                 return {"dropped": self._restart(deed.face, now_ns)}

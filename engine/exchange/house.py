@@ -108,7 +108,7 @@ class Member:
         self.steps = 0
         self._positions: dict[str, Holding] = {}  # folded fill by fill, so that each can say what it realised
         self._named: dict[tuple[str, str], Record] = {}  # the latest by category and client id
-        self._asked = 0
+        self.asked = 0
 
     # ---------------------------------------------------------------------------------------------------- requests
 
@@ -121,8 +121,8 @@ class Member:
         turn_down: str = "",
     ) -> Record | Rejection:
         """`request.cid` may be empty. `turn_down`: accept it, and end it as cancelled for that reason."""
-        self._asked += 1
-        request = replace(request, cid=given or f"~{self._asked}")
+        self.asked += 1
+        request = replace(request, cid=given or f"~{self.asked}")
         if self.rejecting:
             answer = self.matching.turn_down(request, now_ns, "rejected", self.rejecting.pop(0))
         elif turn_down:

@@ -207,7 +207,8 @@ def _given(params: Params, listing: Listing, caller: Caller) -> str:
     if not _LINK_ID.fullmatch(given):
         raise Refused(10001, "params error: OrderLinkId must be up to 36 of A-Z a-z 0-9 - _")
     if not given and listing.category == "spot":
-        return str(caller.now_ns)  # spot invents a number where the client gave nothing
+        # Spot invents a number where the client gave nothing.
+        return f"{caller.now_ns // 1_000_000}{caller.member.asked:06d}"
     return given
 
 
