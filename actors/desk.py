@@ -18,8 +18,8 @@ from actors.ports import Account, Ask, World
 from engine.core.blotter import Blotter, Message, Terms
 from engine.core.messages import Enact, Halt, Instrument, Order, Position, Standing, Trade
 from engine.runtime.journal.base import JournalFailed
-from engine.runtime.mail import MailboxFull, offer
-from engine.runtime.supervise import Fallen, GivenUp, supervise
+from engine.runtime.mail import MailboxFull, offer, waiting
+from engine.runtime.supervise import Fallen, GivenUp, Window, supervise
 
 LOG = structlog.get_logger("desk")
 MAILBOX = (
@@ -34,6 +34,7 @@ class Seat(Struct):
 
     send: trio.MemorySendChannel[Mail]
     mailbox: trio.MemoryReceiveChannel[Mail]
+    window: Window[Enact]
     scope: trio.CancelScope | None = None
     overflowed: bool = False
 
@@ -102,6 +103,13 @@ class Desk:
         if seat.scope is not None:
             seat.scope.cancel()
 
+    def hand(self, enact: Enact) -> None:
+        """The same, to the actor itself where it waits for mail."""
+        account, symbol = enact.signal.account, enact.signal.symbol
+        seat = self._seats.get((account, symbol))
+        if seat is None or not seat.window.hand(enact):
+            self.post(account, symbol, enact)
+
     async def ask(self, account: str, symbol: str, message: Message) -> Standing | None:
         """Post, and wait until it has been folded. None: no answer in time (the actor failed, is stuck, or is down)."""
         if self.is_down(account, symbol):
@@ -141,7 +149,8 @@ class Desk:
         if instrument is None:
             raise UnknownInstrument(f"{symbol} is not an instrument of account {account}'s venue")
         assert self._nursery is not None, "the desk is not running"
-        seat = self._seats[account, symbol] = Seat(*trio.open_memory_channel[Mail](MAILBOX))
+        send, receive = trio.open_memory_channel[Mail](MAILBOX)
+        seat = self._seats[account, symbol] = Seat(send, receive, Window(partial(waiting, receive)))
         of = self._accounts[account]
         ports = OrderPorts(self._world, of, symbol, seat.send, self._tell, self._closed_to_entries)
         first = [holding]  # used once; a restart reads the journal
@@ -153,7 +162,7 @@ class Desk:
             with trio.CancelScope() as seat.scope:
                 known = first.pop() if first else await self._reload(account, symbol)
                 blotter = self._blotter(of, symbol, instrument, known)
-                return await order_actor(seat.mailbox, blotter, ports, fresh=known is None)
+                return await order_actor(seat.mailbox, blotter, ports, known is None, seat.window)
             if seat.overflowed:
                 raise MailboxFull(f"{MAILBOX} of {MAILBOX} in use")
             raise GivenUp("it did not answer")

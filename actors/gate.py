@@ -9,26 +9,51 @@ from msgspec import Struct
 from actors.ports import Arrived, GateMail, Steered, Tick, World
 from engine.core.admission import Admission, Reaction
 from engine.core.messages import BalancesSeen, Enact, Halt, Standing
+from engine.runtime.supervise import Window
 
 TICK_SECONDS = 0.5
 
 
 class GatePorts(Struct, frozen=True):
-    """Beside the world: where accepted signals go, and what else closes the door (start-up, a stream that is down)."""
+    """Beside the world: where accepted signals go, and what else closes the door (start-up, a stream that is down).
+
+    `enact` puts a signal into a mailbox; `enact_now` hands it over, where nothing else waits to share its commit.
+    """
 
     world: World
     enact: Callable[[Enact], None]
+    enact_now: Callable[[Enact], None]
     closed: Callable[[str], tuple[Halt, ...]]  # account -> reasons that are not halts of the switch
     venue_of: Callable[[str], str]
 
 
-async def gate(mailbox: trio.MemoryReceiveChannel[GateMail], admission: Admission, ports: GatePorts) -> None:
+async def gate(
+    mailbox: trio.MemoryReceiveChannel[GateMail], admission: Admission, ports: GatePorts, window: Window[Arrived]
+) -> None:
     """Until the mailbox is closed."""
     unwritten: deque[tuple[int, str]] = deque()
+
+    def judge_now(message: Arrived) -> None:
+        unwritten.append((judge(message, admission, ports, ports.enact_now), message.signal.signal_id))
+
+    async with trio.open_nursery() as nursery:
+        window.attend(judge_now, nursery)
+        try:
+            await _read(mailbox, admission, ports, unwritten)
+        finally:
+            window.leave()
+
+
+async def _read(
+    mailbox: trio.MemoryReceiveChannel[GateMail],
+    admission: Admission,
+    ports: GatePorts,
+    unwritten: deque[tuple[int, str]],
+) -> None:
     async for message in mailbox:
         match message:
             case Arrived():
-                unwritten.append((judge(message, admission, ports), message.signal.signal_id))
+                unwritten.append((judge(message, admission, ports, ports.enact), message.signal.signal_id))
             case Tick():
                 now = ports.world.clock.now_ns()
                 react(admission.tick(now, ports.world.quote, ports.world.switch.halts()), ports)
@@ -36,6 +61,7 @@ async def gate(mailbox: trio.MemoryReceiveChannel[GateMail], admission: Admissio
                 while unwritten and unwritten[0][0] <= durable:
                     admission.forget(unwritten.popleft()[1], now)
             case Standing():
+                await trio.lowlevel.checkpoint()  # its order is about to be sent, and should not wait for us
                 symbol = message.position.symbol
                 for confirmed in message.confirmed:
                     admission.handle_confirmed(confirmed.signal_id, confirmed)
@@ -46,7 +72,7 @@ async def gate(mailbox: trio.MemoryReceiveChannel[GateMail], admission: Admissio
                 steer(message, admission, ports)
 
 
-def judge(message: Arrived, admission: Admission, ports: GatePorts) -> int:
+def judge(message: Arrived, admission: Admission, ports: GatePorts, enact_by: Callable[[Enact], None]) -> int:
     """One signal: verdict, journal, order actor, reply; nothing in between. The journal's number of the last fact."""
     world, signal = ports.world, message.signal
     try:
@@ -66,7 +92,7 @@ def judge(message: Arrived, admission: Admission, ports: GatePorts) -> int:
     message.reply(admitted, seq)
     world.observe(admitted.facts)
     if (enact := admitted.enact) is not None:
-        ports.enact(Enact(enact.signal, enact.plan, message.received_tick, world.clock.ticks_ns()))
+        enact_by(Enact(enact.signal, enact.plan, message.received_tick, world.clock.ticks_ns()))
     return seq
 
 

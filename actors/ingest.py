@@ -24,10 +24,12 @@ class IngestPorts(Struct, frozen=True):
     """`dead_letter` keeps what could not be read where a person looks for it.
 
     `unjudged` bounds how many signals wait in the gate's mailbox; the gate's own room is for its other mail.
+    `judge_now` hands a signal to the gate itself, or says that it cannot.
     """
 
     world: World
     gate: trio.MemorySendChannel[GateMail]
+    judge_now: Callable[[Arrived], bool]
     unjudged: trio.Semaphore
     terms: DialectTerms
     dead_letter: Callable[[Malformed], None]
@@ -77,14 +79,18 @@ async def ingest(arrivals: trio.MemoryReceiveChannel[Arrival], acknowledger: Ack
         )
         match decoded:
             case Signal():
-                await admit(decoded, arrival, acknowledger, ports)
+                alone = not arrivals.statistics().current_buffer_used
+                await admit(decoded, arrival, acknowledger, ports, alone)
             case Malformed():
                 bury(decoded, arrival, acknowledger, ports)
             case Control():
                 steer(decoded, arrival, acknowledger, ports)
 
 
-async def admit(signal: Signal, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts) -> None:
+async def admit(
+    signal: Signal, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts, alone: bool
+) -> None:
+    """`alone`: nothing waits behind it, with which it could share a commit."""
     prior = await ports.world.journal.signal(signal.signal_id)
 
     def reply(admitted: Admitted, seq: int) -> None:
@@ -105,7 +111,9 @@ async def admit(signal: Signal, arrival: Arrival, acknowledger: Acknowledger, po
         ports.unjudged.acquire_nowait()  # waiting where there is room would cost a turn of the scheduler
     except trio.WouldBlock:
         await ports.unjudged.acquire()
-    post(ports.gate, Arrived(signal, prior, arrival.received_tick, reply, lost))
+    arrived = Arrived(signal, prior, arrival.received_tick, reply, lost)
+    if not (alone and ports.judge_now(arrived)):
+        post(ports.gate, arrived)
 
 
 def _poison(signal: Signal, arrival: Arrival, reason: Refusal) -> Malformed:

@@ -37,6 +37,7 @@ from engine.core.messages import (
 from engine.core.order import opens, protective
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.mail import post
+from engine.runtime.supervise import Window
 from engine.venues.throttle import Lane
 
 Mail: TypeAlias = Message | Ask
@@ -58,26 +59,38 @@ class OrderPorts(Struct, frozen=True):
 
 
 async def order_actor(
-    mailbox: trio.MemoryReceiveChannel[Mail], blotter: Blotter, ports: OrderPorts, fresh: bool
+    mailbox: trio.MemoryReceiveChannel[Mail], blotter: Blotter, ports: OrderPorts, fresh: bool, window: Window[Enact]
 ) -> None:
     """Until the mailbox is closed; then waits for its calls to end. `fresh`: nothing is to be recovered."""
-    ticks: dict[str, tuple[int, int]] = {}
     async with trio.open_nursery() as calls:
+
+        def enact_now(enact: Enact) -> None:
+            step = blotter.handle((enact,), ports.world.clock.now_ns())
+            moments = {enact.signal.signal_id: (enact.received_tick, enact.judged_tick)}
+            act(step, blotter, ports, calls, moments, hurry=True)
+
         if not fresh:
             recovered = blotter.recover(ports.world.clock.now_ns())
-            act(recovered, blotter, ports, calls, ticks)
+            act(recovered, blotter, ports, calls, {})
             if recovered.standing is None:
                 ports.tell(blotter.standing(ports.world.clock.now_ns()))
-        async for first in mailbox:
-            batch, asks = drain(first, mailbox)
-            for message in batch:
-                if isinstance(message, Enact):
-                    ticks[message.signal.signal_id] = (message.received_tick, message.judged_tick)
-            step = blotter.handle(batch, ports.world.clock.now_ns())
-            act(step, blotter, ports, calls, ticks)
-            ticks.clear()  # of signals that became no order
-            for ask in asks:
-                ask.reply(step.standing or blotter.standing(ports.world.clock.now_ns()))
+        window.attend(enact_now, calls)
+        try:
+            await _read(mailbox, blotter, ports, calls)
+        finally:
+            window.leave()
+
+
+async def _read(
+    mailbox: trio.MemoryReceiveChannel[Mail], blotter: Blotter, ports: OrderPorts, calls: trio.Nursery
+) -> None:
+    async for first in mailbox:
+        batch, asks = drain(first, mailbox)
+        ticks = {m.signal.signal_id: (m.received_tick, m.judged_tick) for m in batch if isinstance(m, Enact)}
+        step = blotter.handle(batch, ports.world.clock.now_ns())
+        act(step, blotter, ports, calls, ticks)
+        for ask in asks:
+            ask.reply(step.standing or blotter.standing(ports.world.clock.now_ns()))
 
 
 def drain(first: Mail, mailbox: trio.MemoryReceiveChannel[Mail]) -> tuple[list[Message], list[Ask]]:
@@ -100,9 +113,17 @@ def drain(first: Mail, mailbox: trio.MemoryReceiveChannel[Mail]) -> tuple[list[M
 
 
 def act(
-    step: Step, blotter: Blotter, ports: OrderPorts, calls: trio.Nursery, ticks: dict[str, tuple[int, int]]
+    step: Step,
+    blotter: Blotter,
+    ports: OrderPorts,
+    calls: trio.Nursery,
+    ticks: dict[str, tuple[int, int]],
+    hurry: bool = False,
 ) -> None:
-    """Journal, tell, and start what is to be done. Synchronous: a step is whole or not at all."""
+    """Journal, tell, and start what is to be done. Synchronous: a step is whole or not at all.
+
+    `hurry`: nobody else is about to append what could share the commit of an order.
+    """
     world = ports.world
     seq = 0
     if step.facts or step.rows:
@@ -110,6 +131,8 @@ def act(
         world.observe(step.facts)
     for halt in step.halts:
         world.switch.halt(halt)
+    if hurry and step.commands:
+        world.journal.hurry(seq)
     if step.standing is not None:
         ports.tell(step.standing)
     for command in step.commands:

@@ -33,7 +33,7 @@ from actors.ingest import Acknowledger, IngestPorts, ingest
 from actors.listener import listener
 from actors.metrics import IntervalLog, LagWatch, MetricsMail, metrics
 from actors.operator import Operator, OperatorPorts
-from actors.ports import Account, GateMail, World
+from actors.ports import Account, Arrived, GateMail, World
 from actors.protector import protector
 from actors.publisher import publisher
 from actors.reconciler import Reconciler, ReconcilerPorts
@@ -64,8 +64,8 @@ from engine.edges.base import Arrival, Sink, Source
 from engine.edges.dialects import DialectTerms
 from engine.runtime.clock import Clock
 from engine.runtime.journal.base import Journal, JournalFailed, OpenState
-from engine.runtime.mail import offer, post
-from engine.runtime.supervise import Fallen, Run, attempt, supervise
+from engine.runtime.mail import offer, post, waiting
+from engine.runtime.supervise import Fallen, Run, Window, attempt, supervise
 from engine.runtime.switch import Switch
 from engine.venues.base import Venue
 from engine.venues.throttle import Throttle
@@ -270,13 +270,15 @@ async def _run(
     gate_ports = GatePorts(
         world=world,
         enact=lambda enact: desk.post(enact.signal.account, enact.signal.symbol, enact),
+        enact_now=desk.hand,
         closed=engine.closed,
         venue_of=lambda account: accounts[account].venue_name if account in accounts else "",
     )
     # Whoever else would notice a failed journal may be busy with something that failed with it, as the publisher is
     # with a file on the same full disk.
     run("journal", "engine", parts.journal.failure)
-    run("gate", "engine", _gate(engine, gate_mail, gate_ports), idle=partial(turn_away, gate_mail))
+    window = Window[Arrived](partial(waiting, gate_mail))
+    run("gate", "engine", _gate(engine, gate_mail, gate_ports, window), idle=partial(turn_away, gate_mail))
     run("ticker", "engine", lambda: ticker(lambda tick: post(to_gate, tick)))
     known = engine.standings.values()
     run(
@@ -297,7 +299,9 @@ async def _run(
     engine.gate_open = True
 
     acknowledger = Acknowledger(world)
-    ingest_ports = IngestPorts(world, to_gate, trio.Semaphore(UNJUDGED), parts.dialects, parts.dead_letter)
+    ingest_ports = IngestPorts(
+        world, to_gate, window.hand, trio.Semaphore(UNJUDGED), parts.dialects, parts.dead_letter
+    )
     run("acknowledger", "engine", acknowledger.run)
     run("ingest", "engine", lambda: ingest(arrivals, acknowledger, ingest_ports))
     sourcing: trio.Nursery = await nursery.start(_group)
@@ -378,7 +382,9 @@ async def _unread(mailbox: trio.MemoryReceiveChannel[Standing]) -> None:
         pass
 
 
-def _gate(engine: Engine, mailbox: trio.MemoryReceiveChannel[GateMail], ports: GatePorts) -> Run:
+def _gate(
+    engine: Engine, mailbox: trio.MemoryReceiveChannel[GateMail], ports: GatePorts, window: Window[Arrived]
+) -> Run:
     """The gate's first run has what the start loaded; a later one is rebuilt, for nothing is known of how the one
     that failed has left its figures."""
     first = [engine.admission]
@@ -392,7 +398,7 @@ def _gate(engine: Engine, mailbox: trio.MemoryReceiveChannel[GateMail], ports: G
                 for account in engine.reconciled:
                     nursery.start_soon(attempt, partial(engine.settle, account), SETTLE_SECONDS)
             first.clear()
-            await gate(mailbox, engine.admission, ports)
+            await gate(mailbox, engine.admission, ports, window)
 
     return run
 

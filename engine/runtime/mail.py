@@ -25,6 +25,11 @@ def post(channel: trio.MemorySendChannel[T], message: T) -> None:
         raise MailboxFull(f"{stats.current_buffer_used} of {stats.max_buffer_size} in use") from None
 
 
+def waiting(channel: trio.MemoryReceiveChannel[T]) -> int:
+    """How many tasks wait for mail: it is then empty, and its reader is not in the middle of anything."""
+    return channel.statistics().tasks_waiting_receive
+
+
 def offer(channel: trio.MemorySendChannel[T], message: T) -> bool:
     """Whether there was room."""
     try:

@@ -7,7 +7,7 @@ resume revives it. What it missed it finds in the journal and at the venue.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 import trio
@@ -109,6 +109,43 @@ async def supervise(
             failures.clear()
         else:
             return
+
+
+class Window(Generic[T]):
+    """Where mail can be handed to an actor that waits for some: its step then runs in the sender's turn.
+
+    That saves a pass of the scheduler, and all that others do in it, where an order waits. What the step raises fails
+    the owner and not the sender. An owner that is busy, or away, has its mailbox.
+    """
+
+    def __init__(self, waiting: Callable[[], int]) -> None:
+        """`waiting`: how many tasks wait for mail just now."""
+        self._waiting = waiting
+        self._owner: tuple[Callable[[T], None], trio.Nursery] | None = None
+
+    def attend(self, step: Callable[[T], None], nursery: trio.Nursery) -> None:
+        """Until `leave`, or until a step has failed, which then fails the nursery."""
+        self._owner = step, nursery
+
+    def leave(self) -> None:
+        self._owner = None
+
+    def hand(self, mail: T) -> bool:
+        """False: it was not taken."""
+        if self._owner is None or not self._waiting():
+            return False
+        step, nursery = self._owner
+        try:
+            step(mail)
+        except Exception as error:
+            self._owner = None
+            nursery.cancel_scope.cancel()  # it takes no more mail either
+            nursery.start_soon(_fail, error)
+        return True
+
+
+async def _fail(error: Exception) -> None:
+    raise error
 
 
 class Failure(Struct, frozen=True):

@@ -378,7 +378,12 @@ async def test_a_gate_that_is_busy_makes_ingest_wait_and_then_the_source(autojum
         receipts: list[Receipt] = []
         acknowledger = Acknowledger(home.engine.world)
         ports = IngestPorts(
-            home.engine.world, to_gate, trio.Semaphore(8), DialectTerms(account=ACCOUNT), home.dead.append
+            world=home.engine.world,
+            gate=to_gate,
+            judge_now=lambda arrived: False,
+            unjudged=trio.Semaphore(8),
+            terms=DialectTerms(account=ACCOUNT),
+            dead_letter=home.dead.append,
         )
         home.nursery.start_soon(acknowledger.run)
         home.nursery.start_soon(ingest, arriving, acknowledger, ports)

@@ -117,6 +117,10 @@ class Journal(Protocol):
         """
         ...
 
+    def hurry(self, seq: int) -> None:
+        """Somebody will wait for `seq` and for nothing after it: its commit may begin in this turn."""
+        ...
+
     async def published(self) -> None:
         """Returns once every event appended so far has been marked as published."""
         ...

@@ -2,10 +2,10 @@
 
 A commit starts when a task waits in `durable`, a few scheduler passes later, so that actors one hop apart who are about
 to append in the same breath share it: signal, verdict and intent are one commit. Whoever waits with nothing more to
-come (an order before its first byte) is `eager`: then it starts at once. When nobody waits it starts a little
-later (`linger`), so that events and fills reach the disk too. One commit is under way at a time; what is appended
-meanwhile waits for the next. Numbers, hashes and bytes are made in `append`, so nothing can change afterwards. How a
-batch gets to the disk is the store's business.
+come (an order before its first byte) is `eager`: then it starts at once; `hurry` starts it ahead of the waiting. When
+nobody waits it starts a little later (`linger`), so that events and fills reach the disk too. One commit is under way
+at a time; what is appended meanwhile waits for the next. Numbers, hashes and bytes are made in `append`, so nothing can
+change afterwards. How a batch gets to the disk is the store's business.
 """
 
 from collections import deque
@@ -48,7 +48,10 @@ Statements = list[tuple[str, list[Values]]]
 class Batch:
     """What one commit writes. Numbers `first` to `last` say which callers of `durable` it concerns."""
 
-    __slots__ = ("done", "events", "facts", "first", "from_facts", "in_order", "last", "outbox", "rows", "since")
+    __slots__ = (
+        *("done", "events", "facts", "first", "from_facts", "in_order"),
+        *("last", "outbox", "rows", "settled", "since"),
+    )
 
     def __init__(self) -> None:
         self.facts: list[Values] = []
@@ -60,7 +63,12 @@ class Batch:
         self.first = -1  # -1: nothing in it
         self.last = -1
         self.since = 0.0  # trio time of the first append
+        self.settled = False
         self.done = trio.Event()
+
+    def settle(self) -> None:
+        self.settled = True
+        self.done.set()
 
     def statements(self) -> Statements:
         """In the order in which they must run."""
@@ -76,10 +84,6 @@ class Batch:
             # Before the rows: a mark of publication may concern an event of the same commit.
             found.insert(0, (OUTBOX, self.outbox))
         return found
-
-
-class Later(Struct, frozen=True):
-    """The store is busy: this commit has to wait for its turn."""
 
 
 class Place(Struct, frozen=True):
@@ -102,11 +106,11 @@ class Group:
         place: Place,
         write: Callable[[Batch, Callable[[JournalFailed | None], None]], Awaitable[None]],
         linger_seconds: float = LINGER_SECONDS,
-        write_now: Callable[[Batch], JournalFailed | Later | None] | None = None,
+        start: Callable[[Batch, Callable[[JournalFailed | None], None]], bool] | None = None,
     ) -> None:
-        """`write_now` is for a store that can bring a batch to the disk without waiting."""
+        """`start` is `write` without waiting: it calls `settle` at once or later. False: it cannot just now."""
         self.failed: str | None = None
-        self._write_now = write_now
+        self._start = start
         self._eager = False
         self.durable_seq = place.seq
         self.commits = 0
@@ -160,17 +164,22 @@ class Group:
             batch.last = self._seq
         return self._seq
 
+    def hurry(self, seq: int) -> None:
+        if self._holding(seq) is self._open:
+            self._commit_now()
+
     async def durable(self, seq: int, eager: bool = False) -> None:
         assert seq <= self._seq, f"{seq} has not been appended"
         batch = self._holding(seq)
         if batch is None:
             if not eager:
                 await trio.lowlevel.checkpoint()
-        elif not (eager and batch is self._open and self._commit_now()):
-            if batch is self._open:
+        else:
+            if batch is self._open and not (eager and self._commit_now()):
                 self._eager = self._eager or eager
                 self._wanted.set()
-            await batch.done.wait()
+            if not batch.settled:
+                await batch.done.wait()
         if self.failed is not None and seq >= self._lost_from:
             raise JournalFailed(self.failed)
 
@@ -215,7 +224,7 @@ class Group:
         self._lost_from = next((b.first for b in (self._flying, self._open) if b and b.first >= 0), self._seq + 1)
         for batch in (self._flying, self._open):
             if batch is not None:
-                batch.done.set()
+                batch.settle()
         self._open = Batch()
         self._broken.set()
         self._tell_news()
@@ -247,6 +256,8 @@ class Group:
             await self._wanted.wait()
 
     async def _commit(self) -> None:
+        while self._flying is not None and self.failed is None:
+            await self._flying.done.wait()
         self._wanted, self._eager = trio.Event(), False
         if self._open.first < 0:
             return
@@ -254,16 +265,15 @@ class Group:
         await self._write(self._flying, self._settle)
 
     def _commit_now(self) -> bool:
-        """Without the committer, in the task that cannot go on without it; whether that could be done."""
-        if self._write_now is None or self._flying is not None or self.failed is not None:
+        """Without the committer, in the turn of whoever cannot go on without it; whether that could be begun."""
+        if self._start is None or self._flying is not None or self.failed is not None:
             return False
-        batch = self._open
-        outcome = self._write_now(batch)
-        if isinstance(outcome, Later):
-            return False
-        self._flying, self._open = batch, Batch()
-        self._settle(outcome)
-        return True
+        batch = self._flying = self._open
+        self._open = Batch()
+        if self._start(batch, self._settle):
+            return True
+        self._flying, self._open = None, batch
+        return False
 
     def _settle(self, error: JournalFailed | None) -> None:
         batch = self._flying
@@ -280,7 +290,7 @@ class Group:
         mark = batch.rows.get(Published)
         if mark:
             self._published = max(self._published, *(row.event_id for row in mark.values() if type(row) is Published))
-        batch.done.set()
+        batch.settle()
         if batch.events or mark:
             self._tell_news()
 

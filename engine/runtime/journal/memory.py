@@ -19,6 +19,7 @@ from engine.runtime.journal.reading import SqlReader
 from engine.runtime.journal.tables import encode
 from engine.runtime.journal.writing import commit, migrate, raise_epoch
 
+Settle = Callable[[JournalFailed | None], None]
 WHERE = "the memory disk"
 _decode = msgspec.json.Decoder(OutboxRow).decode
 
@@ -115,7 +116,7 @@ class MemoryJournal:
         await trio.lowlevel.checkpoint()
         self._reader = self._disk.mount(self._clock.now_ns(), self)
         self._life = self._disk.life
-        self._group = Group(self._reader.place(), self._write, self._linger_seconds)
+        self._group = Group(self._reader.place(), self._write, self._linger_seconds, self._start)
         trio.lowlevel.spawn_system_task(self._group.run, name="journal.commit")
         return self._reader.state()
 
@@ -127,6 +128,9 @@ class MemoryJournal:
 
     async def durable(self, seq: int, eager: bool = False) -> None:
         await self._group.durable(seq, eager)
+
+    def hurry(self, seq: int) -> None:
+        self._group.hurry(seq)
 
     async def outbox(self) -> tuple[OutboxRow, ...]:
         # Through bytes, as a row that an earlier life has left behind would come.
@@ -169,12 +173,34 @@ class MemoryJournal:
     def _dead(self) -> bool:
         return self._life != self._disk.life
 
-    async def _write(self, batch: Batch, settle: Callable[[JournalFailed | None], None]) -> None:
+    def _start(self, batch: Batch, settle: Settle) -> bool:
+        """As a thread that ends commits would do it: written in this turn, its sync waited for elsewhere."""
+        if self._dead:
+            return False
+        self._boundary("sync.before")
+        if self._dead:
+            return False
+        try:
+            self._disk.write(batch.statements())
+        except JournalFailed as error:
+            settle(error)
+        else:
+            trio.lowlevel.spawn_system_task(self._sync, settle, name="journal.sync")
+        return True
+
+    async def _write(self, batch: Batch, settle: Settle) -> None:
         await self._only_if_alive()
         try:
             self._boundary("sync.before")
             await self._only_if_alive()
             self._disk.write(batch.statements())
+        except JournalFailed as error:
+            settle(error)
+            return
+        await self._sync(settle)
+
+    async def _sync(self, settle: Settle) -> None:
+        try:
             seconds = self._disk.latency()
             if seconds:
                 await trio.sleep(seconds)

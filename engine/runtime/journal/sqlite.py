@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from engine.core.messages import AnyFact, OutboxRow, Row, SignalRow
 from engine.runtime.clock import Clock
 from engine.runtime.journal.base import JournalFailed, OpenState, Stats
-from engine.runtime.journal.group import LINGER_SECONDS, Batch, Group, Later
+from engine.runtime.journal.group import LINGER_SECONDS, Batch, Group
 from engine.runtime.journal.reading import SqlReader
 from engine.runtime.journal.walcheck import commits_behind
 from engine.runtime.journal.writing import check_kind, land, migrate, prepare, raise_epoch, was_synced
@@ -48,6 +48,7 @@ class SqliteJournal:
         self.durability = durability
         self._clock = clock
         self._linger_seconds = linger_seconds
+        self._where, self._where_log = str(self.path), str(_wal(self.path))
         self._lock = _Lock(self.path.with_name(self.path.name + ".lock"))
         self._commit_last_ns = self._commit_max_ns = self._began = 0
         self._wal_pages = 0
@@ -73,6 +74,9 @@ class SqliteJournal:
 
     async def durable(self, seq: int, eager: bool = False) -> None:
         await self._group.durable(seq, eager)
+
+    def hurry(self, seq: int) -> None:
+        self._group.hurry(seq)
 
     async def outbox(self) -> tuple[OutboxRow, ...]:
         return await self._group.outbox()
@@ -149,9 +153,7 @@ class SqliteJournal:
         self._connection.set_busy_timeout(0)
         if self.durability == "power":
             self._thread = _CommitThread(self._land)
-        self._group = Group(
-            place, self._write, self._linger_seconds, self._write_at_once if self._thread is None else None
-        )
+        self._group = Group(place, self._write, self._linger_seconds, self._start)
         self._wal_scope = trio.CancelScope()
         trio.lowlevel.spawn_system_task(self._group.run, name="journal.commit")
         trio.lowlevel.spawn_system_task(self._keep_log_short, name="journal.log")
@@ -190,22 +192,24 @@ class SqliteJournal:
             settle(error or self._land())
         self._dirty.set()
 
-    def _write_at_once(self, batch: Batch) -> JournalFailed | Later | None:
-        """In `process` durability a commit is a few writes into the page cache: as a rule nothing to wait for."""
+    def _start(self, batch: Batch, settle: Settle) -> bool:
+        """The same without waiting. In `process` durability all of it is a few writes into the page cache."""
         if self._hold is not None:
-            return Later()
+            return False
         self._began = self._clock.ticks_ns()
         try:
             prepare(self._connection, batch.statements())
         except apsw.BusyError:
-            return Later()
-        except apsw.Error as error:
-            return JournalFailed(f"{self.path}: {_sentence(error)}")
-        except (OverflowError, TypeError, ValueError) as error:  # a number of more than 64 bits, from outside
-            return JournalFailed(f"{self.path}: a row cannot be written: {error}")
-        failed = self._land()
+            return False
+        except (apsw.Error, OverflowError, TypeError, ValueError) as error:
+            settle(self._unwritten(error))
+            return True
+        if self._thread is None:
+            settle(self._land())
+        else:
+            self._thread.take(settle)
         self._dirty.set()
-        return failed
+        return True
 
     async def _prepare(self, batch: Batch) -> JournalFailed | None:
         """A failure is final and is returned. Another process that holds the write lock is waited for, for a while."""
@@ -216,18 +220,21 @@ class SqliteJournal:
                 return None
             except apsw.BusyError as error:
                 if trio.current_time() >= deadline:
-                    return JournalFailed(f"{self.path}: {_sentence(error)}")
-            except apsw.Error as error:
-                return JournalFailed(f"{self.path}: {_sentence(error)}")
-            except (OverflowError, TypeError, ValueError) as error:  # a number of more than 64 bits, from outside
-                return JournalFailed(f"{self.path}: a row cannot be written: {error}")
+                    return self._unwritten(error)
+            except (apsw.Error, OverflowError, TypeError, ValueError) as error:
+                return self._unwritten(error)
             await trio.sleep(0.005)  # waiting in SQLite would stop the loop
+
+    def _unwritten(self, error: Exception) -> JournalFailed:
+        if isinstance(error, apsw.Error):
+            return JournalFailed(f"{self.path}: {_sentence(error)}")
+        return JournalFailed(f"{self.path}: a row cannot be written: {error}")  # a number of more than 64 bits
 
     def _land(self) -> JournalFailed | None:
         """The end of one commit; a failure is final and is returned."""
         try:
             land(self._connection)
-            if (_inode(self.path), _inode(_wal(self.path))) != self._files:
+            if (_inode(self._where), _inode(self._where_log)) != self._files:
                 return JournalFailed(f"{self.path}: the file was moved or deleted while the engine was running")
         except apsw.Error as error:
             return JournalFailed(f"{self.path}: {_sentence(error)}")
