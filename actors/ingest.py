@@ -87,9 +87,7 @@ async def ingest(arrivals: trio.MemoryReceiveChannel[Arrival], acknowledger: Ack
                 steer(decoded, arrival, acknowledger, ports)
 
 
-async def admit(
-    signal: Signal, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts, alone: bool
-) -> None:
+async def admit(signal: Signal, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts, alone: bool) -> None:
     """`alone`: nothing waits behind it, with which it could share a commit."""
     prior = await ports.world.journal.signal(signal.signal_id)
 

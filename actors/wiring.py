@@ -299,9 +299,7 @@ async def _run(
     engine.gate_open = True
 
     acknowledger = Acknowledger(world)
-    ingest_ports = IngestPorts(
-        world, to_gate, window.hand, trio.Semaphore(UNJUDGED), parts.dialects, parts.dead_letter
-    )
+    ingest_ports = IngestPorts(world, to_gate, window.hand, trio.Semaphore(UNJUDGED), parts.dialects, parts.dead_letter)
     run("acknowledger", "engine", acknowledger.run)
     run("ingest", "engine", lambda: ingest(arrivals, acknowledger, ingest_ports))
     sourcing: trio.Nursery = await nursery.start(_group)
