@@ -4,10 +4,11 @@ import os
 from contextlib import closing
 from pathlib import Path
 from random import Random
+from urllib.parse import urlsplit
 
 import trio
 
-from actors.real import examine, is_real, open_real
+from actors.real import examine, is_real, open_real, public_stream
 from engine.core.messages import Failed
 from engine.market.recorded import BadTape, survey
 from engine.runtime.clock import Clock
@@ -40,6 +41,17 @@ async def look_over(config: Config, config_name: str, clock: Clock) -> tuple[Fin
         else:
             found.append(await _look_at_venue(name, account, clock))
     return tuple(found)
+
+
+def _listened_to(config: Config) -> tuple[str, int]:
+    """Raises Inadmissible."""
+    market = config.market
+    if market.kind == "link":
+        return market.host, market.port
+    parts = urlsplit(public_stream(config))
+    if parts.hostname:
+        return parts.hostname, parts.port or 443
+    return _HOSTS[market.kind], 443
 
 
 async def _look_at_real(name: str, config: Config, clock: Clock) -> list[Finding]:
@@ -82,7 +94,10 @@ async def _look_at_market(config: Config, clock: Clock) -> Finding:
         except (BadTape, OSError) as error:
             return Finding("market", False, f"{market.tape}: {error}")
         return Finding("market", True, f"{market.tape}: {symbols}")
-    host, port = (market.host, market.port) if market.kind == "link" else (_HOSTS[market.kind], 443)
+    try:
+        host, port = _listened_to(config)
+    except Inadmissible as problem:
+        return Finding("market", False, str(problem))
     try:
         with trio.fail_after(REACH_SECONDS):
             await (await trio.open_tcp_stream(host, port)).aclose()

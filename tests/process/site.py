@@ -65,6 +65,8 @@ kind = "http"
 class Site:
     """A folder, a venue process, and engine processes after each other. As a context it leaves no process behind."""
 
+    dust = Decimal(0)  # base quantity that no order can close, and so no stop can cover
+
     def __init__(self, folder: Path, more: str = "", durability: str = "power") -> None:
         self.folder = folder
         self._more, self._durability = more, durability
@@ -119,6 +121,10 @@ class Site:
         """Returns when entries are possible."""
         self.engine = self.spawn("run", "--config", str(self.config), "--json")
         self.api = self.first_line(self.engine)["api"]
+        self.ready()
+
+    def ready(self) -> None:
+        """Returns when entries are possible."""
         until = time.monotonic() + PATIENCE_SECONDS
         while not (health := httpx.get(f"{self.api}/health", timeout=PATIENCE_SECONDS).json())["entry_ready"]:
             assert time.monotonic() < until, health
@@ -224,6 +230,6 @@ class Site:
                 ),
                 Decimal(0),
             )
-            if cover < abs(qty):
+            if abs(qty) - cover > self.dust:
                 found.append(f"{symbol}: {qty} held, stops for {cover}")
         return found
