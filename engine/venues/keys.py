@@ -1,4 +1,4 @@
-"""API keys: read from the environment variables that the config names, kept where no print finds them, used to sign.
+"""API keys: read from the environment variables that the config names, kept in Secrets, used to sign.
 
 A secret is what a venue calls its API secret (HMAC-SHA256) or a private key in PEM (RSA or Ed25519; venues answer their
 signatures in base64). It is taken out of its Secret in one function, `signer`, and nowhere else.
@@ -8,7 +8,7 @@ import hmac
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from hashlib import sha256
-from typing import NoReturn, TypeAlias
+from typing import TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,37 +17,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from engine.runtime.log import Secret as Secret
+
 Sign: TypeAlias = Callable[[bytes], str]
 """From the bytes to be signed to the signature as the venue wants it: hex for HMAC, base64 for the others."""
 
 
 class KeyProblem(Exception):
     """A key that is not there or cannot be used. The text names the variable, never its value."""
-
-
-class Secret:
-    """A text that shows as stars, whoever prints, formats or dumps it; two are not compared, none is pickled."""
-
-    __slots__ = ("__text",)
-
-    def __init__(self, text: str) -> None:
-        self.__text = text
-
-    def reveal(self) -> str:
-        """The text itself; call it where it is used and keep nothing of it."""
-        return self.__text
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    def __str__(self) -> str:
-        return "***"
-
-    def __format__(self, spec: str) -> str:
-        return "***"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret is not written out")
 
 
 class Credentials:

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
 from typing import TypeVar
 
-import msgspec
-from msgspec import Raw, Struct, field
+from msgspec import Struct, field
 
 from engine.core.messages import (
     ZERO,
@@ -56,6 +55,11 @@ class OrderRow(Struct):
     updatedTime: str = ""
 
 
+class ExtraFee(Struct):
+    fee: str = ""
+    feeCoin: str = ""
+
+
 class ExecutionRow(Struct):
     """Docs: "Get Trade History", and the private topic "Execution"."""
 
@@ -73,7 +77,7 @@ class ExecutionRow(Struct):
     feeCurrency: str = ""
     feeCoin: str = ""  # the name seen live where feeCurrency is not
     isMaker: bool = False
-    extraFees: Raw = Raw(b'""')
+    extraFees: str | list[ExtraFee] = ""
 
 
 class PositionRow(Struct):
@@ -323,22 +327,10 @@ def _fee(row: ExecutionRow, instrument: Instrument | None) -> tuple[Decimal, str
     return fee + _extra_fees(row.extraFees, coin), coin
 
 
-class ExtraFee(Struct):
-    fee: str = ""
-    feeCoin: str = ""
-
-
-_extra = msgspec.json.Decoder(list[ExtraFee])
-
-
-def _extra_fees(raw: Raw, coin: str) -> Decimal:
+def _extra_fees(extras: str | list[ExtraFee], coin: str) -> Decimal:
     """Taxes beside the fee, in the same coin; "" where there are none."""
-    if not bytes(raw).startswith(b"["):
-        return ZERO
-    try:
-        extras = _extra.decode(raw)
-    except msgspec.MsgspecError as error:
-        raise BadRow(f"extraFees: {error}") from None
+    if isinstance(extras, str):
+        return _number(extras) or ZERO
     return sum((_number(e.fee) or ZERO for e in extras if e.feeCoin in ("", coin)), ZERO)
 
 
