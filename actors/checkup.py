@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import trio
 
-from actors.real import examine, is_real, open_real, public_stream
+from actors.real import examine, is_real, open_real, public_hosts
 from engine.core.messages import Failed
 from engine.market.recorded import BadTape, survey
 from engine.runtime.clock import Clock
@@ -48,7 +48,7 @@ def _listened_to(config: Config) -> tuple[str, int]:
     market = config.market
     if market.kind == "link":
         return market.host, market.port
-    parts = urlsplit(public_stream(config))
+    parts = urlsplit(public_hosts(config)[0])
     if parts.hostname:
         return parts.hostname, parts.port or 443
     return _HOSTS[market.kind], 443
