@@ -45,6 +45,7 @@ from tests.sim.checks import CONFIRMATION, ENDS, STOPS, Evidence, bare_stretches
 from tests.sim.truth import (
     AnyEntry,
     Arrived,
+    BanHeard,
     CancelWired,
     Copied,
     Crashed,
@@ -113,11 +114,15 @@ GOALS: tuple[str, ...] = (
     "a cancel lost to a fill",
     "a cancel failed and the order lived",
     "a fill was booked after the cancel",
+    "an order was filled beyond its quantity",
+    "an order was filled after its end at the venue",
+    "a query for an order that the venue had forgotten",
     "refused after the acknowledgement",
     "a part was filled, the rest was not",
     "an entry ran out of its time",
     "a closing order whose absence was proven went out again",
     *_CODES.values(),
+    "a life of the engine was told of a ban",
     "halt with an opener on the wire",
     "halt with an opener at the venue",
     "a halt outlived a crash",
@@ -128,6 +133,8 @@ GOALS: tuple[str, ...] = (
     "fee in a third asset",
     "the position flipped through zero",
     "an order of somebody else",
+    "somebody else's resting order was executed",
+    "the venue liquidated a position",
     "somebody else's fill made a position that was then covered",
     "a human canceled our order",
     "funding was booked",
@@ -158,7 +165,9 @@ COMMON = (  # come up in any few dozen seeds; the fast suite demands them
     "doubt ended: its absence was proven",
     "a query did not show an order that the venue had",
     "a fill came before the answer",
-    "a cancel lost to a fill",
+    "an order was filled beyond its quantity",
+    "a life of the engine was told of a ban",
+    "the venue liquidated a position",
     "refused after the acknowledgement",
     "fee in base",
     "the position flipped through zero",
@@ -179,6 +188,9 @@ def reached(e: Evidence, truth: Truth) -> Counter[str]:
     found = Counter(goal for seen in SIGHTINGS for goal in seen(e))
     found["a query did not show an order that the venue had"] = truth.reached.get(
         "accepted order not visible to a query", 0
+    )
+    found["a query for an order that the venue had forgotten"] = truth.reached.get(
+        "query for an order that the venue has forgotten", 0
     )
     found["a human canceled our order"] = truth.reached.get("a human canceled our order", 0)
     found["a sink was down and had taken a part"] = truth.reached.get("sink down", 0)
@@ -247,6 +259,8 @@ def ends_at_the_venue(e: Evidence) -> Iterator[str]:
                 book[entry.venue_order_id] = entry
             case CancelWired(cid=cid) if any(t.cid == cid for t in book.values()):
                 canceling.add(cid)
+            case BanHeard():
+                yield "a life of the engine was told of a ban"
             case Declined(code=code) if code in _CODES:
                 yield _CODES[code]
             case Triggered(cid=cid) if cid in e.submitted and e.submitted[cid][1].leg is Leg.STOP:
@@ -262,6 +276,8 @@ def ends_at_the_venue(e: Evidence) -> Iterator[str]:
                 limit_ns = e.submitted[cid][1].cancel_after_ns if cid in e.submitted else None
                 if status == "canceled" and limit_ns is not None and entry.at_ns >= taken.at_ns + limit_ns:
                     yield "an entry ran out of its time"
+    yield from ("an order was filled beyond its quantity" for _ in e.overfilled)
+    yield from ("an order was filled after its end at the venue" for _ in e.filled_late)
     alive = {t.cid for t in book.values()}
     failed = {f.cid: r.at_ns for r, f in e.facts(CancelFailed) if isinstance(f, CancelFailed)}
     ended_ns = {x.cid: x.at_ns for x in e.entries if isinstance(x, Ended)}
@@ -311,6 +327,7 @@ def halts(e: Evidence) -> Iterator[str]:
 def money(e: Evidence) -> Iterator[str]:
     """What executions do to positions."""
     positions: dict[str, Decimal] = defaultdict(lambda: ZERO)
+    resting = {x.venue_order_id for x in e.entries if isinstance(x, Taken) and x.foreign and x.price is not None}
     for entry in e.entries:
         if not isinstance(entry, Executed):
             continue
@@ -324,6 +341,10 @@ def money(e: Evidence) -> Iterator[str]:
             yield "the position flipped through zero"
         if entry.foreign:
             yield "an order of somebody else"
+            if entry.venue_order_id in resting:
+                yield "somebody else's resting order was executed"
+            if not entry.cid or entry.cid.startswith("autoclose"):
+                yield "the venue liquidated a position"
     yield from ("funding was booked" for _ in e.facts(FundingPaid))
     made_by_others = False
     for record in e.records:
