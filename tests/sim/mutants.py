@@ -1106,6 +1106,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "first-page-only",
         "of the venue's executions only the oldest five are read",
         lambda: executions(lambda f: f[:5]),
+        Likely(on=("dropped events",), faults={"event_dropped": 0.5}),
     ),
     Mutant(
         "read-up-to-now",
@@ -1126,12 +1127,22 @@ MUTANTS: tuple[Mutant, ...] = (
         "marked-before-published",
         "an event is marked as published before it is",
         marked_before_published,
+        Likely(on=("failing sinks", *CRASHES), faults={"sink_down": 0.5, "crash_at_boundary": 0.03}),
+    ),
+    Mutant(
+        "left-over-events-forgotten",
+        "what an earlier life had not published stays",
+        left_over_events_forgotten,
         Likely(on=("failing sinks", *CRASHES)),
     ),
-    Mutant("left-over-events-forgotten", "what an earlier life had not published stays", left_over_events_forgotten),
     Mutant("outbox-reordered", "events are published newest first", outbox_reordered),
     Mutant("confirmed-twice", "a signal's end is published as two events", confirmation_told_twice),
-    Mutant("rejected-without-end", "a rejected order's signal has no confirmation", rejection_without_confirmation),
+    Mutant(
+        "rejected-without-end",
+        "a rejected order's signal has no confirmation",
+        rejection_without_confirmation,
+        Likely(on=("refusals",), faults={"declined": 0.5}),
+    ),
     Mutant(
         "accepted-forgotten",
         "a restart forgets what was accepted and not yet ordered",
@@ -1284,8 +1295,18 @@ MUTANTS: tuple[Mutant, ...] = (
         Likely(quiet=True, nature={"partial": 0.8}),
     ),
     Mutant("stop-missing-after-recovery", "a restart takes a position's stop as waived", stop_missing_after_recovery),
-    Mutant("stop-not-replaced", "a stop that was canceled by hand is not placed again", stop_not_replaced),
-    Mutant("stop-on-wrong-side", "stops and targets are on the side of the position", stop_on_the_wrong_side),
+    Mutant(
+        "stop-not-replaced",
+        "a stop that was canceled by hand is not placed again",
+        stop_not_replaced,
+        Likely(on=("a human",), off=("halts", *CRASHES), faults={"human_mean": 0.0, "human_cancel_mean": 8.0}),
+    ),
+    Mutant(
+        "stop-on-wrong-side",
+        "stops and targets are on the side of the position",
+        stop_on_the_wrong_side,
+        Likely(quiet=True),
+    ),
     Mutant(
         "left-over-protection",
         "the target stays when the stop has closed the position, and the stop when the target has",
