@@ -58,6 +58,7 @@ from engine.core.messages import (
     State,
 )
 from engine.core.order import opens, remaining
+from engine.runtime.journal import memory
 from engine.runtime.journal.group import Group
 from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
 from engine.runtime.switch import Switch
@@ -207,6 +208,7 @@ class Task(Struct, frozen=True):
 
     seeds: range
     cut: Cut = Cut()
+    controls: int = 60  # seeds that must not catch a control
     show: bool = False
     shrink_seconds: float = 0.0  # 0: not at all
 
@@ -231,9 +233,7 @@ def table(chosen: Sequence[Mutant], task: Task, jobs: int) -> int:
                 wrong.append(mutant.name)
             if found.seed is not None and not mutant.control:
                 firsts.append(found.seed)
-            seed = f"- of {len(task.seeds)}" if found.seed is None else str(found.seed)
-            by = " ".join(found.invariants[:5]) or ("nothing (control)" if mutant.control else "NOT CAUGHT")
-            print(f"{mutant.name:<36} {seed:>10}  {by:<24} {mutant.likely}".rstrip(), flush=True)
+            print(row(mutant, found, task), flush=True)
             if found.text:
                 print(found.text)
     bugs = [m for m in chosen if not m.control]
@@ -247,6 +247,13 @@ def table(chosen: Sequence[Mutant], task: Task, jobs: int) -> int:
     return 1 if wrong else 0
 
 
+def row(mutant: Mutant, found: Found, task: Task) -> str:
+    tried = min(len(task.seeds), task.controls) if mutant.control else len(task.seeds)
+    seed = f"- of {tried}" if found.seed is None else str(found.seed)
+    by = " ".join(found.invariants[:5]) or ("nothing (control)" if mutant.control else "NOT CAUGHT")
+    return f"{mutant.name:<36} {seed:>10}  {by:<24} {mutant.likely}".rstrip()
+
+
 def search(chosen: Sequence[Mutant], task: Task, jobs: int) -> Iterator[Found]:
     """Each mutant's first catch, in the order of the mutants."""
     yield from spread(partial(find, task=task), [m.name for m in chosen], jobs)
@@ -254,7 +261,7 @@ def search(chosen: Sequence[Mutant], task: Task, jobs: int) -> Iterator[Found]:
 
 def find(name: str, task: Task) -> Found:
     mutant = next(m for m in MUTANTS if m.name == name)
-    for seed in task.seeds:
+    for seed in task.seeds[: task.controls] if mutant.control else task.seeds:
         catch = run(mutant, seed, task.cut)
         if catch is not None:
             wanted = task.show or task.shrink_seconds
@@ -831,6 +838,16 @@ def failed_list_read_as_empty() -> Patch:
     return swap(actors.reconciler.Reconciler, "__init__", __init__)
 
 
+def lock_ignored() -> Patch:
+    real = MemoryDisk.mount
+
+    def mount(self: MemoryDisk, at_ns: int, holder: object = None) -> Any:
+        self._holder = None
+        return real(self, at_ns, holder)
+
+    return swap(MemoryDisk, "mount", mount)
+
+
 class NothingFails:
     """A venue whose failed lists look empty."""
 
@@ -1084,7 +1101,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "recovery-sends-pending",
         "a restart sends what had no answer once more",
         recovery_sends_again,
-        Likely(nature={"id_unique_for_ever": False}),
+        Likely(on=CRASHES, nature={"id_unique_for_ever": False}, faults={"crash_at_boundary": 0.03}),
     ),
     Mutant(
         "cancel-not-found-resent",
@@ -1265,11 +1282,16 @@ MUTANTS: tuple[Mutant, ...] = (
         failed_query_read_as_absence,
         Likely(
             on=("failing queries", "lost replies", "dropped events"),
-            faults={"query_failed": 0.45, "reply_lost": 0.6, "event_dropped": 0.9},
+            faults={"query_failed": 0.8, "reply_lost": 0.8, "event_dropped": 0.95},
             load={"signals": 20, "faulty_seconds": 240.0},
         ),
     ),
-    Mutant("failed-query-not-repeated", "a query that failed is not asked again", failed_query_not_repeated),
+    Mutant(
+        "failed-query-not-repeated",
+        "a query that failed is not asked again",
+        failed_query_not_repeated,
+        Likely(on=("failing queries", "lost replies"), faults={"query_failed": 0.6, "reply_lost": 0.5}),
+    ),
     Mutant("cancel-not-found-canceled", 'a cancel is told "not found": canceled', cancel_not_found_read_as_canceled),
     Mutant("late-yes-reopens", "an answer after the last fill opens the order again", late_yes_reopens),
     Mutant("partial-is-full", "the first fill is taken for all", partial_fill_read_as_full),
@@ -1316,7 +1338,7 @@ MUTANTS: tuple[Mutant, ...] = (
         "stale-price-used",
         "a price is good however old it is",
         lambda: rule(rules.fresh_quote, None),
-        Likely(on=("stale quotes",), load={"signals": 20, "burst": 2}),
+        Likely(on=("stale quotes",), load={"signals": 20, "burst": 2}, faults={"quote_stall_mean": 10.0}),
     ),
     Mutant(
         "collar-wrong-side",
@@ -1373,6 +1395,18 @@ MUTANTS: tuple[Mutant, ...] = (
         "nobody waits for the venue's rate limit",
         throttle_forgotten,
         Likely(load={"signals": 60, "burst": 20}, limits={"orders_per_second": 1000, "positions_max": 10}),
+    ),
+    Mutant(
+        "lock-ignored",
+        "a second engine on the same journal is not turned away",
+        lock_ignored,
+        Likely(on=("second engines",)),
+    ),
+    Mutant(
+        "epoch-not-raised",
+        "a run has the epoch of the one before it",
+        lambda: swap(memory, "raise_epoch", lambda connection: None),
+        Likely(on=("failing disk", *CRASHES)),
     ),
     Mutant(
         "ban-ignored",

@@ -20,6 +20,7 @@ from engine.core.messages import (
     Confirmed,
     Covered,
     DeadLettered,
+    EngineStarted,
     Expired,
     Filled,
     FlattenAsked,
@@ -53,6 +54,7 @@ from tests.sim.truth import (
     DiskBroke,
     Ended,
     Executed,
+    Frozen,
     HaltCalled,
     Ready,
     Receipted,
@@ -61,8 +63,10 @@ from tests.sim.truth import (
     Started,
     StopReported,
     Taken,
+    Thawed,
     Triggered,
     Truth,
+    TurnedAway,
     Wired,
 )
 
@@ -89,6 +93,7 @@ POINTS = {
     "20": "cancel sent, order's end not durable",
     "21": "during recovery",
     "24": "halt called, not durable",
+    "25": "epoch taken, start not durable",
     "26": "stop placed, target not",
 }
 ELSEWHERE = {
@@ -149,6 +154,10 @@ GOALS: tuple[str, ...] = (
     "a sync failed",
     "the engine was killed",
     "two kills without a start between them",
+    "the process was stopped, and woke up",
+    "an order left a process that had been stopped before its first byte",
+    "a second engine was turned away",
+    "a second engine was started while the first was stopped",
     "the same signal came again",
     "the same id came with another body",
     "a message could not be read",
@@ -400,7 +409,7 @@ def cover(e: Evidence) -> Iterator[str]:
 def surroundings(e: Evidence) -> Iterator[str]:
     """Sources, sinks, disks."""
     copies = Counter[int]()
-    started = True
+    started, frozen = True, False
     for entry in e.entries:
         match entry:
             case DiskBroke(how=how):
@@ -409,9 +418,20 @@ def surroundings(e: Evidence) -> Iterator[str]:
                 yield "the engine was killed"
                 if not started:
                     yield "two kills without a start between them"
-                started = False
+                started = frozen = False
             case Ready():
                 started = True
+            case Frozen():
+                frozen = True
+            case Thawed():
+                frozen = False
+                yield "the process was stopped, and woke up"
+            case Started() if frozen:
+                yield "a second engine was started while the first was stopped"
+            case TurnedAway():
+                yield "a second engine was turned away"
+            case Wired(signed_ns=signed_ns) if signed_ns and entry.at_ns > signed_ns:
+                yield "an order left a process that had been stopped before its first byte"
             case Receipted(status="repeated"):
                 yield "the same signal came again"
             case Receipted(status="refused"):
@@ -453,13 +473,17 @@ class Dying:
         self.copied: set[tuple[str, str]] = set()
         self.newest_copy = 0
         self.awaiting_copy = False
-        self.ready = False
+        self.ready: set[int] = set()  # lives that came through their start
+        self.begun = 0  # starts that are durable
+        self.starts = 0
         self.halting = False
         self.legs: dict[str, set[Leg]] = defaultdict(set)
 
     def book(self, fact: AnyFact) -> None:
         """One more record is on the disk."""
         match fact:
+            case EngineStarted():
+                self.begun = self.starts
             case SignalReceived(signal=signal):
                 self.durable["signal"].add(signal.signal_id)
             case Judged(signal_id=signal_id, outcome=Outcome.ACCEPTED, plan=plan) if plan and plan.side:
@@ -525,11 +549,17 @@ class Dying:
             case StopReported():
                 self.halting = False
             case Started():
-                self.ready = False
-            case Ready():
-                self.ready = True
-            case Crashed():
+                self.starts += 1
+            case TurnedAway():
+                self.starts -= 1
+            case Ready(life=life):
+                self.ready.add(life)
+            case Crashed(life=life):
                 yield from self.points()
+                if life not in self.ready:
+                    yield "21"
+                if self.begun < self.starts:
+                    yield "25"
                 self.awaiting_copy = bool(self.newest_copy)
                 self.halting = False
                 self.offered.clear()
@@ -566,8 +596,6 @@ class Dying:
             yield "19"
         if (durable["cancel"] & self.canceled) - durable["over"] - durable["fill"]:
             yield "20"
-        if not self.ready:
-            yield "21"
         if self.halting:
             yield "24"
         for symbol, legs in self.legs.items():
