@@ -97,6 +97,7 @@ class Likely(Struct, frozen=True):
         options = with_families(options, families)
         return replace(
             options,
+            dead="" if self.quiet else options.dead,
             nature=replace(options.nature, **self.nature),
             load=replace(options.load, **self.load),
             faults=replace(options.faults, **self.faults),

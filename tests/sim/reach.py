@@ -43,6 +43,7 @@ from engine.core.messages import (
     Unsent,
 )
 from tests.sim.checks import CONFIRMATION, ENDS, STOPS, Evidence, bare_stretches, opens
+from tests.sim.faults import CHANNELS
 from tests.sim.truth import (
     AnyEntry,
     Arrived,
@@ -165,6 +166,7 @@ GOALS: tuple[str, ...] = (
     "an entry met a stale price",
     "a sink was down and had taken a part",
     "an event was published twice",
+    *(f"signals went on without {channel}" for channel in CHANNELS),
     *(f"crash point {number}: {what}" for number, what in POINTS.items()),
 )
 COMMON = (  # come up in any few dozen seeds; the fast suite demands them
@@ -198,6 +200,8 @@ def reached(e: Evidence, truth: Truth) -> Counter[str]:
     found["a query did not show an order that the venue had"] = truth.reached.get(
         "accepted order not visible to a query", 0
     )
+    for channel in CHANNELS:
+        found[f"signals went on without {channel}"] = truth.reached.get(f"without {channel}", 0)
     found["a query for an order that the venue had forgotten"] = truth.reached.get(
         "query for an order that the venue has forgotten", 0
     )

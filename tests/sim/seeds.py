@@ -143,7 +143,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     if arguments.jobs < 1:
         parser.error("--jobs: at least 1")
     if arguments.seeds > 1 and (arguments.shrink or shrink.of_arguments(arguments) != Cut()):
-        parser.error("--shrink, --families, --signals, --skip and --spare are for a single seed: --seed S")
+        parser.error("what shrinks, or was shrunk, is a single seed: --seed S")
     return arguments
 
 

@@ -24,12 +24,13 @@ class Cut(Struct, frozen=True):
     signals: int | None = None
     skipped: tuple[int, ...] = ()
     spared: tuple[int, ...] = ()
+    whole: bool = False  # without the third phase, in which one channel dies for ever
 
     def apply(self, options: Options) -> Options:
         load = replace(options.load, skipped=self.skipped)
         if self.signals is not None:
             load = replace(load, signals=min(self.signals, load.signals))
-        options = replace(options, load=load, spared=self.spared)
+        options = replace(options, load=load, spared=self.spared, dead="" if self.whole else options.dead)
         return options if self.families is None else only(options, self.families)
 
     def arguments(self) -> str:
@@ -42,6 +43,8 @@ class Cut(Struct, frozen=True):
         for name, numbers in (("skip", self.skipped), ("spare", self.spared)):
             if numbers:
                 parts.append(f"--{name} {','.join(map(str, numbers))}")
+        if self.whole:
+            parts.append("--no-third-phase")
         return " ".join(parts)
 
 
@@ -78,7 +81,7 @@ def shrink(run: Run, whole: Report, seconds: float, cut: Cut = Cut()) -> Shrunk:
     began = time.monotonic()
     invariant = first_broken(whole).invariant
     best, report, runs = cut, whole, 0
-    for edits in (_families, _signals, _kills, _families, _signals):
+    for edits in (_third_phase, _families, _signals, _kills, _families, _signals):
         for edit in edits(report):
             smaller = edit(best)
             if smaller == best:
@@ -94,9 +97,13 @@ def shrink(run: Run, whole: Report, seconds: float, cut: Cut = Cut()) -> Shrunk:
     return Shrunk(best, report, runs, time.monotonic() - began, cut_short=False)
 
 
-def _size(report: Report) -> tuple[int, int, int]:
-    load = report.options.load
-    return len(report.options.families), load.signals - len(load.skipped), report.crashes
+def _size(report: Report) -> tuple[bool, int, int, int]:
+    options, load = report.options, report.options.load
+    return bool(options.dead), len(options.families), load.signals - len(load.skipped), report.crashes
+
+
+def _third_phase(report: Report) -> Iterator[Edit]:
+    yield lambda cut: replace(cut, whole=bool(report.options.dead) or cut.whole)
 
 
 def _families(report: Report) -> Iterator[Edit]:
@@ -166,10 +173,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--signals", type=int, metavar="N", help="only the first N signals of the seed")
     parser.add_argument("--skip", type=_numbers, default=(), metavar="I,J", help="without these signals")
     parser.add_argument("--spare", type=_numbers, default=(), metavar="I,J", help="without these kills")
+    parser.add_argument("--no-third-phase", action="store_true", help="without the channel that dies for ever")
 
 
 def of_arguments(arguments: argparse.Namespace) -> Cut:
-    return Cut(arguments.families, arguments.signals, arguments.skip, arguments.spare)
+    return Cut(arguments.families, arguments.signals, arguments.skip, arguments.spare, arguments.no_third_phase)
 
 
 def _names(text: str) -> tuple[str, ...]:

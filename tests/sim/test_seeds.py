@@ -174,9 +174,11 @@ def test_a_world_that_makes_no_headway_is_ended_and_told(
 
 
 def test_a_cut_is_written_as_arguments_and_read_again() -> None:
-    cut = Cut(families=("a human", "halts"), signals=3, skipped=(1,), spared=(2, 5))
+    cut = Cut(families=("a human", "halts"), signals=3, skipped=(1,), spared=(2, 5), whole=True)
     options = cut.apply(draw(1))
     assert set(options.families) <= {"a human", "halts"}
     assert options.load.skipped == (1,) and options.load.signals == 3 and options.spared == (2, 5)
     assert Cut().apply(draw(1)) == draw(1) and Cut().arguments() == ""
-    assert cut.arguments() == '--families "a human, halts" --signals 3 --skip 1 --spare 2,5'
+    assert cut.arguments() == '--families "a human, halts" --signals 3 --skip 1 --spare 2,5 --no-third-phase'
+    dies = next(seed for seed in range(1, 50) if draw(seed).dead)
+    assert cut.apply(draw(dies)).dead == "" and Cut().apply(draw(dies)).dead
