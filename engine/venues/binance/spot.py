@@ -32,6 +32,7 @@ from engine.core.messages import (
     OrderReport,
     PositionReport,
     Rejection,
+    Side,
     Silence,
     VenueReport,
 )
@@ -59,6 +60,7 @@ from engine.venues.binance.spot_cover import (
     HELD,
     Hold,
     Replace,
+    Sales,
     Send,
     fired,
     held_report,
@@ -84,6 +86,7 @@ LOG = structlog.get_logger("binance")
 DAY = 86_400 * SECOND
 MILLISECOND = 1_000_000
 BUFFER = 10_000
+REACH_NS = 85 * DAY  # how far back executions are asked for; USD-M itself forgets after three months
 LIFE_SECONDS = 23 * 3600.0  # the venue cuts every connection after 24 hours
 SUBSCRIBE_SECONDS = 10.0
 WATCH_SECONDS = 0.1  # between looks at the quotes that held targets wait for
@@ -134,6 +137,7 @@ class SpotVenue:
         self._held: dict[str, Order] = {}  # targets that wait with us
         self._let_go: dict[str, OrderReport] = {}  # and those that do no more
         self._closing: dict[str, trio.Lock] = {}
+        self._sales: dict[str, Sales] = {}
         self._deliver: Deliver | None = None
         self._stream_scope: trio.CancelScope | None = None
         self._dead = ""  # why the stream is not to be believed
@@ -236,12 +240,15 @@ class SpotVenue:
             if self._names.is_older(cid, row.time * MILLISECOND):
                 continue  # of an earlier life, under the same id
             return self._known(row, cid)
+        if symbol in self._sales:
+            dead_ns = self.traits.window_ns + self.traits.queue_ns + SECOND
+            self._sales[symbol].absent(cid, self.api.clock.now_ns(), dead_ns)
         return NotFound(cid)
 
     async def fills(self, since_ns: int, cid: str | None = None) -> tuple[FillReport | FundingReport, ...] | Failed:
         now_ns = self.api.now_ns()
         # An engine without a memory asks since ever: what was before it belongs to somebody else.
-        since_ns = since_ns or self._began_ns or now_ns
+        since_ns = max(since_ns or self._began_ns or now_ns, now_ns - REACH_NS)
         found: list[FillReport] = []
         symbols = self._traded() if cid is None or not self._names.symbol(cid) else (self._names.symbol(cid),)
         for symbol in symbols:
@@ -432,16 +439,22 @@ class SpotVenue:
 
     def _learn(self, report: VenueReport) -> None:
         if isinstance(report, FillReport):
+            self._hear_sale(report.symbol, report.cid, report.side, True)
             return self._witness.hears(report)
         if not isinstance(report, OrderReport):
             return None
         self._names.learn_from(report)
+        self._hear_sale(report.symbol, report.cid, report.side, False)
         standing = self._standing.setdefault(report.symbol, {})
         if report.status != "open":
             standing.pop(report.cid, None)
         elif holds_coins(report):
             standing.setdefault(report.cid, report.qty - report.filled_qty)
         return None
+
+    def _hear_sale(self, symbol: str, cid: str, side: Side, executed: bool) -> None:
+        if side is Side.SELL:
+            self._sales.setdefault(symbol, Sales()).hears(cid, self.api.clock.now_ns(), executed)
 
     async def _place(self, order: Order, on_wire: Callable[[], None]) -> Answer:
         where = ("order.place", "POST", "/api/v3/order")
@@ -457,8 +470,10 @@ class SpotVenue:
             found = await self._open_orders_of(order.symbol)
             if isinstance(found, Failed):
                 return Rejection("not_sent", "not_sent", found.why)
-        standing = self._standing[order.symbol]
+        standing, sales = self._standing[order.symbol], self._sales.setdefault(order.symbol, Sales())
         chosen = way(order, standing)
+        if not isinstance(chosen, Hold) and (why := sales.holds_back(order, bool(standing))):
+            return Rejection("spot", "unavailable", why)
         match chosen:
             case Rejection():
                 return chosen
@@ -472,6 +487,8 @@ class SpotVenue:
                 answer = await self._place(order, on_wire)
         if order.order_type.conditional and not isinstance(answer, Rejection):
             standing[order.cid] = order.qty  # or may: one in doubt is found out by the next that replaces it
+        elif isinstance(answer, Silence) or (isinstance(answer, Rejection) and answer.kind == "duplicate"):
+            sales.doubt(order.cid, self.api.clock.now_ns())
         return answer
 
     async def _take_place(self, standing_cid: str, order: Order, on_wire: Callable[[], None]) -> Answer:

@@ -10,7 +10,9 @@ stop has locked the coins, and neither the target nor an exit would find any. So
   anew by the engine's own look over its orders; the stop does not depend on it;
 - an exit that would rest is refused: it and a stop cannot both hold the same coins.
 
-Nothing is sold that was not bought here: an order that would go short is refused.
+And since nothing but the wallet's bottom keeps a sale from selling more than was bought here, a sale that executes at
+once is held back while an earlier one is in doubt and no stop stands (one that stands proves that nothing was sold in
+its place), and when it was decided before the last sale was heard of. What would go short outright is refused.
 """
 
 from collections.abc import Mapping
@@ -50,6 +52,37 @@ class Hold(Struct, frozen=True):
     """Wait with us for its trigger."""
 
 
+class Sales:
+    """Of one symbol: which are in doubt, and when the last execution of one was heard of (ns, our clock)."""
+
+    def __init__(self) -> None:
+        self._doubts: dict[str, int] = {}  # client id -> since when
+        self._heard_ns = 0
+
+    def doubt(self, cid: str, now_ns: int) -> None:
+        self._doubts[cid] = now_ns
+
+    def hears(self, cid: str, now_ns: int, executed: bool) -> None:
+        """The venue has told of an order of this id."""
+        self._doubts.pop(cid, None)
+        if executed:
+            self._heard_ns = now_ns
+
+    def absent(self, cid: str, now_ns: int, dead_ns: int) -> None:
+        """The venue does not know it: no doubt any more once `dead_ns` have gone by, in which it could have come."""
+        if now_ns - self._doubts.get(cid, now_ns) > dead_ns:
+            del self._doubts[cid]
+
+    def holds_back(self, order: Order, standing: bool) -> str:
+        """Why a sale must wait; "" when it may go."""
+        if order.order_type.conditional:
+            return ""
+        if order.submitted_ns < self._heard_ns:
+            return "decided before the last sale was heard of"
+        others = [cid for cid in self._doubts if cid != order.cid]
+        return f"the sale {others[0]} is in doubt" if others and not standing else ""
+
+
 Way: TypeAlias = Send | Replace | Hold | Rejection
 
 
@@ -74,7 +107,7 @@ def reached(order: Order, quote: Quote | None, now_ns: int) -> bool:
 
 
 def fired(order: Order) -> Order:
-    """A held target, when its time has come."""
+    """A held target, when its time has come. It is as old as its decision: after a sale the engine makes a new one."""
     if order.price is not None:
         return replace(order, order_type=OrderType.LIMIT, trigger_price=None, tif=TimeInForce.IOC)
     return replace(order, order_type=OrderType.MARKET, trigger_price=None)

@@ -80,6 +80,7 @@ LOG = structlog.get_logger("binance")
 DAY = 86_400 * SECOND
 MILLISECOND = 1_000_000
 BUFFER = 10_000
+REACH_NS = 85 * DAY  # how far back executions are asked for; USD-M itself forgets after three months
 LIFE_SECONDS = 23 * 3600.0  # the venue cuts every connection after 24 hours
 KEY_SECONDS = 20 * 60.0  # between two signs of life of a listen key, which lives for an hour
 KEY_AGAIN_SECONDS = 60.0  # after one that failed
@@ -259,7 +260,7 @@ class UsdmVenue:
     async def fills(self, since_ns: int, cid: str | None = None) -> tuple[FillReport | FundingReport, ...] | Failed:
         now_ns = self.api.now_ns()
         # An engine without a memory asks since ever: what was before it belongs to somebody else.
-        since_ns = since_ns or self._began_ns or now_ns
+        since_ns = max(since_ns or self._began_ns or now_ns, now_ns - REACH_NS)
         found: list[FillReport] = []
         symbols = self._traded() if cid is None or not self._names.symbol(cid) else (self._names.symbol(cid),)
         for symbol in symbols:

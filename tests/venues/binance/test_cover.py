@@ -9,6 +9,7 @@ from engine.core.messages import FillReport, Leg, Order, OrderType, Quote, Rejec
 from engine.venues.binance.spot_cover import (
     Hold,
     Replace,
+    Sales,
     Send,
     fired,
     held_report,
@@ -90,6 +91,37 @@ def test_a_held_target_is_told_as_an_open_order_that_holds_no_coins_at_the_venue
     assert (report.status, report.reduce_only, report.trigger_price) == ("open", True, 110)
     assert not report.venue_order_id.isdecimal()
     assert holds_coins(held_report(STOP)), "a stop of ours does"
+
+
+EXIT = order(Leg.EXIT, cid="exit-2", submitted_ns=100)
+
+
+def test_a_sale_waits_while_another_is_in_doubt_and_no_stop_proves_it_undone() -> None:
+    sales = Sales()
+    assert sales.holds_back(EXIT, standing=False) == ""
+    sales.doubt("exit-1", 50)
+    assert "exit-1" in sales.holds_back(EXIT, standing=False)
+    assert sales.holds_back(EXIT, standing=True) == "", "the stop in whose place it would have gone still stands"
+    assert sales.holds_back(STOP, standing=False) == "", "a stop sells nothing yet"
+    sales.hears("exit-1", 60, executed=False)
+    assert sales.holds_back(EXIT, standing=False) == ""
+
+
+def test_a_sale_in_doubt_is_none_when_it_can_no_longer_have_come() -> None:
+    sales = Sales()
+    sales.doubt("exit-1", 50)
+    sales.absent("exit-1", 50 + 36, dead_ns=36)
+    assert sales.holds_back(EXIT, standing=False)
+    sales.absent("another", 10**6, dead_ns=36)
+    sales.absent("exit-1", 50 + 37, dead_ns=36)
+    assert sales.holds_back(EXIT, standing=False) == ""
+
+
+def test_a_sale_that_was_decided_before_the_last_one_was_heard_of_is_held_back() -> None:
+    sales = Sales()
+    sales.hears("stop", 101, executed=True)
+    assert "before" in sales.holds_back(EXIT, standing=False)
+    assert sales.holds_back(order(Leg.EXIT, submitted_ns=102), standing=False) == ""
 
 
 def fill(at_ns: int, exec_id: str = "1-1") -> FillReport:
