@@ -74,6 +74,7 @@ class Faults(Struct, frozen=True):
     disk_slow: float = 0.0  # chance that a sync takes long
     disk_slow_max: float = 0.0
     disk_breaks_mean: float = 0.0  # full, or a sync that fails
+    torn: float = 0.0  # chance that a crash tears a commit that is not synced
     crash_mean: float = 0.0
     crash_at_boundary: float = 0.0  # per effect boundary
     halt_mean: float = 0.0
@@ -152,6 +153,7 @@ FAMILIES: dict[str, Draw] = {
     "garbage": lambda r: {"source_garbage": r.uniform(0.05, 0.3)},
     "failing sinks": lambda r: {"sink_down": r.uniform(0.05, 0.5)},
     "slow disk": lambda r: {"disk_slow": r.uniform(0.02, 0.3), "disk_slow_max": r.choice((0.1, 2.0, 10.0))},
+    "torn commits": lambda r: {"torn": r.choice((0.5, 1.0))},
     "failing disk": lambda r: {"disk_breaks_mean": r.choice((15.0, 40.0))},
     "crashes at any time": lambda r: {"crash_mean": r.choice((5.0, 20.0, 60.0))},
     "crashes at boundaries": lambda r: {"crash_at_boundary": r.choice((0.002, 0.01, 0.03))},

@@ -199,8 +199,9 @@ def confirmations_are_true(e: Evidence) -> Iterator[Violation]:
         assert isinstance(fact, Confirmed)
         own = [c for c in fact.orders if c in e.submitted and e.submitted[c][1].signal_id == fact.signal_id]
         filled = sum((e.executed[cid] for cid in own), ZERO)
-        late = any(cid in e.filled_late and cid in e.corrected for cid in own)  # after it was confirmed: said apart
-        if own and filled != fact.filled_qty and not late:
+        # What came when all seemed to be there already is said apart.
+        corrected = any((cid in e.filled_late or cid in e.overfilled) and cid in e.corrected for cid in own)
+        if own and filled != fact.filled_qty and not corrected:
             text = f"signal {fact.signal_id} was confirmed with {fact.filled_qty} filled, it was {filled}"
             yield Violation("I18", record.at_ns, text)
 

@@ -26,12 +26,13 @@ from engine.edges.base import SinkDown
 from engine.edges.signals import DialectTerms
 from engine.runtime.clock import Clock
 from engine.runtime.journal.base import JournalFailed, Record
-from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
+from engine.runtime.journal.memory import MemoryJournal
 from engine.runtime.schedule import JumpClock, seeded_schedule
 from engine.venues.throttle import Limit, Throttle
 from tests.sim.checks import Evidence, Violation, bare_stretches, check
 from tests.sim.cover import check_cover
 from tests.sim.dead import CHANNELS, RESTARTED, check_dead
+from tests.sim.disk import WorldDisk
 from tests.sim.faults import Faults, Options, draw
 from tests.sim.feed import ACCOUNT, Feed, probe_body
 from tests.sim.freezer import Freezer, below
@@ -183,7 +184,8 @@ class World:
         self.venue = SimVenue(options.nature, options.faults, seed, self.wall_ns, self.truth)
         self.feed = Feed(options.load, seed, self.truth, self.wall_ns, self.venue.quote)
         self.feed.faults = options.faults
-        self.disk = MemoryDisk(self._sync_seconds, locks=True)
+        self.disk = WorldDisk(self._sync_seconds, self.truth.reach)
+        self.disk.torn = options.faults.torn
         self.life: Incarnation | None = None
         self.lives = 0
         self.kills = 0  # drawn
