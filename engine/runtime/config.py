@@ -132,7 +132,7 @@ class AccountSection(Section, frozen=True):
     allow_withdrawal_keys: bool = False  # else a key that may withdraw is refused
     order_socket: bool = True  # orders by the venue's WebSocket while it stands, by REST when not
     disconnect_cancel_seconds: Annotated[int, Meta(ge=0, le=300)] = 0  # the venue cancels when we are gone; 0: off
-    leverage: Annotated[int, Meta(ge=0, le=125)] = 0  # binance linear: set at the start; 0: left as it is
+    leverage: Annotated[int, Meta(ge=0, le=125)] = 0  # a real venue's linear: set at the start; 0: left as it is
     margin: Literal["", "isolated", "crossed"] = ""  # binance linear: likewise
     orders_per_second: Annotated[int, Meta(ge=1, le=10_000)] = 10  # the venue's limit on requests, kept on our side
     paper: PaperSection = PaperSection()
@@ -422,10 +422,10 @@ def _real_conflicts(path: KeyPath, account: AccountSection) -> Iterator[tuple[Ke
             yield path, f"{table} needs '{key}', the name of an environment variable"
         elif not fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", name):  # what stands there may be the key itself: do not show it
             yield (*path, key), f"{_dotted((*path, key))} must be the name of an environment variable, in capitals"
-    usdm = account.venue == "binance" and account.category == "linear"
-    for setting, value in (("leverage", account.leverage), ("margin", account.margin)):
-        if value and not usdm:
-            yield (*path, setting), f"{_dotted((*path, setting))} is only set on Binance's linear futures"
+    if account.leverage and account.category != "linear":
+        yield (*path, "leverage"), f"{_dotted((*path, 'leverage'))} is only set on linear futures"
+    if account.margin and (account.venue, account.category) != ("binance", "linear"):
+        yield (*path, "margin"), f"{_dotted((*path, 'margin'))} is only set on Binance's linear futures"
     if 0 < account.disconnect_cancel_seconds < 3:
         yield (*path, "disconnect_cancel_seconds"), "disconnect_cancel_seconds must be 0 (off) or 3 to 300"
 

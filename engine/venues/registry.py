@@ -100,6 +100,7 @@ def _bybit(setup: Setup) -> BybitVenue:
         symbols=setup.symbols,
         order_socket=setup.order_socket,
         disconnect_cancel_seconds=setup.disconnect_cancel_seconds,
+        leverage=setup.leverage,
     )
     return BybitVenue(terms, setup.credentials, setup.throttle, setup.clock, setup.rng)
 

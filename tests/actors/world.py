@@ -144,6 +144,7 @@ class Wayward(PaperVenue):
     closed_until = 0.0  # trio time before which the stream cannot be joined
     joins: list[float]  # when it was tried
     raises: dict[str, list[BaseException]]  # by method: what it raises the next times
+    says: Answer | None = None  # to every order, none of which arrives
     when_sent: Callable[[Order], None] | None = None
 
     def say(self, report: VenueReport) -> None:
@@ -156,6 +157,9 @@ class Wayward(PaperVenue):
             raise self.raises["submit"].pop(0)
         if self.when_sent is not None:
             self.when_sent(order)
+        if self.says is not None:
+            await trio.sleep(0.01)
+            return self.says
         return await super().submit(order, on_wire)
 
     async def cancel(self, cancel: Cancel) -> Answer:

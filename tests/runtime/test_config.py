@@ -111,6 +111,24 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
             "line 1: [accounts.main] with venue 'link' needs 'port', where the paper venue listens",
         ),
         (
+            '[accounts.main]\nvenue = "bybit"\nhost = "demo"\nkey_env = "K"\n[accounts.main.limits]',
+            "line 1: [accounts.main] needs 'secret_env', the name of an environment variable",
+        ),
+        (
+            '[accounts.main]\nvenue = "bybit"\nkey_env = "K"\nsecret_env = "S"\n[accounts.main.limits]',
+            "line 1: [accounts.main] needs 'host': mainnet, testnet, demo, or the URL of a local exchange",
+        ),
+        (
+            '[accounts.main]\nvenue = "bybit"\nhost = "demo"\nkey_env = "xQ7fQbYa1bC"\nsecret_env = "S"\n'
+            "[accounts.main.limits]",
+            "line 4: accounts.main.key_env must be the name of an environment variable, in capitals",
+        ),
+        (
+            '[accounts.main]\nvenue = "bybit"\nhost = "demo"\ncategory = "spot"\nkey_env = "K"\nsecret_env = "S"\n'
+            "leverage = 2\n[accounts.main.limits]",
+            "line 7: accounts.main.leverage is only set on linear futures",
+        ),
+        (
             "[accounts.main.paper]\nlatency_ms = [1]\n" + ACCOUNT,
             "line 2: accounts.main.paper.latency_ms must be a list of 2, but has 1",
         ),

@@ -63,6 +63,7 @@ CANCEL = Call("order.cancel", "/v5/order/cancel", "cancel")
 CANCEL_ALL = Call("", "/v5/order/cancel-all", "cancel")
 CREATE_BATCH = Call("", "/v5/order/create-batch", "create")
 CANCEL_BATCH = Call("", "/v5/order/cancel-batch", "cancel")
+LEVERAGE = Call("", "/v5/position/set-leverage", "rare")
 DISCONNECT = Call("", "/v5/order/disconnected-cancel-all", "rare")
 
 
@@ -185,8 +186,13 @@ class BybitVenue:
         return int(told) if told.isdecimal() and len(told) == 19 else envelope.venue_ns or Failed("no time in it")
 
     async def instruments(self) -> tuple[Instrument, ...] | Failed:
-        """All that can be traded, with this account's own fees where the venue tells them."""
+        """All that can be traded, with this account's own fees where the venue tells them.
+
+        Read once, at the start; so this is also where the configured leverage is set.
+        """
         kind = self.terms.kind
+        if refused := await self._set_leverage():
+            return refused
         fees = await self._fees()
         found = await self._pages("/v5/market/instruments-info", {"limit": 1000}, _instruments, signed=False)
         if isinstance(found, Failed):
@@ -207,6 +213,8 @@ class BybitVenue:
         accounts = rows_of(envelope, _accounts)
         if isinstance(accounts, Failed):
             return accounts
+        if not accounts:
+            return Failed("no account in the answer about balances")
         return _rows([coin for account in accounts for coin in account.coin], reports.balance_report)
 
     async def positions(self) -> tuple[PositionReport, ...] | Failed:
@@ -426,6 +434,18 @@ class BybitVenue:
         except reports.BadRow as error:
             LOG.warning("the account's fees cannot be read; the ordinary ones are assumed", reason=str(error))
             return {}
+
+    async def _set_leverage(self) -> Failed | None:
+        """The same for both sides, as one-way mode wants it; already so counts as done."""
+        leverage = str(self.terms.leverage)
+        for symbol in self.terms.symbols if self.terms.leverage else ():
+            body = {"category": self.category, "symbol": symbol, "buyLeverage": leverage, "sellLeverage": leverage}
+            envelope = await self._post(LEVERAGE, body)
+            if not isinstance(envelope, frames.Envelope):
+                return Failed(f"{symbol}: leverage {leverage} could not be set: {envelope}")
+            if envelope.retCode != 0 and meaning(envelope.retCode).kind is not Class.DONE:
+                return Failed(f"{symbol}: leverage {leverage} is refused: {envelope.retCode}: {envelope.retMsg}")
+        return None
 
     async def _arm_disconnect(self) -> None:
         """Raises StreamDown: who asked for this protection must not trade without it."""

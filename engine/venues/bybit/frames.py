@@ -35,9 +35,9 @@ class Envelope(Struct):
 
 
 class Page(Struct):
-    """A result that is a list, and where it goes on ("": nowhere)."""
+    """A result that is a list, and where it goes on ("": nowhere). One without a list is no empty one."""
 
-    list: Raw = field(default_factory=lambda: Raw(b"[]"))
+    list: Raw
     nextPageCursor: str = ""
 
 

@@ -104,7 +104,7 @@ class CoinRow(Struct):
 class AccountRow(Struct):
     """Docs: "Get Wallet Balance"."""
 
-    coin: tuple[CoinRow, ...] = ()
+    coin: tuple[CoinRow, ...]
 
 
 class LotSize(Struct):

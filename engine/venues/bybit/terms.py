@@ -18,6 +18,7 @@ class BybitTerms(Struct, frozen=True, kw_only=True):
     hosts: Hosts
     symbols: tuple[str, ...] = ()  # spot: those whose base coins count as positions
     disconnect_cancel_seconds: int = 0  # 0: off
+    leverage: int = 0  # linear: set for `symbols` when the instruments are read; 0: left as it is
     order_socket: bool = True
     timeout_seconds: float = ANSWER_SECONDS
     ping_seconds: float = 20.0

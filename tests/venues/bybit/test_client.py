@@ -409,3 +409,16 @@ async def test_a_key_that_may_withdraw_or_may_not_trade_is_refused():
     async with local(terms=terms, key="poor", secret="s") as world:
         refused = await world.venue.look_over(False)
     assert "may not trade" in " ".join(r.text for r in refused if not r.ok)  # type: ignore[union-attr]
+
+
+async def test_the_configured_leverage_is_set_when_the_instruments_are_read():
+    async with local(leverage=4) as world:
+        assert isinstance(await world.venue.instruments(), tuple)
+        assert isinstance(await world.venue.instruments(), tuple), "unchanged is no failure"
+        remarks = await world.venue.look_over(False)
+        world.fault(Woe.REFUSE, on="position.set-leverage", code=110013, text="risk limit")
+        refused = await world.venue.instruments()
+        world.fault(Woe.REFUSE, on="position.set-leverage", code=110043, text="leverage not modified")
+        assert isinstance(await world.venue.instruments(), tuple)
+    assert "leverage 4" in " ".join(r.text for r in remarks)  # type: ignore[union-attr]
+    assert isinstance(refused, Failed) and "110013" in refused.why
