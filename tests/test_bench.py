@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench
-from bench import core, memory, path, recovery, sustained
+from bench import core, exchange, memory, path, recovery, sustained
 from bench.figures import figures, ratio
 
 
@@ -55,6 +55,14 @@ def test_a_rate_that_is_kept_up_with_counts_as_sustained(tmp_path: Path):
     report = sustained.measure(options(sustained, *given))
     assert [step.report.complete for step in report.steps] == [True]
     assert report.sustained_rate == (50.0 if report.steps[0].sustained else 0.0)
+
+
+def test_the_local_exchange_has_a_cost_for_every_way_to_an_order():
+    report = exchange.measure(options(exchange, "--orders", "20", "--connections", "2"))
+    assert report.ways.keys() == report.per_second.keys() == exchange.WAYS.keys()
+    assert all(way.count == 20 and ordered(way) for way in (*report.ways.values(), *report.floors.values()))
+    assert all(rate > 0 for rate in report.per_second.values())
+    assert len(exchange.lines(report)) == 1 + 2 * len(exchange.WAYS) + len(exchange.FLOORS)
 
 
 def test_every_pure_part_has_a_cost(tmp_path: Path):
