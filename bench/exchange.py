@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import wsproto
@@ -99,6 +99,9 @@ class Http:
     def __init__(self, port: int) -> None:
         self._socket = _connect(port)
 
+    def close(self) -> None:
+        self._socket.close()
+
     def send(self, request: bytes) -> None:
         self._socket.sendall(request)
 
@@ -127,6 +130,9 @@ class Ws:
         if hello is not None:
             self.send(hello())
             self.receive()
+
+    def close(self) -> None:
+        self._socket.close()
 
     def send(self, request: bytes) -> None:
         self._socket.sendall(self._protocol.send(Message(data=request.decode())))
@@ -218,14 +224,14 @@ FLOORS = {
 
 
 def _one_by_one(way: Way, ports: dict[str, int], orders: int) -> Iterator[int]:
-    connection = way.connect(ports)
-    for number in range(orders):
-        request = way.order(number)
-        began = time.perf_counter_ns()
-        connection.send(request)
-        answer = connection.receive()
-        yield time.perf_counter_ns() - began
-        assert way.mark in answer, answer
+    with closing(way.connect(ports)) as connection:
+        for number in range(orders):
+            request = way.order(number)
+            began = time.perf_counter_ns()
+            connection.send(request)
+            answer = connection.receive()
+            yield time.perf_counter_ns() - began
+            assert way.mark in answer, answer
 
 
 def _at_once(way: Way, ports: dict[str, int], orders: int, connections: int) -> float:
@@ -240,7 +246,10 @@ def _at_once(way: Way, ports: dict[str, int], orders: int, connections: int) -> 
         assert way.mark in answer, answer
         if number < orders:
             connection.send(way.order(number))
-    return orders / (time.perf_counter() - began)
+    taken = time.perf_counter() - began
+    for connection in opened:
+        connection.close()
+    return orders / taken
 
 
 def _connect(port: int) -> socket.socket:

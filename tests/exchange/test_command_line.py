@@ -65,10 +65,11 @@ def test_terms_of_ones_own_are_obeyed_and_a_mistake_in_them_is_code_2(tmp_path: 
 
 
 def test_the_market_may_be_a_recording(tmp_path: Path) -> None:
-    lines = [
-        '1700000000000000000 {"stream":"ethusdt@bookTicker","data":{"u":1,"s":"ETHUSDT","b":"2000.00","B":"5","a":"2000.50","A":"5"}}',
-        '1700000001000000000 {"stream":"ethusdt@bookTicker","data":{"u":2,"s":"ETHUSDT","b":"2001.00","B":"5","a":"2001.50","A":"5"}}',
-    ]
+    lines = []
+    for second, bid, ask in ((0, "2000.00", "2000.50"), (1, "2001.00", "2001.50")):
+        data = {"u": second + 1, "s": "ETHUSDT", "b": bid, "B": "5", "a": ask, "A": "5"}
+        message = json.dumps({"stream": "ethusdt@bookTicker", "data": data})
+        lines.append(f"{1_700_000_000_000_000_000 + second * 1_000_000_000} {message}")
     tape = tmp_path / "tape.txt"
     tape.write_text("\n".join(lines) + "\n")
     with exchange("--tape", str(tape)) as site:
