@@ -24,7 +24,7 @@ from engine.core.money import use_exact_context
 from engine.core.tally import Tally
 from engine.edges.base import Arrival, Source
 from engine.edges.ndjson import NdjsonFile, NdjsonSink, NdjsonSource
-from engine.runtime.clock import live_clock
+from engine.runtime.clock import LOOP_CLOCK, live_clock
 from engine.runtime.journal.sqlite import SqliteJournal
 from engine.runtime.log import configure
 from engine.venues.base import SECOND
@@ -140,7 +140,7 @@ async def run(task: EngineTask) -> None:
         engine: Engine = await nursery.start(run_engine, parts, stop)
         await ready(engine)
         ready_ns = clock.ticks_ns() - began
-        sys.setswitchinterval(0.0005)
+        sys.setswitchinterval(0.00005)
         gc.collect()
         gc.freeze()
         cpu_ns = time.process_time_ns()
@@ -186,9 +186,9 @@ async def rest(engine: Engine) -> bool:
 def main(task: EngineTask) -> None:
     use_exact_context()
     if not task.profile:
-        return trio.run(run, task)
+        return trio.run(run, task, clock=LOOP_CLOCK)
     profile = cProfile.Profile()
-    profile.runcall(trio.run, run, task)
+    profile.runcall(trio.run, run, task, clock=LOOP_CLOCK)
     profile.dump_stats(task.profile)
     return None
 

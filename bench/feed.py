@@ -27,7 +27,8 @@ def entry_cid(run: str, number: int) -> str:
 def body(kind: str, run: str, number: int, symbols: int, rest_seconds: float) -> bytes:
     """One line of the native dialect.
 
-    resting: a limit order far from the market, cancelled after `rest_seconds`. ioc: the same, gone at once. fills: a
+    resting: a limit order far from the market, cancelled after `rest_seconds` and up to 5 ms more, so that the cancels
+    fall at every phase between two signals and not always at the same. ioc: the same, gone at once. fills: a
     market order that turns the symbol's position round, so that each has a fill, a new stop and a new target.
     """
     turn, symbol = divmod(number, symbols)
@@ -46,7 +47,11 @@ def body(kind: str, run: str, number: int, symbols: int, rest_seconds: float) ->
         }
     else:
         fields |= {"side": "buy", "qty": "1", "order_type": "limit", "limit_price": "60", "stop_loss": "59.4"}
-        fields |= {"time_in_force": "ioc"} if kind == "ioc" else {"cancel_after_seconds": str(rest_seconds)}
+        fields |= (
+            {"time_in_force": "ioc"}
+            if kind == "ioc"
+            else {"cancel_after_seconds": f"{rest_seconds + number * 37 % 50 / 10_000:.4f}"}
+        )
     return msgspec.json.encode(fields) + b"\n"
 
 

@@ -61,6 +61,9 @@ def _limit_time(sheet: Sheet, now_ns: int) -> None:
 
 def _protect(sheet: Sheet, now_ns: int, tidy: bool) -> None:
     position = sheet.position
+    if not position.qty and sheet.closed_trade is None and all(o.leg is Leg.ENTRY for o in sheet.orders.values()):
+        sheet.stop_failures = 0  # nothing to protect and nothing that protects, as with most entries
+        return
     held = closable(position, sheet.instrument)
     if held and position.stop_loss is None and not position.stop_waived:
         _default_stop(sheet, now_ns)

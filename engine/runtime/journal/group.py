@@ -236,6 +236,8 @@ class Group:
         with self._scope:
             while self.failed is None:
                 await self._until_due()
+                if self._open.first < 0 and not self._wanted.is_set():
+                    continue  # it was hurried
                 for _ in range(PASSES):
                     if self._eager:
                         break
