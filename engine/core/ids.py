@@ -6,7 +6,6 @@ of the alphabet every venue takes (letters and digits), under every venue's 36. 
 in our account whose id does not start with it is somebody else's. No clock, chance or process id goes in.
 """
 
-from base64 import b32encode
 from hashlib import blake2b
 
 from engine.core.messages import Leg
@@ -14,6 +13,7 @@ from engine.core.messages import Leg
 TAG = "sf"
 VERSION = "1"
 _DIGITS = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = tuple(first + second for first in _DIGITS for second in _DIGITS)  # ten bits each
 
 
 def client_order_id(env: str, account: str, signal_id: str, leg: Leg, attempt: int) -> str:
@@ -24,8 +24,9 @@ def client_order_id(env: str, account: str, signal_id: str, leg: Leg, attempt: i
     material = b"".join(
         len(part).to_bytes(4, "big") + part for part in (s.encode() for s in (env, account, signal_id, leg.value))
     )
-    digest = b32encode(blake2b(material, digest_size=15).digest()).decode().lower()
-    return f"{TAG}{VERSION}{digest[:24]}{_DIGITS[attempt >> 5]}{_DIGITS[attempt & 31]}"
+    bits = int.from_bytes(blake2b(material, digest_size=15).digest(), "big")
+    digest = "".join([_PAIRS[bits >> shift & 1023] for shift in range(110, -1, -10)])  # base32, in lower case
+    return f"{TAG}{VERSION}{digest}{_PAIRS[attempt]}"
 
 
 def is_ours(cid: str) -> bool:

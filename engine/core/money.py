@@ -25,6 +25,9 @@ def sane(number: Decimal) -> Decimal:
         raise BadNumber("is not a finite number")
     if number and number.adjusted() >= DIGITS_MAX:
         raise BadNumber(f"has more than {DIGITS_MAX} digits before the point")
+    text = str(number)
+    if len(text) <= DIGITS_MAX and "E" not in text:
+        return number  # as nearly all are; to take a number apart costs more than to write it down
     exponent = number.as_tuple().exponent
     assert isinstance(exponent, int)
     if exponent < -DIGITS_MAX and number != round(number, DIGITS_MAX):
@@ -65,4 +68,7 @@ def plain(number: Decimal) -> str:
 
 def cents(number: Decimal, places: int = 8) -> Decimal:
     """Rounded half-even to `places` decimals; for money that a person reads, never for the ledger."""
-    return number.quantize(Decimal(1).scaleb(-places), ROUND_HALF_EVEN)
+    return number.quantize(_PLACES[places], ROUND_HALF_EVEN)
+
+
+_PLACES = tuple(Decimal(1).scaleb(-places) for places in range(DIGITS_MAX + 1))
