@@ -21,7 +21,6 @@ from engine.venues.registry import REAL, THROTTLES, WORLDS, RealVenue, Setup
 from engine.venues.throttle import Throttle
 
 AGAIN_SECONDS = 1.0
-STREAM_SECONDS = 3.0  # for the order socket to come up, in a check
 LOG = structlog.get_logger("venue")
 
 
@@ -102,7 +101,6 @@ async def examine(account: AccountParts, section: AccountSection) -> tuple[Remar
         if isinstance(remarks, Failed):
             remarks = (Remark("reach", False, remarks.why),)
         else:
-            await trio.sleep(STREAM_SECONDS / 10)  # the order socket is connecting meanwhile
             remarks = (*remarks, *await venue.look_at_streams(), limits_remark(account.throttle))
         nursery.cancel_scope.cancel()
     return remarks

@@ -68,11 +68,20 @@ class OrderSocket:
         self._socket: WebSocketConnection | None = None  # only while it takes requests
         self._waiting: dict[str, Waiting] = {}
         self._session_scope = trio.CancelScope()
+        self._up = trio.Event()
         self._heard_at = 0.0
 
     @property
     def ready(self) -> bool:
         return self._socket is not None and self._socket.closed is None
+
+    async def until_ready(self, seconds: float) -> bool:
+        """Waits for the connection, but no longer."""
+        with trio.move_on_after(seconds):
+            while not self.ready:
+                await self._up.wait()
+                await trio.lowlevel.checkpoint()
+        return self.ready
 
     async def call(
         self, number: str, op: str, frame: str, on_wire: Callable[[], None], timeout_seconds: float
@@ -121,6 +130,7 @@ class OrderSocket:
                     await self._log_in(socket)
                     let_in = True
                     self._socket, self._heard_at = socket, trio.current_time()
+                    self._up.set()
                     self.why = ""
                     self._tell("")
                     nursery.start_soon(self._ping, socket)
@@ -132,7 +142,7 @@ class OrderSocket:
             error = _leaf(group)
             self.why = f"{type(error).__name__}: {error}"[:300]
         finally:
-            self._socket = None
+            self._socket, self._up = None, trio.Event()
         return let_in
 
     async def _log_in(self, socket: WebSocketConnection) -> None:

@@ -19,6 +19,7 @@ Run: TypeAlias = Callable[[Deliver, Callable[[], None]], Awaitable[None]]
 PING_SECONDS = 20.0
 PONG_SECONDS = 10.0
 LOOK_SECONDS = 5.0
+SOCKET_SECONDS = 3.0  # for an order socket to come up while somebody looks
 _LOST = (ConnectionClosed, HandshakeError, OSError, trio.TooSlowError, trio.BrokenResourceError)
 
 
@@ -76,7 +77,8 @@ async def look_at_streams(
     if socket is None:
         return private, Remark("order entry", True, "orders go by REST")
     by_socket = "orders go by the WebSocket API"
-    return private, Remark("order entry", True, by_socket if socket.ready else f"orders go by REST: {socket.why}")
+    ready = await socket.until_ready(SOCKET_SECONDS)
+    return private, Remark("order entry", True, by_socket if ready else f"orders go by REST: {socket.why}")
 
 
 async def keep_awake(socket: WebSocketConnection) -> None:

@@ -21,14 +21,10 @@ class Subscription:
     disturbed.
     """
 
-    def __init__(self, connect: Callable[[], Awaitable[Pump]], buffer: int, started: trio.Event | None = None) -> None:
-        """`connect` raises StreamDown when it cannot; `buffer` is how many reports the reader may be behind.
-
-        A pump that connects by itself sets `started` when the venue delivers; entering waits for that.
-        """
+    def __init__(self, connect: Callable[[], Awaitable[Pump]], buffer: int) -> None:
+        """`connect` raises StreamDown when it cannot; `buffer` is how many reports the reader may be behind."""
         self._connect = connect
         self._buffer = buffer
-        self._started = started
         self._manager = trio.open_nursery()
         self._nursery: trio.Nursery | None = None
         self._receive: trio.MemoryReceiveChannel[VenueReport] | None = None
@@ -39,8 +35,6 @@ class Subscription:
         send, self._receive = trio.open_memory_channel[VenueReport](self._buffer)
         self._nursery = await self._manager.__aenter__()
         self._nursery.start_soon(self._run, pump, send)
-        if self._started is not None:
-            await self._until_started(self._started)
         return self._receive
 
     async def __aexit__(
@@ -54,21 +48,9 @@ class Subscription:
         if self._down is not None and (error is None or isinstance(error, trio.EndOfChannel)):
             raise self._down
 
-    async def _until_started(self, started: trio.Event) -> None:
-        try:
-            await started.wait()
-            if self._down is not None:
-                raise self._down
-        except BaseException as error:  # cancelled too: nobody calls __aexit__ on what was not entered
-            await self.__aexit__(type(error), error, None)
-            raise
-
     async def _run(self, pump: Pump, send: trio.MemorySendChannel[VenueReport]) -> None:
         with send:
             try:
                 await pump(send)
             except StreamDown as down:
                 self._down = down
-            finally:
-                if self._started is not None:
-                    self._started.set()

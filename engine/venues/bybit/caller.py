@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from engine.core.messages import Failed, Rejection, Silence
 from engine.runtime.clock import Clock
+from engine.runtime.log import STARS
 from engine.venues.admission import OFFSET_ERROR_MAX_NS
 from engine.venues.base import SECOND
 from engine.venues.bybit import sign
@@ -29,6 +30,7 @@ WINDOW_MS = 5_000
 ADDRESS_BAN_NS = 600 * SECOND  # HTTP 403: "wait at least ten minutes"
 PAUSE_NS = SECOND  # after a limiter's no, where the venue does not say how long
 PAUSE_MAX_NS = 10 * SECOND
+TEXT_MAX = 300
 TIME_PATH = "/v5/market/time"
 
 # Bybit counts each operation by itself; requests of one address are counted together.
@@ -126,6 +128,10 @@ class Caller:
         found = self._read(outcome)
         return Silence(found.why) if isinstance(found, Garbled) else found
 
+    def clean(self, text: str) -> str:
+        """A text of the venue's that may be journaled: it quotes the signed string at times, our key in it."""
+        return text.replace(self._credentials.key.reveal(), STARS)[:TEXT_MAX]
+
     def heard_limits(self, headers: Mapping[str, str], bucket: str) -> None:
         """The venue's own count of a bucket; the trade socket has it in its answers, too."""
         size, left = headers.get("X-Bapi-Limit", ""), headers.get("X-Bapi-Limit-Status", "")
@@ -155,6 +161,7 @@ class Caller:
         if found.time:
             self._learn(outcome.asked, found.venue_ns, outcome.heard)
         self.heard_code(found.retCode, outcome.headers)
+        found.retMsg = self.clean(found.retMsg)
         return found
 
     def _learn(self, asked: Moment, told_ns: int, heard: Moment) -> None:

@@ -5,6 +5,7 @@ written is waited for, and then asked about. Docs: the pages named in the codec.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from functools import partial
 from random import Random
@@ -30,6 +31,7 @@ from engine.core.messages import (
     PositionReport,
     Rejection,
     Silence,
+    VenueReport,
 )
 from engine.runtime.clock import Clock
 from engine.venues.admission import Remark
@@ -42,8 +44,8 @@ from engine.venues.bybit.private import Private, PrivateTerms
 from engine.venues.bybit.terms import HEDGE_MODE, BybitTerms
 from engine.venues.keys import Credentials
 from engine.venues.order_socket import Manners, OrderSocket
+from engine.venues.private_stream import Deliver, look_at_streams, private_stream
 from engine.venues.rest import Garbled, Rest
-from engine.venues.subscription import Pump, Subscription
 from engine.venues.throttle import Lane, Throttle
 
 R = TypeVar("R")
@@ -52,7 +54,6 @@ LOG = structlog.get_logger("bybit")
 
 LOGIN_MS = 10_000  # how far ahead a login expires; one second is a known cause of failures
 STREAM_BUFFER = 10_000
-LOOK_SECONDS = 5.0
 WEEK_NS = 7 * 24 * 3600 * SECOND
 PAGES_MAX = 200
 CLOCK_SECONDS = 30.0  # between measurements of the venue's clock when nothing else asks
@@ -80,7 +81,7 @@ class BybitVenue:
         self._credentials = credentials
         self._instruments: dict[str, Instrument] = {}
         self._began_ns = clock.now_ns()
-        self._socket = OrderSocket(self._manners(), rng, self._tell) if self._has_socket() else None
+        self.socket = OrderSocket(self._manners(), rng, self._tell) if self._has_socket() else None
         # A request's number must never come again, not even after a restart.
         self._numbered, self._number = f"{self._began_ns // 1_000_000:x}", 0
 
@@ -88,8 +89,8 @@ class BybitVenue:
         """Keeps the order socket up and the venue's clock known, until cancelled; then closes every connection."""
         try:
             async with trio.open_nursery() as nursery:
-                if self._socket is not None:
-                    nursery.start_soon(self._socket.keep)
+                if self.socket is not None:
+                    nursery.start_soon(self.socket.keep)
                 while True:
                     await self.server_time_ns()
                     await trio.sleep(CLOCK_SECONDS)
@@ -103,28 +104,13 @@ class BybitVenue:
     def close(self) -> None:
         """Nothing is held that `run` does not close."""
 
-    @property
-    def order_socket(self) -> str:
-        """How orders go, in words."""
-        if self._socket is None:
-            return "orders go by REST: this environment has no trade socket"
-        return "orders go by the trade socket" if self._socket.ready else f"orders go by REST: {self._socket.why}"
-
     async def look_over(self, allow_withdrawal: bool) -> tuple[Remark, ...] | Failed:
         """Clock, key, account and mode in words; Failed when the venue does not answer."""
         return await look_over(self.caller, self.terms, allow_withdrawal)
 
     async def look_at_streams(self) -> tuple[Remark, ...]:
-        """Logs in to the private stream and leaves again; `run` must have been started for the order socket."""
-        try:
-            with trio.fail_after(LOOK_SECONDS):
-                async with self.stream():
-                    private = Remark("private stream", True, "logged in, and subscribed to orders and executions")
-        except StreamDown as down:
-            private = Remark("private stream", False, str(down))
-        except trio.TooSlowError:
-            private = Remark("private stream", False, f"no answer in {LOOK_SECONDS:g} seconds")
-        return private, Remark("order entry", True, self.order_socket)
+        """`run` must have been started, for the order socket."""
+        return await look_at_streams(self.stream, self.socket)
 
     # ------------------------------------------------------------------------------------------------------ requests
 
@@ -285,16 +271,8 @@ class BybitVenue:
             since_ns = end_ns
         return _oldest_first(found)
 
-    def stream(self) -> Subscription:
-        started = trio.Event()
-
-        async def connect() -> Pump:
-            if self.terms.disconnect_cancel_seconds:
-                await self._arm_disconnect()
-            await self.caller.stamp_ms(needed=False)  # a login expires by the venue's clock
-            return Private(self._private_terms(), started).deliver
-
-        return Subscription(connect, STREAM_BUFFER, started)
+    def stream(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[VenueReport]]:
+        return private_stream(self._listen, STREAM_BUFFER)
 
     # -------------------------------------------------------------------------------------------------------- inside
 
@@ -310,8 +288,8 @@ class BybitVenue:
         stamp_ms = await self.caller.stamp_ms(needs_clock)
         if stamp_ms is None:
             return Rejection("clock", "unavailable", "the venue's clock is not known well enough to open a position")
-        if self._socket is not None and self._socket.ready:
-            answer = await self._by_socket(self._socket, call, body, change, stamp_ms, on_wire)
+        if self.socket is not None and self.socket.ready:
+            answer = await self._by_socket(self.socket, call, body, change, stamp_ms, on_wire)
             if not (isinstance(answer, Rejection) and answer.kind == "not_sent"):
                 return answer
         envelope = await self.caller.post(call, body, stamp_ms, on_wire)
@@ -335,6 +313,10 @@ class BybitVenue:
         if not isinstance(raw, bytes):
             return raw
         answer, headers = frames.trade_answer(raw, change)
+        if isinstance(answer, Rejection):
+            answer = Rejection(answer.code, answer.kind, self.caller.clean(answer.text))
+        elif isinstance(answer, Silence):
+            answer = Silence(self.caller.clean(answer.why))
         self.caller.heard_limits(headers, call.bucket)
         if isinstance(answer, Rejection) and answer.code.isdecimal():
             self.caller.heard_code(int(answer.code), headers)
@@ -446,6 +428,12 @@ class BybitVenue:
             if envelope.retCode != 0 and meaning(envelope.retCode).kind is not Class.DONE:
                 return Failed(f"{symbol}: leverage {leverage} is refused: {envelope.retCode}: {envelope.retMsg}")
         return None
+
+    async def _listen(self, deliver: Deliver, ready: Callable[[], None]) -> None:
+        if self.terms.disconnect_cancel_seconds:
+            await self._arm_disconnect()
+        await self.caller.stamp_ms(needed=False)  # a login expires by the venue's clock
+        await Private(self._private_terms()).run(deliver, ready)
 
     async def _arm_disconnect(self) -> None:
         """Raises StreamDown: who asked for this protection must not trade without it."""

@@ -11,6 +11,7 @@ import orjson
 from msgspec import Raw, Struct, field
 
 from engine.core.messages import Answer, FillReport, FundingReport, Instrument, OrderReport, Silence, VenueReport
+from engine.venues.base import StreamDown
 from engine.venues.bybit.errors import answer_to_change, answer_to_place
 from engine.venues.bybit.reports import BadRow, ExecutionRow, OrderRow, execution, order_report
 from engine.venues.order_socket import Heard
@@ -102,7 +103,7 @@ class Ack(Struct, frozen=True):
     wrong: str = ""
 
 
-class Unreadable(Exception):
+class Unreadable(StreamDown):
     """A frame of the private stream that makes no sense: what it told is lost, so the stream must begin anew."""
 
 

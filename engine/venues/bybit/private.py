@@ -1,6 +1,6 @@
 """One connection of Bybit's private stream: log in, subscribe, wait for each yes, then reports until it breaks.
 
-Whatever is wrong is StreamDown. Nothing is replayed by the venue, so that whoever connects anew must backfill.
+Nothing is replayed by the venue, so that whoever connects anew must backfill.
 Docs: "Connect", "Order", "Execution", "Dcp".
 """
 
@@ -9,12 +9,13 @@ from collections.abc import Callable
 import orjson
 import trio
 from msgspec import Struct
-from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
+from trio_websocket import WebSocketConnection
 
 from engine.core.messages import Instrument, VenueReport
 from engine.runtime.websocket import open_websocket
 from engine.venues.base import StreamDown
-from engine.venues.bybit.frames import Ack, Unreadable, ping, stream_frame
+from engine.venues.bybit.frames import Ack, ping, stream_frame
+from engine.venues.private_stream import Deliver, receive_bytes
 
 ANSWER_SECONDS = 5.0
 PING_SECONDS = 20.0
@@ -32,42 +33,29 @@ class PrivateTerms(Struct, frozen=True):
 
 
 class Private:
-    def __init__(self, terms: PrivateTerms, started: trio.Event) -> None:
+    def __init__(self, terms: PrivateTerms) -> None:
         self._terms = terms
-        self._started = started
         self._heard_at = 0.0
 
-    async def deliver(self, send: trio.MemorySendChannel[VenueReport]) -> None:
-        """Until something is wrong. Raises StreamDown."""
-        why = "the private stream ended"
-        try:
-            async with open_websocket(self._terms.url) as socket, trio.open_nursery() as nursery:
-                await self._enter(socket, send)
-                self._heard_at = trio.current_time()
-                self._started.set()
-                nursery.start_soon(self._ping, socket)
-                while True:
-                    self._pass_on(await self._read(socket), send)
-        except* StreamDown as group:
-            why = str(_first(group))
-        except* Unreadable as group:
-            why = str(_first(group))
-        except* (ConnectionClosed, HandshakeError, OSError, trio.TooSlowError, trio.BrokenResourceError) as group:
-            error = _first(group)
-            why = f"{type(error).__name__}: {error}"[:300]
-        raise StreamDown(why)
+    async def run(self, deliver: Deliver, ready: Callable[[], None]) -> None:
+        """Until something is wrong, and raises it: StreamDown, or what a connection dies of."""
+        async with open_websocket(self._terms.url) as socket, trio.open_nursery() as nursery:
+            await self._enter(socket, deliver)
+            self._heard_at = trio.current_time()
+            ready()
+            nursery.start_soon(self._ping, socket)
+            while True:
+                _pass_on(await self._read(socket), deliver)
 
-    async def _enter(self, socket: WebSocketConnection, send: trio.MemorySendChannel[VenueReport]) -> None:
+    async def _enter(self, socket: WebSocketConnection, deliver: Deliver) -> None:
         """The login is answered before the first topic is asked for, else the venue refuses the topic."""
         with trio.fail_after(ANSWER_SECONDS):
-            await self._request(socket, "auth", self._terms.login(), send)
+            await self._request(socket, "auth", self._terms.login(), deliver)
             for number, topic in enumerate(self._terms.topics):
                 frame = orjson.dumps({"req_id": f"s{number}", "op": "subscribe", "args": [topic]}).decode()
-                await self._request(socket, "subscribe", frame, send)
+                await self._request(socket, "subscribe", frame, deliver)
 
-    async def _request(
-        self, socket: WebSocketConnection, op: str, frame: str, send: trio.MemorySendChannel[VenueReport]
-    ) -> None:
+    async def _request(self, socket: WebSocketConnection, op: str, frame: str, deliver: Deliver) -> None:
         await socket.send_message(frame)
         while True:
             heard = await self._read(socket)
@@ -75,23 +63,11 @@ class Private:
                 if heard.wrong and "already subscribed" not in heard.wrong:
                     raise StreamDown(f"{op} was refused: {heard.wrong}")
                 return
-            self._pass_on(heard, send)  # the first topics deliver while the last are asked for
-
-    def _pass_on(self, heard: tuple[VenueReport, ...] | Ack, send: trio.MemorySendChannel[VenueReport]) -> None:
-        if isinstance(heard, Ack):
-            if heard.wrong:
-                raise StreamDown(f"the venue says: {heard.wrong}")
-            return
-        try:
-            for report in heard:
-                send.send_nowait(report)
-        except trio.WouldBlock:
-            raise StreamDown(f"the reader is {send.statistics().max_buffer_size} reports behind") from None
+            _pass_on(heard, deliver)  # the first topics deliver while the last are asked for
 
     async def _read(self, socket: WebSocketConnection) -> tuple[VenueReport, ...] | Ack:
-        message: str | bytes = await socket.get_message()
+        raw = await receive_bytes(socket)
         self._heard_at = trio.current_time()
-        raw = message.encode() if isinstance(message, str) else message
         return stream_frame(raw, self._terms.category, self._terms.instruments)
 
     async def _ping(self, socket: WebSocketConnection) -> None:
@@ -105,6 +81,9 @@ class Private:
                 raise StreamDown(f"no answer to a ping in {self._terms.silent_seconds:g} seconds")
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    found = group.exceptions[0]
-    return _first(found) if isinstance(found, BaseExceptionGroup) else found
+def _pass_on(heard: tuple[VenueReport, ...] | Ack, deliver: Deliver) -> None:
+    if not isinstance(heard, Ack):
+        for report in heard:
+            deliver(report)
+    elif heard.wrong:
+        raise StreamDown(f"the venue says: {heard.wrong}")

@@ -84,7 +84,7 @@ async def local(
         nursery.start_soon(world.venue.run)
         await world.venue.server_time_ns()
         if socket:
-            await until(lambda: world.venue.order_socket == "orders go by the trade socket")
+            assert world.venue.socket is not None and await world.venue.socket.until_ready(10)
         yield world
         nursery.cancel_scope.cancel()
 

@@ -354,7 +354,7 @@ async def test_an_order_goes_by_rest_while_the_order_socket_is_down():
     async with local(socket=True) as world:
         world.fault(Woe.REFUSE, on="auth", times=0)
         assert world.exchange.drop("bybit", "trade") == 1
-        await until(lambda: world.venue.order_socket != "orders go by the trade socket")
+        await until(lambda: not world.venue.socket.ready)  # type: ignore[union-attr]
         assert isinstance(await world.venue.submit(order(), nothing), Acked)
 
 
@@ -389,7 +389,14 @@ async def test_an_account_is_told_of_in_plain_words(kind: InstrumentKind):
     assert [r.text for r in (*remarks, *streams) if not r.ok] == []
     said = " | ".join(r.text for r in (*remarks, *streams))
     mode = "spot, without borrowing" if kind is InstrumentKind.SPOT else "BTCUSDT: one-way mode, leverage 10"
-    for words in ("clock is", "the key may trade", "unified trading account", mode, "logged in", "the trade socket"):
+    for words in (
+        "clock is",
+        "the key may trade",
+        "unified trading account",
+        mode,
+        "it delivers",
+        "by the WebSocket API",
+    ):
         assert words in said
 
 
@@ -422,3 +429,15 @@ async def test_the_configured_leverage_is_set_when_the_instruments_are_read():
         assert isinstance(await world.venue.instruments(), tuple)
     assert "leverage 4" in " ".join(r.text for r in remarks)  # type: ignore[union-attr]
     assert isinstance(refused, Failed) and "110013" in refused.why
+
+
+@pytest.mark.parametrize("socket", WAYS)
+@pytest.mark.parametrize("code", [10004, 10016])
+async def test_our_key_in_the_venues_words_is_starred_out(code: int, socket: bool):
+    text = "error sign! origin_string[1700000000000local-key5000{}]" + "x" * 1000
+    async with local(socket=socket) as world:
+        world.fault(Woe.REFUSE, on="order.create", code=code, text=text)
+        answer = await world.venue.submit(order(), nothing)
+    said = answer.text if isinstance(answer, Rejection) else answer.why  # type: ignore[union-attr]
+    assert "origin_string[1700000000000***5000{}]" in said
+    assert "local-key" not in said and len(said) < 320
