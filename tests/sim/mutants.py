@@ -59,6 +59,7 @@ from engine.core.messages import (
 )
 from engine.core.order import opens, remaining
 from engine.runtime.journal import memory
+from engine.runtime.journal.base import JournalFailed
 from engine.runtime.journal.group import Group
 from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
 from engine.runtime.switch import Switch
@@ -692,6 +693,19 @@ def newest_commit_not_synced() -> Patch:
     return swap(MemoryDisk, "sync", sync)
 
 
+def sync_failure_believed() -> Patch:
+    """As who repeats a failed fsync: the second one says yes, and the pages are gone."""
+    real = MemoryDisk.sync
+
+    def sync(self: MemoryDisk) -> None:
+        try:
+            real(self)
+        except JournalFailed:
+            self._unsynced.clear()
+
+    return swap(MemoryDisk, "sync", sync)
+
+
 def facts_and_rows_in_two_commits() -> Patch:
     real = MemoryDisk.write
 
@@ -1201,6 +1215,12 @@ MUTANTS: tuple[Mutant, ...] = (
     Mutant("sent-before-durable", "an order is sent before its intent is on the disk", sent_before_durable),
     Mutant("durable-at-once", "the journal says durable at once", durable_at_once),
     Mutant("newest-commit-not-synced", "a sync leaves the newest commit in the cache", newest_commit_not_synced),
+    Mutant(
+        "sync-repeated",
+        "a sync that failed is repeated, and its yes believed",
+        sync_failure_believed,
+        Likely(on=("failing disk",)),
+    ),
     Mutant(
         "commit-in-two-parts",
         "a crash may keep one half of a commit",
