@@ -54,9 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return quit_.code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output (`| head`) has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+    except BrokenPipeError:
+        return _seen_enough()
+
+
+def _seen_enough() -> int:
+    """Whoever read our output (`| head`) has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return OK
 
 
 def _config(arguments: argparse.Namespace) -> "Config":
@@ -545,6 +550,8 @@ def _simulate(given: list[str]) -> int:
         code: int = import_module("tests.sim.seeds").main(given)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        return _seen_enough()
     return code
 
 

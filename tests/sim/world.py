@@ -148,7 +148,8 @@ class Incarnation:
                 async with trio.open_nursery() as self.nursery:
                     parts = world.parts(self)
                     self.engine = await self.nursery.start(run_engine, parts, self.stop)
-                    world.truth.tell(Ready(world.wall_ns(), life=self.number))
+                    if self.alive:  # else it was killed in the moment in which it came up
+                        world.truth.tell(Ready(world.wall_ns(), life=self.number))
             except* Exception as errors:
                 if self.alive:  # what a dying engine stumbles over is nobody's business
                     self._fell(errors)
