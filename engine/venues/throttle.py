@@ -40,10 +40,11 @@ Costs: TypeAlias = Mapping[str, tuple[tuple[str, int], ...]]
 
 
 class Ban(Struct, frozen=True):
-    """The venue has told us off: nothing goes before `until_ns`."""
+    """The venue has told us off: nothing goes before `until_ns`, or only no entries where a stop has another way."""
 
     until_ns: int
     why: str
+    entries_only: bool = False
 
 
 class Bucket:
@@ -131,10 +132,13 @@ class Throttle:
                     bucket.resize(Limit(count, bucket.limit.window_ns, name))
                 bucket.correct(used, now_ns)
 
-    def close_until(self, at_ns: int, why: str = "the venue asked for a pause") -> None:
-        """The venue has told us off (429, a ban): nothing goes before that time."""
+    def close_until(self, at_ns: int, why: str = "the venue asked for a pause", entries_only: bool = False) -> None:
+        """The venue has told us off (429, a ban): nothing goes before that time.
+
+        `entries_only`: what reduces and what is asked is let through, to an adapter that knows another way or says no.
+        """
         if at_ns > self.ban.until_ns:
-            self.ban = Ban(at_ns, why)
+            self.ban = Ban(at_ns, why, entries_only)
 
     def shut(self) -> str:
         """Why no entry should be tried now; "" when there is no reason."""
@@ -165,7 +169,10 @@ class Throttle:
         now_ns = self._clock.now_ns()
         cost = self._costs.get(kind, self._all)
         waits = [bucket.wait_ns(lane, now_ns, weight) for bucket, weight in cost]
-        wait_ns = max([self.ban.until_ns - now_ns, *waits, 0])
+        held_ns = (
+            0 if self.ban.entries_only and (lane is Lane.REDUCE or kind != "order") else self.ban.until_ns - now_ns
+        )
+        wait_ns = max([held_ns, *waits, 0])
         if not wait_ns:
             for bucket, weight in cost:
                 bucket.take(now_ns, weight)

@@ -72,3 +72,31 @@ def test_through_lost_answers_dropped_streams_and_kills_the_books_stay_the_excha
         assert site.end() == 0
         assert site.differences(truth) == []
         assert site.run("audit", "verify").returncode == 0
+
+
+def test_check_speaks_of_the_account_in_words_and_a_wrong_world_does_not_start(tmp_path: Path) -> None:
+    with RealSite(tmp_path, "bybit", "linear") as site:
+        checked = site.run("check")
+        assert checked.returncode == 0, checked.stdout
+        for words in (
+            "the key may trade",
+            "one-way mode",
+            "clock is",
+            "it delivers",
+            "by the WebSocket API",
+            "create 10",
+        ):
+            assert words in checked.stdout
+        assert "local-secret" not in checked.stdout + checked.stderr + site.logs()
+
+        config = site.config.read_text(encoding="utf-8")
+        site.config.write_text(config.replace('env = "testnet"', 'env = "live"'), encoding="utf-8")
+        refused = site.run("run")
+        assert refused.returncode == 4
+        assert "engine.env is 'live'" in refused.stderr and "is local; it must be live" in refused.stderr
+
+        site.config.write_text(config.replace("LOCAL_SECRET", "NOT_SET_ANYWHERE"), encoding="utf-8")
+        refused = site.run("run")
+        assert refused.returncode == 4
+        assert "the environment variable NOT_SET_ANYWHERE is not set" in refused.stderr
+        assert "PROBLEM" in site.run("check").stdout

@@ -72,6 +72,18 @@ async def test_the_throttle_says_why_no_entry_goes_and_when_it_may(autojump_cloc
     assert "HTTP 403: closed for 600 s" in throttle.shut()
 
 
+async def test_a_ban_of_entries_holds_no_stop_and_no_question(autojump_clock: MockClock):
+    clock = virtual_clock(1_700_000_000 * SECOND)
+    throttle = Throttle((Limit(10, SECOND),), clock)
+    before = clock.now_ns()
+    throttle.close_until(before + 600 * SECOND, "HTTP 403", entries_only=True)
+    await throttle.wait(Lane.REDUCE)
+    await throttle.wait(Lane.OPEN, "query")
+    assert clock.now_ns() == before
+    await throttle.wait(Lane.OPEN)
+    assert clock.now_ns() == before + 600 * SECOND
+
+
 async def test_kinds_of_requests_take_from_their_own_limits_only(autojump_clock: MockClock):
     clock = virtual_clock(1_700_000_000 * SECOND)
     limits = (Limit(10, SECOND, "create"), Limit(10, SECOND, "cancel"), Limit(100, SECOND, "weight"))

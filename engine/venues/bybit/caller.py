@@ -76,6 +76,7 @@ class Caller:
 
     def __init__(self, rest: Rest, credentials: Credentials, throttle: Throttle, clock: Clock) -> None:
         self.known = Known()
+        self.banned_until_ns = 0  # by HTTP; the sockets are not meant
         self.rest = rest
         self._credentials = credentials
         self._throttle = throttle
@@ -104,6 +105,8 @@ class Caller:
         signed: bool = True,
     ) -> Envelope | Failed:
         """A query. Anything but a whole answer with code 0 is Failed."""
+        if banned := self._banned():
+            return Failed(banned)
         if signed:
             await self.stamp_ms(needed=False)
         await self._throttle.wait(lane, kind)
@@ -121,6 +124,8 @@ class Caller:
         self, call: Call, body: sign.Body, stamp_ms: int, on_wire: Callable[[], None]
     ) -> Envelope | Rejection | Silence:
         """A request that changes something; its tokens are taken by whoever decided to send it."""
+        if banned := self._banned():
+            return Rejection("403", "unavailable", banned)
         request = sign.post(call.path, body, self._credentials, stamp_ms, WINDOW_MS)
         outcome = await self.rest.send(request, on_wire)
         if isinstance(outcome, Reply):
@@ -149,7 +154,9 @@ class Caller:
         if not isinstance(outcome, Reply):
             return outcome
         if outcome.status == 403:
-            self._throttle.close_until(self._clock.now_ns() + ADDRESS_BAN_NS, "HTTP 403 (address banned, or region)")
+            # Only HTTP is meant: what reduces still goes by the trade socket, and nothing more is sent by HTTP.
+            self.banned_until_ns = self._clock.now_ns() + ADDRESS_BAN_NS
+            self._throttle.close_until(self.banned_until_ns, "HTTP 403 (address banned, or region)", entries_only=True)
         elif outcome.status == 429:
             self._pause("HTTP 429", outcome.headers)
         by_status = answer_to_status(outcome.status)
@@ -163,6 +170,10 @@ class Caller:
         self.heard_code(found.retCode, outcome.headers)
         found.retMsg = self.clean(found.retMsg)
         return found
+
+    def _banned(self) -> str:
+        left_ns = self.banned_until_ns - self._clock.now_ns()
+        return f"HTTP is banned by the venue for {left_ns // SECOND} s more" if left_ns > 0 else ""
 
     def _learn(self, asked: Moment, told_ns: int, heard: Moment) -> None:
         measured = measure(asked, told_ns, heard)

@@ -23,7 +23,7 @@ from engine.exchange.faults import Woe
 from engine.exchange.terms import ExchangeTerms, KeyTerms
 from engine.market.events import FundingRate
 from engine.venues.base import StreamDown
-from engine.venues.throttle import PATIENCE_NS
+from engine.venues.throttle import PATIENCE_NS, Lane
 from tests.venues.bybit.local import KINDS, D, Local, local, nothing, order, until
 
 WAYS = (False, True)  # by REST, by the trade socket
@@ -313,6 +313,25 @@ async def test_an_address_ban_closes_the_door_for_as_long_as_the_venue_says():
     assert isinstance(answer, Rejection) and (answer.code, answer.kind) == ("403", "unavailable")
     assert world.throttle.ban.until_ns - now_ns > 590 * 1_000_000_000 > PATIENCE_NS
     assert "HTTP 403" in world.throttle.shut()
+
+
+async def test_under_an_address_ban_what_reduces_goes_by_the_trade_socket_and_nothing_by_http():
+    stop = order("sf1s", side=Side.SELL, order_type=OrderType.STOP_MARKET, trigger_price=D(59000), reduce_only=True)
+    async with local(socket=True) as world:
+        await world.venue.submit(order(), nothing)
+        world.exchange.faces["bybit"].banned[""] = world.exchange.now_ns() + 60_000_000_000
+        assert isinstance(await world.venue.balances(), Failed)
+        served = world.exchange.served
+        with trio.fail_after(1):
+            await world.throttle.wait(Lane.REDUCE)
+        assert isinstance(await world.venue.submit(stop, nothing), Acked)
+        assert isinstance(await world.venue.cancel(Cancel("sf1s", "BTCUSDT")), Acked)
+        assert isinstance(await world.venue.positions(), Failed)
+        assert world.exchange.served - served == 2, "two frames, and no request"
+        assert world.exchange.drop("bybit", "trade") == 1
+        await until(lambda: not world.venue.socket.ready)  # type: ignore[union-attr]
+        refused = await world.venue.submit(replace(stop, cid="sf1t"), nothing)
+    assert isinstance(refused, Rejection) and refused.kind == "unavailable", "said at once, not held back in silence"
 
 
 @pytest.mark.parametrize("socket", WAYS)
