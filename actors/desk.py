@@ -82,6 +82,7 @@ class Desk:
         self._worth = worth
         self._fallen = fallen
         self._epoch = epoch
+        self._started_ns = world.clock.now_ns()
         self._closed_to_entries = closed
         self._seats: dict[tuple[str, str], Seat] = {}
         self._nursery: trio.Nursery | None = None
@@ -189,6 +190,7 @@ class Desk:
             queue_ns=traits.queue_ns,
             visible_ns=traits.visible_ns,
             stop_distance_default=self._stop_default(account.name),
+            started_ns=self._started_ns,
             epoch=self._epoch,
         )
         if known is None:

@@ -3,13 +3,14 @@
 import pytest
 import trio
 
-from engine.core.messages import Confirmed, OrderType, Outcome, Unsent
+from engine.core.messages import Confirmed, Halted, OrderType, Outcome, Unsent
 from engine.runtime.schedule import JumpClock, seeded_schedule
+from tests.sim.disk import WorldDisk
 from tests.sim.faults import Faults, Nature
 from tests.sim.freezer import Freezer, below
 from tests.sim.scenarios import entry, play
-from tests.sim.truth import Executed, Frozen, Ready, Thawed, TurnedAway, Wired
-from tests.sim.world import Report, World
+from tests.sim.truth import CancelWired, Executed, Frozen, Ready, Taken, Thawed, TurnedAway, Wired
+from tests.sim.world import BEGAN_NS, Report, World
 
 QUIET = Nature(volatility=0.0)
 NAMED = Faults(event_delay_max=0.001)  # not a quiet world: a stopped engine protects nothing
@@ -141,3 +142,44 @@ def test_an_engine_that_wakes_up_mends_what_happened_meanwhile_before_anything_e
     assert not report.violations
     assert 60 <= report.bare_max < 61
     assert not [f for _, f in report.evidence.facts(Unsent)]
+
+
+def with_a_second_engine(for_ever: bool) -> Report:
+    """Another engine on the same account and the same source, with a journal of its own: no lock can see it."""
+
+    async def script(world: World) -> None:
+        await trio.sleep(100)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.rival, WorldDisk(lambda: 0.0005, world.truth.reach), 160.0)
+            await trio.sleep(50)
+            world.feed.offer("enter", entry(world, "enter"))
+            await trio.sleep(30)
+            world.feed.offer("more", entry(world, "more", qty="0.0070"))
+            await trio.sleep(60)
+
+    return play(script, Nature(volatility=0.0, id_unique_for_ever=for_ever), NAMED)
+
+
+def entries_taken(report: Report, signal_id: str) -> int:
+    sent = {x.order.cid for x in wired(report, signal_id)}
+    return sum(isinstance(x, Taken) and x.cid in sent for x in report.truth)
+
+
+def test_a_second_engine_with_its_own_journal_doubles_nothing_where_ids_are_unique_for_ever() -> None:
+    report = with_a_second_engine(for_ever=True)
+    assert len(wired(report, "enter")) == 2
+    assert entries_taken(report, "enter") == entries_taken(report, "more") == 1
+    assert report.bare_max < 0.5
+
+
+def test_a_second_engine_with_its_own_journal_is_noticed_where_ids_may_come_again() -> None:
+    """The venue lets the first entry through twice; that is seen at once, and no second one follows. The two do not
+    fight over each other's stops, which would leave the position bare between them."""
+    report = with_a_second_engine(for_ever=False)
+    assert entries_taken(report, "enter") == 2
+    assert entries_taken(report, "more") == 0
+    halts = [f.halt.scope for _, f in report.evidence.facts(Halted) if isinstance(f, Halted)]
+    assert "symbol/main/BTCUSDT" in halts
+    assert report.bare_max < 0.5
+    canceled = [x for x in report.truth if isinstance(x, CancelWired) and x.at_ns < BEGAN_NS + 230 * 1_000_000_000]
+    assert len(canceled) < 40  # for a while after its start one takes the other's for what its own past has left over

@@ -123,9 +123,10 @@ def run_seed(
 class Incarnation:
     """One life of the engine, from its start to its crash. Dead, it has no effects any more."""
 
-    def __init__(self, world: "World", number: int) -> None:
+    def __init__(self, world: "World", number: int, disk: WorldDisk | None = None) -> None:
         self.number, self.alive = number, True
         self.world = world
+        self.disk = disk or world.disk
         self.scope = trio.CancelScope()
         self.over = trio.Event()
         self.stop = trio.Event()
@@ -154,7 +155,7 @@ class Incarnation:
                 if self.alive:  # what a dying engine stumbles over is nobody's business
                     self._fell(errors)
         self.alive, self.nursery = False, None
-        world.disk.release(self.journal)
+        self.disk.release(self.journal)
         self.over.set()
 
     def _fell(self, errors: BaseExceptionGroup[Exception]) -> None:
@@ -376,13 +377,13 @@ class World:
                     self.truth.reach("a second engine was started while the first was stopped")
                 await self.rival()
 
-    async def rival(self) -> None:
-        """Until it has been turned away; one that comes up is ended again, after it has done its harm."""
+    async def rival(self, disk: WorldDisk | None = None, seconds: float = RIVAL_SECONDS) -> None:
+        """Until it has been turned away; one that comes up (on a disk of its own) is ended again after a while."""
         self.lives += 1
-        rival = Incarnation(self, self.lives)
+        rival = Incarnation(self, self.lives, disk)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rival.run)
-            with trio.move_on_after(RIVAL_SECONDS):
+            with trio.move_on_after(seconds):
                 await rival.over.wait()
             rival.alive = False
             nursery.cancel_scope.cancel()
@@ -493,7 +494,7 @@ class World:
     def parts(self, life: Incarnation) -> Parts:
         clock = Clock(now_ns=self.wall_ns, ticks_ns=self.wall_ns)
         throttle = Throttle((Limit(10, SECOND),), clock)
-        life.journal = MemoryJournal(self.disk, clock, lambda where: self._journaled(life, where))
+        life.journal = MemoryJournal(life.disk, clock, lambda where: self._journaled(life, where))
         return Parts(
             env="sim",
             clock=clock,
@@ -518,7 +519,7 @@ class World:
 
     def _journaled(self, life: Incarnation, where: str) -> None:
         """A boundary of the journal; what a sync has made safe is told before anything can happen after it."""
-        if where == "sync.after" and life.alive:
+        if where == "sync.after" and life.alive and life.disk is self.disk:
             place = self.disk.reader().place()
             self.truth.tell(Synced(self.wall_ns(), seq=place.seq, digest=place.hash.hex()[:16]))
         life.boundary(f"journal.{where}")

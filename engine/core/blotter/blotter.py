@@ -144,6 +144,7 @@ class Blotter:
         """After a restart: whatever had no answer is unclear now; whatever was to be canceled or looked up, is."""
         sheet = self._sheet
         sheet.begin()
+        sheet.recovered = True
         for order in tuple(sheet.orders.values()):
             if order.state is State.PENDING:
                 sheet.tell(Unclear(at_ns=now_ns, cid=order.cid, why="restart", **sheet.of(order)))

@@ -35,6 +35,8 @@ from engine.core.messages import (
 from engine.core.position import apply_fill, apply_funding, fee_worth, fold_trade, fund_trade
 from engine.core.reconcile import compare
 
+FIRST_LOOK_NS = 30 * SECOND  # from the start of the engine to its first look at a symbol, as a rule
+LEFT_OVER_MAX = 16
 SEEN_KEPT_NS = 600 * SECOND  # executions older than the last comparison by this much need no telling apart any more
 
 
@@ -80,7 +82,7 @@ def _report_on_other(sheet: Sheet, report: OrderReport, now_ns: int) -> None:
         return
     if report.status != "open":
         return
-    stray_closer = is_ours(report.cid) and report.reduce_only
+    stray_closer = is_ours(report.cid) and report.reduce_only and _may_be_left_over(sheet, report, now_ns)
     if stray_closer and not sheet.uncovered() and not sheet.looking:
         # Sent while the journal could not take its intent. It can open nothing, and may be all the cover there is: it
         # goes once our own stop surely stands. Asked for as often as the venue shows it, since a cancel can be lost.
@@ -96,9 +98,23 @@ def _report_on_other(sheet: Sheet, report: OrderReport, now_ns: int) -> None:
     if stray_closer:
         sheet.alert("warning", "stray_closer", f"order {report.cid} is ours and not in the journal", now_ns)
     elif is_ours(report.cid):
-        sheet.quarantine(f"order {report.cid} bears our mark but is not in the journal", now_ns)
+        # Not canceled: the other engine would place it anew, and so on. A closer can only reduce; entries stop here.
+        sheet.quarantine(f"order {report.cid} bears our mark but is not in the journal: a second engine?", now_ns)
     else:
         sheet.alert("warning", "foreign_order", f"order {report.venue_order_id} is not ours", now_ns)
+
+
+def _may_be_left_over(sheet: Sheet, report: OrderReport, now_ns: int) -> bool:
+    """Whether a closer can be from an earlier life, sent while its journal had failed: such a one may still arrive and
+    become visible for a while after the start. One that is born later, or when there were many, is another engine's."""
+    terms = sheet.terms
+    bound = terms.window_ns + terms.queue_ns + terms.visible_ns
+    since = terms.started_ns + FIRST_LOOK_NS
+    if sheet.recovered:
+        since = max(since, sheet.compared_ns or now_ns)
+    if now_ns < since + bound and len(sheet.left_over) < LEFT_OVER_MAX:
+        sheet.left_over[report.venue_order_id] = now_ns
+    return report.venue_order_id in sheet.left_over
 
 
 def fold_fill(sheet: Sheet, report: FillReport, now_ns: int) -> None:
@@ -247,6 +263,8 @@ def fold_funding(sheet: Sheet, report: FundingReport, now_ns: int) -> None:
 
 
 def fold_comparison(sheet: Sheet, message: Compared, now_ns: int) -> None:
+    if sheet.recovered:
+        sheet.compared_ns = sheet.compared_ns or now_ns
     for fill in message.fills:
         fold_fill(sheet, fill, now_ns)
     differences = compare(sheet.orders.values(), message)

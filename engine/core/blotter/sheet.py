@@ -68,6 +68,7 @@ class Terms(Struct, frozen=True):
     queue_ns: int
     visible_ns: int
     stop_distance_default: Decimal | None  # fraction of the entry for a position that came without a plan
+    started_ns: int = 0  # of the engine
     epoch: int = 0  # of this run: closers may go out when the journal cannot, and their ids must not come again
 
 
@@ -101,6 +102,9 @@ class Sheet:
         self.suspect_ns = 0  # since when
         self.suspect_before: Decimal | None = None  # at the beginning of this step
         self.mismatched = False
+        self.recovered = False  # there was an earlier life with something here
+        self.compared_ns = 0  # when the venue's report was first seen after that
+        self.left_over: dict[str, int] = {}  # closers of earlier lives that their journals could not take
         self.foreign: dict[str, int] = {}  # orders of others that were told of, by the venue's id: when last seen
         self.looks: dict[str, int] = {}  # look-ups asked for, per order
         self.looking: dict[str, int] = {}  # due time of the one under way
