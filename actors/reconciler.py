@@ -68,7 +68,10 @@ class Reconciler:
     async def run(self) -> None:
         """For ever: often while something is open or the stream is down, seldom when nothing is."""
         while True:
-            await trio.sleep(self._pause())
+            began = trio.current_time()
+            # The pause is shorter once something is open, or the stream is down.
+            while (left := began + self._pause() - trio.current_time()) > 0:  # noqa: ASYNC110
+                await trio.sleep(min(left, STALE_SECONDS))
             await self.settle()
 
     async def settle(self) -> bool:

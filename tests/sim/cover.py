@@ -40,11 +40,11 @@ from tests.sim.truth import (
 )
 
 STILL_NS = 12 * SECOND  # patience with one attempt, and the longest pause before the next
-SPOT_NS = 10 * SECOND  # more: there an attempt is waited for until its request times out
+SPOT_NS = 4 * SECOND  # more: there an attempt is waited for until its request times out
 SLOW_DISK_NS = 25 * SECOND  # more: one sync that is under way, and then our own
-KNOWN_NS = 35 * SECOND  # the pause between two rounds when nothing is open, and a round
+KNOWN_NS = 32 * SECOND  # the pause between two rounds when nothing is open, and a round
 LAG_NS = 15 * SECOND  # more: what the venue's queries may lag
-QUERIES_NS = 30 * SECOND  # more: rounds that fail
+QUERIES_NS = 15 * SECOND  # more: rounds that fail
 
 
 def check_cover(e: Evidence) -> list[Violation]:

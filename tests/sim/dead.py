@@ -27,8 +27,9 @@ class Channel(Struct, frozen=True):
 CHANNELS: dict[str, Channel] = {
     # Polled every two seconds; nothing opens, and nobody is told "executed" on hearsay.
     "the private stream": Channel(bare_seconds=8, settles=True, executes=False, flattens=True),
-    # Connected, answering pings, and silent: found out by the rounds, ten seconds apart while something is open.
-    "what the stream says": Channel(bare_seconds=16, settles=True, executes=True, flattens=True),
+    # Connected, answering pings, and silent: an entry's end is asked for, the rest found out by the rounds, ten seconds
+    # apart while something is open.
+    "what the stream says": Channel(bare_seconds=12, settles=True, executes=True, flattens=True),
     "queries": Channel(bare_seconds=3, settles=True, executes=True, flattens=True),
     # What stands at the venue is all there is; orders and cancels go out and nothing comes of them.
     "order entry": Channel(bare_seconds=1, settles=False, executes=False, flattens=False),

@@ -178,3 +178,10 @@ def test_absence_beyond_the_venues_horizon_proves_nothing() -> None:
     halts = [f.halt for _, f in report.evidence.facts(Halted) if isinstance(f, Halted)]
     assert {h.scope for h in halts} == {"symbol/main/BTCUSDT"} and "in doubt" in halts[0].reason
     assert {v.invariant for v in report.violations} == {"I5", "I25", "I26", "I30"}  # nothing has come to rest
+
+
+def test_an_entry_whose_execution_nobody_told_is_asked_for_after_three_seconds() -> None:
+    """Seed 4029: a stream that was connected and silent left a new position bare for 25 s, until the next round."""
+    report = play(one_entry, QUIET, Faults(event_dropped=1.0))
+    assert not report.violations
+    assert 3 < report.bare_max < 3.5

@@ -13,9 +13,11 @@ from engine.core.messages import (
     InstrumentKind,
     Leg,
     Order,
+    OrderType,
     Outcome,
     Side,
     State,
+    TimeInForce,
     Uncovered,
 )
 from engine.core.order import (
@@ -27,6 +29,8 @@ from engine.core.order import (
 from engine.core.position import closable
 from engine.core.protection import Wanted, need, wanted
 
+SILENT_NS = 3 * SECOND  # after the acceptance of an order that does not rest, before its end is asked for
+AT_ONCE = (TimeInForce.IOC, TimeInForce.FOK)
 UNCLEAR_MAX_NS = 180 * SECOND  # of doubt, before a person is called
 CANCEL_AGAIN_NS = 5 * SECOND
 EXIT_AGAIN_NS = 2 * SECOND
@@ -44,8 +48,20 @@ def follow(sheet: Sheet, now_ns: int, tidy: bool) -> None:
         elif order.state is State.UNCLEAR or owed(order):
             sheet.look(order, now_ns)
             _page(sheet, order, now_ns)
+        elif order.order_type is OrderType.MARKET or order.tif in AT_ONCE:
+            _expect_an_end(sheet, order, now_ns)
     _send_cancels(sheet, now_ns)
     _measure_cover(sheet, now_ns, tidy)
+
+
+def _expect_an_end(sheet: Sheet, order: Order, now_ns: int) -> None:
+    """What is executed at once or not at all, and is accepted, is over: the stream owes us the news (SPEC REC2)."""
+    if order.state is State.OPEN:
+        due = order.accepted_ns + SILENT_NS
+        if now_ns >= due:
+            sheet.look(order, now_ns, soon=True)
+        else:
+            sheet.wake(due)
 
 
 def _limit_time(sheet: Sheet, now_ns: int) -> None:
