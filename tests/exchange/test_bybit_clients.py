@@ -18,7 +18,7 @@ def site() -> Iterator[Site]:
 def test_pybit_trades_by_http_and_websocket_and_its_books_are_the_exchanges(site: Site) -> None:
     pytest.importorskip("pybit")
     # pybit registers the callback of a WebSocket order after it has sent it: an answer must take a network's time.
-    site.fault("delay_reply", on="order.", face="bybit", times=0, ms=30)
+    site.fault("delay_reply", on="order.", face="bybit", times=0, ms=500)
     seen = site.client("pybit_client")
     truth = site.truth("bybit")
 

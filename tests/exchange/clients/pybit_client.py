@@ -1,9 +1,10 @@
 """pybit, unmodified but for its address: HTTP, public, private and trade WebSocket. Prints what it saw."""
 
 import json
+import os
 import sys
-import threading
 import time
+import traceback
 from typing import Any
 
 import pybit._http_manager as http_manager
@@ -118,5 +119,10 @@ def refusal(call: Any) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(json.loads(sys.argv[1])["bybit"])), flush=True)
-    threading._shutdown = lambda: None  # type: ignore[attr-defined]  # its reader threads never end by themselves
+    code = 1
+    try:
+        print(json.dumps(main(json.loads(sys.argv[1])["bybit"])), flush=True)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    os._exit(code)  # its reader threads never end by themselves
