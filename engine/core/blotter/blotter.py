@@ -175,7 +175,7 @@ class Blotter:
         openers = unclear = moving = 0
         open_state, buy = State.OPEN, Side.BUY
         for order in sheet.orders.values():  # once for all figures: there may be hundreds, and each step comes by here
-            if order.state is not open_state or order.cancel_asked or owed(order):
+            if order.state is not open_state or order.cancel_asked or (order.venue_qty and owed(order)):
                 moving += 1
                 unclear += order.state is State.UNCLEAR
             if opens(order):

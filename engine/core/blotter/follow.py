@@ -5,7 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from engine.core.announce import order_event
-from engine.core.blotter.sheet import SECOND, STOP_ATTEMPTS, Sheet
+from engine.core.blotter.sheet import NEVER_NS, SECOND, STOP_ATTEMPTS, Sheet
 from engine.core.instrument import round_qty
 from engine.core.messages import (
     Cancel,
@@ -43,6 +43,8 @@ def follow(sheet: Sheet, now_ns: int, tidy: bool) -> None:
     _protect(sheet, now_ns, tidy)
     _leave(sheet, now_ns)
     for order in tuple(sheet.orders.values()):
+        if (order.state is State.OPEN or order.state is State.PENDING) and not order.venue_qty:
+            continue  # as most are: it rests, or is on its way
         if settled(order):
             _settle(sheet, order, now_ns)
         elif order.state is State.UNCLEAR or owed(order):
@@ -65,6 +67,12 @@ def _expect_an_end(sheet: Sheet, order: Order, now_ns: int) -> None:
 
 
 def _limit_time(sheet: Sheet, now_ns: int) -> None:
+    """There may be hundreds of orders, and each step comes by here: they are looked through when one is due."""
+    if now_ns < sheet.limit_ns:
+        if sheet.limit_ns < NEVER_NS:
+            sheet.wake(sheet.limit_ns)
+        return
+    sheet.limit_ns = NEVER_NS
     for order in tuple(sheet.orders.values()):
         if order.cancel_after_ns is None or order.cancel_asked or order.state is State.CLOSED:
             continue
@@ -72,6 +80,7 @@ def _limit_time(sheet: Sheet, now_ns: int) -> None:
         if now_ns >= due:
             sheet.cancel(order, "time limit reached", now_ns)
         else:
+            sheet.limit_ns = min(sheet.limit_ns, due)
             sheet.wake(due)
 
 

@@ -52,6 +52,7 @@ from engine.core.position import closable
 from engine.core.protection import uncovered
 
 SECOND = 1_000_000_000
+NEVER_NS = 1 << 63
 LOOK_SECONDS = (1, 2, 4, 8, 15)  # then every 15
 TARGET_AGAIN_NS = 5 * SECOND
 STOP_ATTEMPTS = 3  # refused or silent in a row, before the position is closed instead
@@ -111,6 +112,7 @@ class Sheet:
         self.canceling: dict[str, int] = {}  # when a cancel was last sent
         self.paged: dict[str, int] = {}
         self.wake_ns = 0
+        self.limit_ns = 0  # no order's time limit is over before
         self.begin()
 
     def begin(self) -> None:
@@ -177,6 +179,8 @@ class Sheet:
         assert order.cid not in self.orders and order.cid not in self.ended, f"{order.cid} exists already"
         self.orders[order.cid] = order
         self.touched[order.cid] = order
+        if order.cancel_after_ns is not None:
+            self.limit_ns = min(self.limit_ns, order.submitted_ns + order.cancel_after_ns)
         self.commands.append(Place(order=order))
 
     def closer(
