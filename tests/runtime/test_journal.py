@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -488,3 +488,30 @@ async def test_many_tasks_at_once_are_all_answered(make: Make) -> None:
         assert journal.stats().commits < 320
     async with opened(make) as (_, state):
         assert state.seq == 640
+
+
+async def test_what_is_hurried_is_committed_whether_or_not_anybody_waits(make: Make) -> None:
+    async with opened(make, linger_seconds=1000) as (journal, _):
+        seq = journal.append(*taken(1))
+        journal.hurry(seq)
+        with trio.fail_after(5):
+            while journal.stats().durable_seq < seq:  # noqa: ASYNC110 (a thread may end it)
+                await trio.sleep(0.001)
+        with closing(journal.reader()) as reader:
+            assert reader.signal("s-000001") is not None and journal.stats().commits == 1
+        journal.hurry(seq)  # nothing is left to be done
+        await journal.durable(seq, eager=True)
+        assert journal.stats().commits == 1
+
+
+async def test_what_is_appended_while_a_hurried_commit_flies_waits_for_the_next(make: Make) -> None:
+    async with opened(make, linger_seconds=1000) as (journal, _):
+        first = journal.append(*taken(1))
+        journal.hurry(first)
+        second = journal.append(*taken(2))
+        journal.hurry(second)
+        with trio.fail_after(5):
+            await journal.durable(second)
+        with closing(journal.reader()) as reader:
+            assert reader.signal("s-000001") is not None and reader.signal("s-000002") is not None
+        assert journal.stats().durable_seq == second

@@ -1,12 +1,16 @@
 """One for one: made anew after a failure, halted when an invariant broke, down when it fails too often."""
 
+from functools import partial
+
+import pytest
 import trio
+import trio.testing
 
 from engine.runtime.clock import virtual_clock
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
-from engine.runtime.mail import MailboxFull
-from engine.runtime.supervise import RESTARTS_MAX, Fallen, supervise
+from engine.runtime.mail import MailboxFull, waiting
+from engine.runtime.supervise import RESTARTS_MAX, Fallen, Window, supervise
 from engine.runtime.switch import Switch
 
 SCOPE = "symbol/main/BTCUSDT"
@@ -88,3 +92,54 @@ async def test_a_failed_journal_closes_the_engine_and_is_not_tried_again(autojum
         assert [h.scope for h in switch.halts()] == ["engine"]
         assert "the disk is full" in switch.halts()[0].reason
         assert len(actor.made) == 1 and actor.fallen.names() == ["actor"]
+
+
+# ----------------------------------------------------------------------------------------- a step in the sender's turn
+
+
+async def test_mail_is_taken_at_once_by_an_owner_that_waits_and_by_no_other() -> None:
+    send, mailbox = trio.open_memory_channel[str](10)
+    window, taken = Window[str](partial(waiting, mailbox)), list[str]()
+
+    async def owner() -> None:
+        async with trio.open_nursery() as nursery:
+            window.attend(taken.append, nursery)
+            async for mail in mailbox:
+                taken.append(f"read {mail}")
+
+    assert not window.hand("nobody attends")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(owner)
+        await trio.testing.wait_all_tasks_blocked()
+        assert window.hand("a") and taken == ["a"]
+        send.send_nowait("b")
+        assert not window.hand("c")  # it has mail, and is about to read it
+        await trio.testing.wait_all_tasks_blocked()
+        assert taken == ["a", "read b"]
+        window.leave()
+        assert not window.hand("d")
+        send.close()
+
+
+async def test_what_a_step_raises_in_the_senders_turn_fails_its_owner_before_it_reads_more() -> None:
+    send, mailbox = trio.open_memory_channel[str](10)
+    window, read = Window[str](partial(waiting, mailbox)), list[str]()
+
+    def step(mail: str) -> None:
+        raise AssertionError(mail)
+
+    async def owner() -> None:
+        async with trio.open_nursery() as nursery:
+            window.attend(step, nursery)
+            async for mail in mailbox:
+                read.append(mail)
+
+    with pytest.RaisesGroup(pytest.RaisesGroup(pytest.RaisesExc(AssertionError, match="broken"))):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(owner)
+            await trio.testing.wait_all_tasks_blocked()
+            assert window.hand("broken")  # and the sender goes on
+            assert not window.hand("again")
+            send.send_nowait("more")
+            await trio.sleep_forever()
+    assert read == []
