@@ -22,10 +22,10 @@ data_dir = "%(folder)s/var"
 [api]
 port = 0
 [market]
-kind = "%(face)s"
+kind = "%(venue)s"
 symbols = ["BTCUSDT", "ETHUSDT"]
 [accounts.main]
-venue = "%(face)s"
+venue = "%(venue)s"
 host = "http://127.0.0.1:%(port)s"
 category = "%(category)s"
 key_env = "LOCAL_KEY"
@@ -45,11 +45,13 @@ kind = "http"
 
 
 class RealSite(Site):
-    """`face` is the exchange's, and the config's name of the venue."""
+    """`face` is the exchange's, and the config's name of the venue unless `venue` says another."""
 
-    def __init__(self, folder: Path, face: str, category: str, account: str = "", limits: str = "") -> None:
+    def __init__(
+        self, folder: Path, face: str, category: str, account: str = "", limits: str = "", venue: str = ""
+    ) -> None:
         super().__init__(folder)
-        self.face, self.category = face, category
+        self.face, self.category, self.venue = face, category, venue or face
         if category == "spot":  # fees in base leave less than a lot
             self.dust = Decimal("0.0001")
         self._account, self._limits = account, limits
@@ -58,7 +60,7 @@ class RealSite(Site):
         os.environ |= {"LOCAL_KEY": "local-key", "LOCAL_SECRET": "local-secret"}
         process = self.spawn("exchange", "--port", "0", "--json")
         self.ports: dict[str, int] = self.first_line(process)["ports"]
-        words = {"folder": self.folder, "face": self.face, "port": self.ports[self.face], "category": self.category}
+        words = {"folder": self.folder, "venue": self.venue, "port": self.ports[self.face], "category": self.category}
         words |= {"account": self._account, "limits": self._limits}
         self.config.write_text(ENGINE % words, encoding="utf-8")
         return self
@@ -85,10 +87,10 @@ class RealSite(Site):
     def _outer(self, row: Any) -> Any:
         symbol = row.symbol.partition(":")[2]
         if isinstance(row, FillReport):
-            return replace(row, symbol=symbol, exec_id=self.exec_id(row.exec_id))
+            return replace(row, symbol=symbol, exec_id=self.exec_id(row.exec_id, row.venue_order_id))
         return replace(row, symbol=symbol)
 
-    def exec_id(self, inner: str) -> str:
+    def exec_id(self, inner: str, order_id: str) -> str:
         """As the face writes it: Bybit's are UUIDs on futures, numbers on spot."""
         serial = int(inner[-10:])
         if self.category == "linear":

@@ -1,0 +1,81 @@
+"""The engine trading on the local exchange by Binance's protocols, as processes: the books are the exchange's truth."""
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.process.real_site import RealSite
+from tests.process.test_bybit import bodies, names, send
+
+FACES = {"linear": "binance-usdm", "spot": "binance-spot"}
+
+
+class BinanceSite(RealSite):
+    def __init__(self, folder: Path, category: str, account: str = "") -> None:
+        super().__init__(folder, FACES[category], category, account, venue="binance")
+
+    def exec_id(self, inner: str, order_id: str) -> str:
+        """The trade's number and the order's, as the codec names an execution."""
+        return f"{int(inner[-10:])}-{int(order_id[-10:])}"
+
+
+@pytest.mark.parametrize("category", ["linear", "spot"])
+def test_the_same_signals_come_to_the_exchanges_own_truth(tmp_path: Path, category: str) -> None:
+    wanted = bodies(Random(5), spot=category == "spot")
+    with BinanceSite(tmp_path, category) as site:
+        site.start()
+        assert set(send(site, wanted)) <= {200, 202}
+        assert set(send(site, wanted)) == {200}, "the same again is known, and not executed"
+        truth = site.rested()
+        assert len([o for o in truth.orders if o.order_type.value == "market"]) >= 1
+        for symbol in ("BTCUSDT", "ETHUSDT"):
+            site.post({"signal_id": f"close-{symbol}", "symbol": symbol, "action": "close"})
+        truth = site.rested()
+        assert site.end() == 0
+        assert site.differences(truth) == []
+        assert site.run("audit", "verify").returncode == 0
+
+
+@pytest.mark.parametrize("category", ["linear", "spot"])
+def test_through_lost_answers_dropped_streams_and_kills_the_books_stay_the_exchanges(
+    tmp_path: Path, category: str
+) -> None:
+    wanted = bodies(Random(7), spot=category == "spot")
+    with BinanceSite(tmp_path, category) as site:
+        site.start()
+        site.fault("lose_reply", on="order.place", skip=2)
+        site.fault("refuse_done", on="order.place", code=-1007, status=504, text="Timeout", skip=4)
+        first = dict(zip(names(wanted[:5]), send(site, wanted[:5]), strict=True))
+        site.do("drop", scope="trade", face=site.face)
+        first |= zip(names(wanted[5:7]), send(site, wanted[5:7]), strict=True)
+        assert [status for status in first.values() if status not in (202, 422)] == []  # 422: its symbol is in doubt
+        assert 202 in first.values()
+        site.kill()
+        site.start()
+        site.do("drop", scope="private", face=site.face)
+        again = dict(zip(names(wanted), send(site, wanted), strict=True))
+        assert all(again[name] == 200 for name, status in first.items() if status == 202), (first, again)
+        site.do("restart", face=site.face)
+        site.ready()
+        truth = site.rested()
+        assert site.end() == 0
+        assert site.differences(truth) == []
+        assert site.run("audit", "verify").returncode == 0
+
+
+def test_an_account_of_real_money_is_refused_in_another_environment(tmp_path: Path) -> None:
+    with BinanceSite(tmp_path, "linear") as site:
+        text = site.config.read_text(encoding="utf-8")
+        local = f"http://127.0.0.1:{site.ports[site.face]}"
+        site.config.write_text(text.replace(local, "mainnet"), encoding="utf-8")
+        refused = site.run("run")
+        assert refused.returncode != 0 and "live" in refused.stderr and "Traceback" not in refused.stderr
+
+
+def test_check_says_what_it_saw_of_the_account(tmp_path: Path) -> None:
+    with BinanceSite(tmp_path, "linear") as site:
+        done = site.run("check")
+        assert done.returncode == 0, done.stdout + done.stderr
+        for word in ("clock", "one-way mode", "private stream", "order entry", "weight-1M 2400 in 60 s"):
+            assert word in done.stdout
