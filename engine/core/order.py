@@ -159,6 +159,11 @@ def remaining(order: Order) -> Decimal:
     return max(order.qty - order.filled_qty, ZERO) if order.filled_qty else order.qty
 
 
+def unfilled(order: Order) -> bool:
+    """Whether it has ended, or would, with less than was asked for; by what the venue counts, booked or not."""
+    return max(order.filled_qty, order.venue_qty) < order.qty
+
+
 def owed(order: Order) -> Decimal:
     """Base quantity that the venue has executed and we have not booked yet."""
     return max(order.venue_qty - order.filled_qty, ZERO) if order.venue_qty else ZERO

@@ -285,7 +285,8 @@ async def test_a_position_without_a_stop_is_called_out_and_closed_when_none_can_
         await home.at_rest()
         (_, gap) = home.facts(Uncovered)
         assert gap.missing_qty == D("0.05")
-        assert len(home.facts(Covered)) == 1
+        # The gap ends with the position, or with a stop that stood for the moment before the exit.
+        assert len(home.facts(Covered)) in (1, 2)
         assert home.books() == []
 
 

@@ -697,6 +697,34 @@ def test_a_wallet_may_hold_more_than_was_traded_here_and_not_less() -> None:
     assert "Mismatched" in facts(step) and [h.scope for h in step.halts] == ["symbol/a/BTCUSDT"]
 
 
+def test_a_stop_that_is_taken_away_again_and_again_ends_in_a_flatten() -> None:
+    desk = Desk()
+    _, stop, _ = desk.entered()
+    for _ in range(2):
+        step = desk.tell(desk.report(stop, "canceled"))
+        while not (again := desk.placed(Leg.STOP)):
+            step = desk.tell(Wake(desk.now))
+        assert "FlattenAsked" not in facts(step)
+        (stop,) = again
+        desk.answer(stop)
+    step = desk.tell(desk.report(stop, "canceled"))
+    assert "FlattenAsked" in facts(step), "nobody lets us protect it: it is closed"
+
+
+def test_a_stop_that_the_venue_replaced_by_the_next_one_was_not_taken_away() -> None:
+    desk = Desk()
+    _, stop, _ = desk.entered()
+    for number in range(1, 5):
+        desk.tell(enact(f"m{number}", Action.MOVE_STOP, stop_loss=D("98") - number))
+        (moved,) = desk.placed(Leg.STOP)
+        # Spot: one request cancels the old one and places the new one, and the cancel is heard of first.
+        step = desk.tell(desk.report(stop, "canceled"))
+        assert desk.placed(Leg.STOP) == [], "the new one is on its way"
+        assert "FlattenAsked" not in facts(step)
+        desk.answer(moved)
+        stop = moved
+
+
 def test_a_fill_found_by_comparison_is_booked() -> None:
     desk = Desk()
     desk.tell(enact(order_type=OrderType.LIMIT, price=D("100")))

@@ -47,7 +47,7 @@ from engine.core.messages import (
     Wake,
 )
 from engine.core.money import plain
-from engine.core.order import OrderFact, advance, average_price, opens, remaining, slippage
+from engine.core.order import OrderFact, advance, average_price, opens, remaining, slippage, unfilled
 from engine.core.position import closable
 from engine.core.protection import uncovered
 
@@ -143,7 +143,7 @@ class Sheet:
         if order.leg is Leg.ENTRY:
             return
         match fact:
-            case Canceled() | Expired() if not order.cancel_asked and remaining(order):
+            case Canceled() | Expired() if not order.cancel_asked and unfilled(order):
                 self._taken_away(order, fact.at_ns)
             case Rejected(kind="triggered"):  # the market is beyond it already: what it was to do is done now
                 self.not_before[order.leg] = fact.at_ns + SECOND
@@ -157,7 +157,13 @@ class Sheet:
                 self.not_before[Leg.TARGET] = fact.at_ns + TARGET_AGAIN_NS
 
     def _taken_away(self, order: Order, at_ns: int) -> None:
-        """The venue (or a person) ended a protective order that we wanted. Once may happen; again is a failure."""
+        """The venue (or a person) ended a protective order that we wanted. Once may happen; again is a failure.
+
+        Not so where a later one is on its way or stands: some venues can only put the new one in the old one's place.
+        """
+        later = (o for o in self.orders.values() if o.leg is order.leg and o.submitted_ns > order.submitted_ns)
+        if any(o.state is not State.CLOSED and not o.cancel_asked for o in later):
+            return
         if order.leg is Leg.STOP:
             self.stop_failures += 1
             if self.stop_failures > 1:
