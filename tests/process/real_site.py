@@ -47,6 +47,8 @@ kind = "http"
 class RealSite(Site):
     """`face` is the exchange's, and the config's name of the venue unless `venue` says another."""
 
+    tape: tuple[str, ...] = ()  # what the exchange plays, if not its synthetic market
+
     def __init__(
         self, folder: Path, face: str, category: str, account: str = "", limits: str = "", venue: str = ""
     ) -> None:
@@ -58,7 +60,7 @@ class RealSite(Site):
 
     def __enter__(self) -> "RealSite":
         os.environ |= {"LOCAL_KEY": "local-key", "LOCAL_SECRET": "local-secret"}
-        process = self.spawn("exchange", "--port", "0", "--json")
+        process = self.spawn("exchange", "--port", "0", "--json", *self.tape)
         self.ports: dict[str, int] = self.first_line(process)["ports"]
         words = {"folder": self.folder, "venue": self.venue, "port": self.ports[self.face], "category": self.category}
         words |= {"account": self._account, "limits": self._limits}

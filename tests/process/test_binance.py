@@ -1,10 +1,16 @@
 """The engine trading on the local exchange by Binance's protocols, as processes: the books are the exchange's truth."""
 
+import time
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
+from engine.core.messages import OrderType, Side
+from tests.patience import PATIENCE_SECONDS
 from tests.process.real_site import RealSite
 from tests.process.test_bybit import bodies, names, send
 
@@ -18,6 +24,27 @@ class BinanceSite(RealSite):
     def exec_id(self, inner: str, order_id: str) -> str:
         """The trade's number and the order's, as the codec names an execution."""
         return f"{int(inner[-10:])}-{int(order_id[-10:])}"
+
+
+class StillSite(BinanceSite):
+    """Its market stands where it is put."""
+
+    tape = ("--tape", "still")
+
+    def show(self, bid: str, ask: str) -> None:
+        self.do("book", symbol="BTCUSDT", bids=[[bid, "50"]], asks=[[ask, "50"]])
+
+    def live(self) -> list[dict[str, Any]]:
+        return list(self.get("/orders?live=true")["orders"])
+
+    def until(self, bid: str, ask: str, true: Callable[[], bool]) -> None:
+        """With a fresh book before each look."""
+        last = time.monotonic() + PATIENCE_SECONDS
+        self.show(bid, ask)
+        while not true():
+            assert time.monotonic() < last, self.logs()
+            time.sleep(0.1)
+            self.show(bid, ask)
 
 
 @pytest.mark.parametrize("category", ["linear", "spot"])
@@ -62,6 +89,26 @@ def test_through_lost_answers_dropped_streams_and_kills_the_books_stay_the_excha
         assert site.end() == 0
         assert site.differences(truth) == []
         assert site.run("audit", "verify").returncode == 0
+
+
+def test_a_spot_target_that_waits_with_us_is_carried_out_when_the_market_reaches_it(tmp_path: Path) -> None:
+    with StillSite(tmp_path, "spot") as site:
+        site.show("60000", "60000.1")
+        site.start()
+        body = {"symbol": "BTCUSDT", "action": "open", "side": "buy", "quote_amount": "400"}
+        body |= {"stop_loss": "59400", "take_profit": "61200"}
+        tries = count(1)  # the gate refuses while the price that it knows is too old
+        site.until("60000", "60000.1", lambda: site.post({**body, "signal_id": f"t{next(tries)}"}).status_code == 202)
+        site.rested()
+        assert {order["leg"] for order in site.live()} == {"stop", "target"}
+        site.until("61200", "61200.1", lambda: not site.live())
+        truth = site.rested()
+        assert site.end() == 0
+        assert site.differences(truth) == []
+        sold = [(o.status, o.order_type) for o in truth.orders if o.side is Side.SELL]
+        assert sold.count(("filled", OrderType.MARKET)) == 1
+        # The stop made room for it; another may have been on its way before the sale was heard of.
+        assert {kind for kind in sold if kind != ("filled", OrderType.MARKET)} == {("canceled", OrderType.STOP_MARKET)}
 
 
 def test_an_account_of_real_money_is_refused_in_another_environment(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from engine.core.messages import (
 from engine.venues.base import StreamDown
 from engine.venues.binance.spot import SpotVenue
 from tests.patience import PATIENCE_SECONDS as PATIENCE
-from tests.venues.binance.fake import CUT, HANG, Fake, Said, spot_venue
+from tests.venues.binance.fake import CUT, HANG, SPOT_SYMBOL, Fake, Said, spot_venue
 from tests.venues.binance.test_reports import EXECUTION, ORDER_ROW
 
 D = Decimal
@@ -489,6 +489,26 @@ async def test_executions_of_one_order_are_asked_for_by_its_number() -> None:
         found = await venue.fills(1, CID)
         assert not isinstance(found, Failed) and [getattr(f, "cid", "") for f in found] == [CID]
         assert fake.said("GET /api/v3/myTrades")[0]["orderId"] == "7"
+
+
+async def test_a_symbol_outside_of_ascii_is_sent_as_it_was_signed() -> None:
+    async with spot_venue() as (fake, venue):
+        fake.rest["GET /api/v3/order"] = refused(-2013)
+        assert await venue.order("\uff11\uff12/x y", CID) == NotFound(CID)
+        assert fake.said("GET /api/v3/order")[0]["symbol"] == "\uff11\uff12/x y"
+        assert fake.bad == []
+
+
+async def test_many_symbols_are_asked_for_at_once_and_others_left_out() -> None:
+    names = ("BTCUSDT", *(f"X{n}" for n in range(20)))
+    async with spot_venue(symbols=names) as (fake, venue):
+        listed = [{**SPOT_SYMBOL, "symbol": name} for name in names]
+        fake.rest["GET /api/v3/exchangeInfo"] = (200, {"symbols": listed})
+        await venue.instruments()
+        rows = [{**ORDER_ROW, "symbol": name} for name in ("X3", "OTHER")]
+        fake.rest["GET /api/v3/openOrders"] = (200, rows)
+        assert [o.symbol for o in await open_orders(venue)] == ["X3"]
+        assert fake.said("GET /api/v3/openOrders")[-1].get("symbol") is None
 
 
 # ------------------------------------------------------------------------------------------------------------ stream
