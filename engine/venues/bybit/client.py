@@ -117,7 +117,7 @@ class BybitVenue:
     async def submit(self, order: Order, on_wire: Callable[[], None]) -> Answer:
         body = orders.create(order, self.terms.kind)
         answer = await self._request(CREATE, body, False, on_wire, needs_clock=not order.reduce_only)
-        limited = isinstance(answer, Rejection) and meaning_of(answer.code) is Class.ASK
+        limited = isinstance(answer, Rejection) and answer.kind == "rate_limited"
         return await self._ask_first(order, answer) if limited else answer
 
     async def cancel(self, cancel: Cancel) -> Answer:
@@ -498,11 +498,6 @@ _positions = msgspec.json.Decoder(list[reports.PositionRow])
 _orders = msgspec.json.Decoder(list[reports.OrderRow])
 _executions = msgspec.json.Decoder(list[reports.ExecutionRow])
 _fee_rows = msgspec.json.Decoder(list[reports.FeeRow])
-
-
-def meaning_of(code: str) -> Class | None:
-    """None for a code of our own."""
-    return meaning(int(code)).kind if code.isdecimal() else None
 
 
 def _rows(raws: Iterable[T], make: Callable[[T], R | None]) -> tuple[R, ...] | Failed:

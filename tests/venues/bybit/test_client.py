@@ -218,11 +218,17 @@ async def test_a_gateways_error_is_doubt(status: int):
         assert len(world.member.records) == 1
 
 
-async def test_what_the_limiter_refused_although_it_was_done_is_found_before_it_is_sent_again():
-    async with local() as world:
-        world.fault(Woe.REFUSE_DONE, on="order.create", code=10006, text="Too many visits!")
+@pytest.mark.parametrize(
+    ("socket", "code", "status"),
+    [(False, 10006, 200), (True, 10006, 200), (True, 20003, 200), (False, 10429, 200), (False, 0, 429)],
+)
+async def test_what_a_limiter_refused_although_it_was_done_is_found_before_it_is_sent_again(
+    socket: bool, code: int, status: int
+):
+    async with local(socket=socket) as world:
+        world.fault(Woe.REFUSE_DONE, on="order.create", code=code, status=status)
         done = await world.venue.submit(order(), nothing)
-        world.fault(Woe.REFUSE, on="order.create", code=10006, text="Too many visits!")
+        world.fault(Woe.REFUSE, on="order.create", code=code, status=status)
         undone = await world.venue.submit(order("sf1baaaaaaaaaaaaaaaaaaaaaaaaaa"), nothing)
         assert len(world.member.records) == 1
     assert isinstance(done, Acked)
