@@ -10,12 +10,13 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.core.messages import BalanceReport, FillReport, FundingReport, OrderReport, PositionReport, Rejection, Side
 from engine.exchange.faults import Fault
 from engine.exchange.house import Member
 from engine.exchange.http import Request, Response, form
-from engine.exchange.server import Exchange
+from engine.exchange.server import Exchange, Mangling
 from engine.market.events import BookSnapshot, FundingRate, Level, TradePrint
 
 
@@ -31,6 +32,22 @@ class Stall(Struct, frozen=True, tag_field="do", tag="stall", forbid_unknown_fie
 
     ms: int
     scope: Literal["", "public", "private", "trade"] = ""
+
+
+class Mangle(Struct, frozen=True, tag_field="do", tag="mangle", forbid_unknown_fields=True):
+    """The next messages of each stream of a kind: lost, or told twice, or in the place of the one after it."""
+
+    how: Literal["lose", "repeat", "swap"]
+    times: int = 1
+    skip: int = 0  # so many go by before it begins
+    scope: Literal["public", "private", "trade"] = "private"
+
+
+class Lag(Struct, frozen=True, tag_field="do", tag="lag", forbid_unknown_fields=True):
+    """New orders show so much later in queries."""
+
+    ms: int
+    face: str = ""
 
 
 class Ban(Struct, frozen=True, tag_field="do", tag="ban", forbid_unknown_fields=True):
@@ -83,7 +100,7 @@ class Show(Struct, frozen=True, tag_field="do", tag="book", forbid_unknown_field
     asks: tuple[Level, ...]
 
 
-Deed: TypeAlias = Drop | Stall | Ban | Liquidate | Restart | Skew | Funding | Print | Show
+Deed: TypeAlias = Drop | Stall | Mangle | Lag | Ban | Liquidate | Restart | Skew | Funding | Print | Show
 
 Account: TypeAlias = dict[str, Any]
 
@@ -163,6 +180,16 @@ class Admin:
                 return {"dropped": exchange.drop(deed.face, deed.scope)}
             case Stall():
                 exchange.stalled[deed.scope] = now_ns + deed.ms * 1_000_000
+            case Mangle():
+                chosen = [line for line in exchange.lines if line.session.scope == deed.scope]
+                for line in chosen:
+                    line.mangling = Mangling(deed.how, deed.times, deed.skip)
+                return {"streams": len(chosen)}
+            case Lag():
+                for face in exchange.faces.values():
+                    if deed.face in ("", face.name):
+                        for member in face.house.members.values():
+                            member.memory = replace(member.memory, visible_ns=deed.ms * 1_000_000)
             case Ban():
                 for face in exchange.faces.values():
                     if deed.face in ("", face.name):

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from enum import Enum
-from itertools import islice
+from itertools import takewhile
 from typing import Any, Literal
 
 from msgspec import Struct, field
@@ -53,6 +53,7 @@ class Record(Struct):
     reported: Decimal = ZERO  # as its last report said
     told: bool = False  # that it was accepted
     triggered: bool = False  # and that was told
+    closed_as: int = 0  # the how many-th of its account to end
     value: Decimal = ZERO  # quote, of all fills
     realised: dict[str, Decimal] = field(default_factory=dict)  # by execution id, futures only
     fees: dict[str, Decimal] = field(default_factory=dict)
@@ -106,6 +107,7 @@ class Member:
         self.rejecting: list[str] = []  # reasons by which the next orders will be refused after they were accepted
         self.forgotten_ns = 0  # at a restart: what had closed before is no longer recent
         self.steps = 0
+        self.ended = 0  # orders, ever
         self._positions: dict[str, Holding] = {}  # folded fill by fill, so that each can say what it realised
         self._named: dict[tuple[str, str], Record] = {}  # the latest by category and client id
         self.asked = 0
@@ -181,8 +183,12 @@ class Member:
 
     def recent(self) -> Iterator[Record]:
         """Closed since the last restart, newest first, no more than are kept at hand."""
-        late = (r for r in reversed(self.closed) if r.order.updated_ns > self.forgotten_ns)
-        return islice(late, self.memory.recent)
+        return takewhile(self.at_hand, reversed(self.closed))
+
+    def at_hand(self, record: Record) -> bool:
+        """Open, or among those that ended last."""
+        late = record.closed_as > self.ended - self.memory.recent
+        return record.open or (late and record.order.updated_ns > self.forgotten_ns)
 
     def history(self, now_ns: int) -> Iterator[Record]:
         """Closed and not yet forgotten, newest first."""
@@ -255,6 +261,8 @@ class Member:
             name = (oldest.listing.category, oldest.given)
             if self._named.get(name) is oldest:
                 del self._named[name]
+        self.ended += 1
+        record.closed_as = self.ended
         self.closed.append(record)
 
 

@@ -57,6 +57,32 @@ class Face(Protocol):
     def refuse_message(self, session: Session, text: bytes, fault: Fault, now_ns: int) -> bytes: ...
 
 
+class Mangling(Struct):
+    """What befalls the next messages of a stream: "lose", "repeat" or "swap"."""
+
+    how: str
+    times: int
+    skip: int
+    held: bytes = b""  # of a swap: the one that waits for its successor
+
+    def apply(self, text: bytes) -> list[bytes]:
+        """What comes out in place of it."""
+        if self.skip:
+            self.skip -= 1
+            return [text]
+        if self.held:
+            out, self.held = [text, self.held], b""
+            self.times -= 1
+            return out
+        if not self.times:
+            return [text]
+        if self.how == "swap":
+            self.held = text
+            return []
+        self.times -= 1
+        return [] if self.how == "lose" else [text, text]
+
+
 class Line(Struct, eq=False):
     """A WebSocket that is connected."""
 
@@ -64,6 +90,7 @@ class Line(Struct, eq=False):
     session: Session
     socket: WebSocket
     heard_ns: int
+    mangling: Mangling | None = None
 
 
 class Exchange:
@@ -172,7 +199,9 @@ class Exchange:
 
         def push(text: bytes) -> None:
             if lines and not self._stalls(lines[0]):
-                socket.post(text)
+                mangling = lines[0].mangling
+                for out in mangling.apply(text) if mangling else (text,):
+                    socket.post(out)
 
         session = face.connect(request.path, request.query, push, self._numbered)
         if session is None:

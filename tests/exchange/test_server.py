@@ -215,6 +215,38 @@ async def test_a_stalled_stream_answers_pings_and_tells_nothing() -> None:
         assert (await heard(private))["data"][0]["orderLinkId"] == "heard"
 
 
+@pytest.mark.parametrize(
+    ("how", "names"),
+    [("lose", ["b", "c"]), ("repeat", ["a", "a", "b", "c"]), ("swap", ["b", "a", "c"])],
+)
+async def test_messages_of_a_stream_are_lost_repeated_and_swapped(how: str, names: list[str]) -> None:
+    async with running() as site, site.websocket("/v5/private") as private:
+        await site.log_on(private)
+        await say(private, {"op": "subscribe", "args": ["order"]})
+        await site.admin("POST", "/do", {"do": "mangle", "how": how})
+        for name in ("a", "b", "c"):
+            await site.order(orderType="Limit", price="50000", orderLinkId=name)
+        assert [(await heard(private))["data"][0]["orderLinkId"] for _ in names] == names
+
+
+async def test_new_orders_show_late_when_they_are_told_to() -> None:
+    async with running() as site:
+        await site.admin("POST", "/do", {"do": "lag", "face": "bybit", "ms": 3_600_000})
+        await site.order(orderLinkId="hidden")
+        member = site.member
+        assert not member.shows(member.find("linear", None, "hidden"), site.exchange.now_ns())
+        await site.admin("POST", "/do", {"do": "lag", "ms": 0})
+        assert member.shows(member.find("linear", None, "hidden"), site.exchange.now_ns())
+
+
+async def test_a_stream_on_which_nothing_is_said_is_cut_as_its_client_asked() -> None:
+    short_lived = "/v5/private?max_active_time=30s"
+    async with running() as site, site.websocket(short_lived) as short, site.websocket("/v5/private") as usual:
+        await site.admin("POST", "/do", {"do": "skew", "ms": 60_000})
+        assert await closed(short) == 1000
+        assert (await say(usual, {"op": "ping"}))["op"] == "pong"
+
+
 async def test_the_market_the_clock_and_the_account_can_be_taken_in_hand() -> None:
     async with running() as site:
         await site.order(qty="0.5")
@@ -283,11 +315,12 @@ async def test_requests_in_one_packet_are_answered_in_their_order() -> None:
         stream = await trio.open_tcp_stream("127.0.0.1", site.ports["bybit"])
         one = b"GET /v5/market/time HTTP/1.1\r\nhost: x\r\n\r\n"
         last = b"GET /v5/nonsense HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-        await stream.send_all(one + one + last)
         answer = b""
-        with trio.fail_after(PATIENCE):
-            async for piece in stream:
-                answer += bytes(piece)
+        async with stream:
+            await stream.send_all(one + one + last)
+            with trio.fail_after(PATIENCE):
+                async for piece in stream:
+                    answer += bytes(piece)
         assert [part[:3] for part in answer.split(b"HTTP/1.1 ")[1:]] == [b"200", b"200", b"401"]
 
 

@@ -1,10 +1,11 @@
 """Who asks, and the little that spot and futures read of a request in the same way."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct
 
-from engine.core.messages import Side
+from engine.core.messages import FillReport, FundingReport, Side
 from engine.exchange.binance.codes import Refused, missing
 from engine.exchange.house import Listing, Member, Record
 from engine.exchange.params import Params, whole, word
@@ -62,6 +63,14 @@ def within(params: Params, record: Record) -> bool:
     start, end = whole(params, "startTime"), whole(params, "endTime")
     at_ms = record.order.accepted_ns // 1_000_000
     return (start is None or at_ms >= start) and (end is None or at_ms <= end)
+
+
+def executions(caller: Caller, order_id: int | None) -> Iterable[FillReport | FundingReport]:
+    """Of one order, or all, oldest first."""
+    if order_id is None:
+        return caller.member.matching.executions
+    record = caller.member.find(caller.category, order_id, "")
+    return [] if record is None else record.fills
 
 
 def limit_of(params: Params, default: int, most: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from engine.core.messages import FillReport, OrderType, Rejection, TimeInForce
-from engine.exchange.binance.caller import SIDES, Caller, Row, choice, limit_of, within
+from engine.exchange.binance.caller import SIDES, Caller, Row, choice, executions, limit_of, within
 from engine.exchange.binance.codes import Refused, check_filters, missing, refused
 from engine.exchange.binance.spot_rows import (
     balance_rows,
@@ -152,7 +152,7 @@ def my_trades(caller: Caller, params: Params) -> list[Row]:
     order_id, least = whole(params, "orderId"), whole(params, "fromId")
     start, end = whole(params, "startTime"), whole(params, "endTime")
     rows = []
-    for fill in caller.member.matching.executions:
+    for fill in executions(caller, order_id):
         record = caller.member.record_of(fill) if isinstance(fill, FillReport) else None
         if record is None or not isinstance(fill, FillReport) or record.listing is not listing:
             continue

@@ -9,7 +9,7 @@ import msgspec
 
 from engine.core.messages import ZERO, FillReport, FundingReport, OrderType, Rejection, TimeInForce
 from engine.core.money import plain
-from engine.exchange.binance.caller import SIDES, Caller, Row, choice, limit_of, within
+from engine.exchange.binance.caller import SIDES, Caller, Row, choice, executions, limit_of, within
 from engine.exchange.binance.codes import Refused, check_filters, missing, refused
 from engine.exchange.binance.usdm_rows import (
     ALGO_BASE,
@@ -142,7 +142,7 @@ def user_trades(caller: Caller, params: Params) -> list[Row]:
     order_id, least = whole(params, "orderId"), whole(params, "fromId")
     start, end = (None, None) if least is not None else (whole(params, "startTime"), whole(params, "endTime"))
     rows = []
-    for fill in caller.member.matching.executions:
+    for fill in executions(caller, order_id):
         record = caller.member.record_of(fill) if isinstance(fill, FillReport) else None
         if record is None or not isinstance(fill, FillReport) or (listing and record.listing is not listing):
             continue

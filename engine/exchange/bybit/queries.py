@@ -33,32 +33,41 @@ def realtime(caller: Caller, params: Params) -> Result:
     narrowed = by_id or word(params, "symbol") or word(params, "baseCoin") or word(params, "settleCoin")
     if category_of(params) == "linear" and not narrowed:
         raise Refused(10001, "params error: symbol, baseCoin or settleCoin is required")
-    closed = member.recent() if by_id or whole(params, "openOnly") == 1 else ()
+    if by_id:
+        return _orders(caller, params, (r for r in _named(caller, params) if member.at_hand(r)), 50)
+    closed = member.recent() if whole(params, "openOnly") == 1 else ()
     return _orders(caller, params, chain(reversed(list(member.open_records())), closed), 50)
 
 
 def history(caller: Caller, params: Params) -> Result:
     """Closed orders that are not yet forgotten."""
     _window(params)
-    return _orders(caller, params, caller.member.history(caller.now_ns), 50)
+    member, now_ns = caller.member, caller.now_ns
+    if word(params, "orderId") or word(params, "orderLinkId"):
+        found = (r for r in _named(caller, params) if not r.open and member.remembers(r, now_ns))
+        return _orders(caller, params, found, 50)
+    return _orders(caller, params, member.history(now_ns), 50)
 
 
 def executions(caller: Caller, params: Params) -> Result:
     """Newest first; funding is among them."""
     category, (start, end) = category_of(params), _window(params)
-    member, wanted = caller.member, _wanted(params)
+    member = caller.member
     symbol, kind = word(params, "symbol"), word(params, "execType")
     by_id = word(params, "orderId") or word(params, "orderLinkId")
+    reports: Iterable[FillReport | FundingReport] = reversed(member.matching.executions)
+    if by_id:  # ids override all else
+        reports = (fill for record in _named(caller, params) for fill in reversed(record.fills))
 
     def rows() -> Iterator[Row]:
-        for report in reversed(member.matching.executions):
+        for report in reports:
             at_ms = report.venue_ns // 1_000_000
             listing = member.listings[report.symbol]
             if listing.category != category or (symbol and listing.symbol != symbol):
                 continue
             if not by_id and ((start is not None and at_ms < start) or (end is not None and at_ms > end)):
                 continue
-            row = _execution(caller, report, wanted if by_id else None)
+            row = _execution(caller, report)
             if row is not None and kind in ("", row["execType"]):
                 yield row
 
@@ -157,12 +166,11 @@ def _orders(caller: Caller, params: Params, records: Iterable[Record], most: int
     category, symbol, status = category_of(params), word(params, "symbol"), word(params, "orderStatus")
     coins = (word(params, "baseCoin"), word(params, "settleCoin"))
     stops = word(params, "orderFilter")
-    wanted = _wanted(params)
 
     def rows() -> Iterator[Row]:
         for record in records:
             listing = record.listing
-            if listing.category != category or not wanted(record) or not caller.member.shows(record, caller.now_ns):
+            if listing.category != category or not caller.member.shows(record, caller.now_ns):
                 continue
             if (symbol and listing.symbol != symbol) or not _of_coins(record, coins):
                 continue
@@ -175,13 +183,14 @@ def _orders(caller: Caller, params: Params, records: Iterable[Record], most: int
     return _page(params, rows(), lambda row: row["orderId"], most, default=20)
 
 
-def _wanted(params: Params) -> Callable[[Record], bool]:
-    """By order id, which wins, or by link id; all where neither is given."""
-    named, link = word(params, "orderId"), word(params, "orderLinkId")
-    if named:
-        serial = serial_of(named)
-        return lambda record: record.serial == serial
-    return (lambda record: record.given == link) if link else (lambda record: True)
+def _named(caller: Caller, params: Params) -> list[Record]:
+    """The one by order id, which wins, or by link id."""
+    named = word(params, "orderId")
+    serial = serial_of(named) if named else None
+    if named and serial is None:
+        return []
+    record = caller.member.find(category_of(params), serial, word(params, "orderLinkId"))
+    return [] if record is None else [record]
 
 
 def _of_coins(record: Record, coins: tuple[str, str]) -> bool:
@@ -190,17 +199,15 @@ def _of_coins(record: Record, coins: tuple[str, str]) -> bool:
     return base in ("", instrument.base) and settle in ("", instrument.quote)
 
 
-def _execution(
-    caller: Caller, report: FillReport | FundingReport, wanted: Callable[[Record], bool] | None
-) -> Row | None:
+def _execution(caller: Caller, report: FillReport | FundingReport) -> Row | None:
     member = caller.member
     listing = member.listings[report.symbol]
     mark = caller.screens.mark(listing)
     if isinstance(report, FundingReport):
         qty = member.matching.account.qty(report.symbol)
-        return None if wanted else funding_row(listing, report, qty, mark, member.steps)
+        return funding_row(listing, report, qty, mark, member.steps)
     record = member.record_of(report)
-    if record is None or (wanted and not wanted(record)):
+    if record is None:
         return None
     return execution_row(record, report, record.order.remaining, mark, member.steps)
 
