@@ -147,6 +147,16 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
         ("accounts = {}", "line 1: [accounts] is empty: there is nothing to trade with"),
         ('[market]\nkind = "recorded"', "line 1: [market] of kind 'recorded' needs 'tape', the file to replay"),
         ('[market]\ntape = "x"', "line 2: market.tape means nothing with kind 'synthetic', only with 'recorded'"),
+        (
+            '[accounts.main]\nvenue = "binance"\nhost = "demo"\nkey_env = "K"\nsecret_env = "S"\n'
+            "[accounts.main.limits]",
+            "line 1: [accounts.main.limits] needs 'symbols': Binance tells executions only by symbol",
+        ),
+        (
+            '[accounts.main]\nvenue = "binance"\nhost = "demo"\ncategory = "spot"\nkey_env = "K"\nsecret_env = "S"\n'
+            'margin = "isolated"\n[accounts.main.limits]\nsymbols = ["BTCUSDT"]',
+            "line 7: accounts.main.margin is only set on Binance's linear futures",
+        ),
         ('[market]\nkind = "bybit"', "line 1: [market] of kind 'bybit' needs 'symbols', those to listen to"),
         ('[market]\nkind = "link"', "line 1: [market] of kind 'link' needs 'port', where the paper venue listens"),
         ('[api]\nhost = "0.0.0.0"', "line 2: api.host must be a loopback address such as 127.0.0.1, but is '0.0.0.0'"),

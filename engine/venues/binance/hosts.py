@@ -13,19 +13,20 @@ from engine.venues.binance.errors import Market
 
 
 class Hosts(Struct, frozen=True):
-    """URLs without a slash at the end. `private`: path and query of the user data, with {key} for the listen key."""
+    """URLs without a slash at the end. `private`: the forms of the user data's path, with {key} for the listen key."""
 
     environment: str  # live, testnet, demo, local
     rest: str
     orders: str  # the WebSocket API
     stream: str  # market streams; on USD-M private ones too
-    private: str = ""
+    private: tuple[str, ...] = ()
     restrictions: str = ""  # where a key's permissions are told; the test networks do not tell them
 
 
 _EVENTS = "ORDER_TRADE_UPDATE/ACCOUNT_UPDATE/ALGO_UPDATE/MARGIN_CALL/ACCOUNT_CONFIG_UPDATE/listenKeyExpired"
-# The form with the key in the path has delivered nothing since the split, as users report.
-PRIVATE = f"/private/ws?listenKey={{key}}&events={_EVENTS}"
+# All three are documented somewhere; the last has delivered nothing since the split, as users report. A stream that
+# proves to be dead is tried in the next form.
+PRIVATE = (f"/private/ws?listenKey={{key}}&events={_EVENTS}", "/private/ws?listenKey={key}", "/private/ws/{key}")
 
 _REAL = "https://api.binance.com"
 _WORDS: dict[tuple[Market, str], Hosts] = {
@@ -81,7 +82,7 @@ def hosts(market: Market, host: str) -> Hosts:
         socket = f"{'wss' if parts.scheme == 'https' else 'ws'}://{parts.netloc}"
         spot = market is Market.SPOT
         path = "/ws-api/v3" if spot else "/ws-fapi/v1"
-        return Hosts("local", url, socket + path, socket, "" if spot else PRIVATE, url)
+        return Hosts("local", url, socket + path, socket, () if spot else PRIVATE, url)
     for word in WORDS:
         if url == _WORDS[market, word].rest:
             return _WORDS[market, word]

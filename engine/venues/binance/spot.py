@@ -478,7 +478,7 @@ class SpotVenue:
         standing, sales = self._standing[order.symbol], self._sales.setdefault(order.symbol, Sales())
         chosen = way(order, standing)
         if not isinstance(chosen, Hold) and (why := sales.holds_back(order, bool(standing))):
-            return Rejection("spot", "unavailable", why)
+            return Rejection("spot", "unsent", why)
         match chosen:
             case Rejection():
                 return chosen
@@ -537,7 +537,7 @@ class SpotVenue:
             self._names.sends(order.symbol, order.cid, self.api.now_ns())
             answer = await self._close(fired(order), lambda: None)
         match answer:
-            case Rejection(kind="not_sent" | "rate_limited" | "unavailable"):
+            case Rejection(kind="not_sent" | "unsent" | "rate_limited" | "unavailable"):
                 self._held[order.cid] = order  # surely nothing happened; the next look tries again
             case Rejection(code=code, text=text):
                 self._let(order, "rejected", f"{code}: {text}")

@@ -131,6 +131,7 @@ class UsdmVenue:
         self._algos: dict[str, str] = {}  # client id -> number of the algo order
         self._stream_scope: trio.CancelScope | None = None
         self._dead = ""  # why the stream is not to be believed
+        self._form = 0  # of its path
         self._began_ns = 0
         manners = Manners(name="binance-usdm", url=terms.hosts.orders, hear=hear_answer)
         self.socket = OrderSocket(manners, rng, _tell) if terms.order_socket else None
@@ -271,6 +272,7 @@ class UsdmVenue:
         if cid is not None:
             return tuple(sorted(found, key=lambda fill: fill.venue_ns))
         if why := self._witness.missed(tuple(found), now_ns):
+            self._form += 1
             self._end_stream(why)
         funding = await self._funding(since_ns, now_ns)
         if isinstance(funding, Failed):
@@ -359,7 +361,8 @@ class UsdmVenue:
         if isinstance(key, Verdict):
             raise StreamDown(f"no listen key: {key.why}")
         self._dead = ""
-        url = self._terms.hosts.stream + self._terms.hosts.private.format(key=key.listenKey)
+        forms = self._terms.hosts.private
+        url = self._terms.hosts.stream + forms[self._form % len(forms)].format(key=key.listenKey)
         with trio.CancelScope() as self._stream_scope:
             async with open_websocket(url) as socket, trio.open_nursery() as nursery:
                 self._witness.up(self.api.now_ns())

@@ -367,6 +367,31 @@ async def test_a_key_that_is_dead_when_it_is_kept_alive_ends_the_stream(monkeypa
         assert len(fake.said("PUT /fapi/v1/listenKey")) == 2
 
 
+async def test_a_stream_that_is_silent_for_ever_is_proven_dead_and_tried_in_another_form() -> None:
+    async with usdm_venue() as (fake, venue):
+        fake.rest["GET /fapi/v1/income"] = (200, [])
+        fake.rest["GET /fapi/v1/order"] = (200, {**ROW, "orderId": 7})
+        for _ in range(3):
+            before = len(fake.private_paths)
+            async with trio.open_nursery() as nursery:
+
+                async def prove(before: int = before) -> None:
+                    await until(lambda: len(fake.private_paths) > before and venue._witness._up_ns)
+                    venue._witness.up(fake.clock.now_ns() - 60 * 10**9)
+                    fake.rest["GET /fapi/v1/userTrades"] = (200, [trade(before + 1, 7, fake.now_ms() - 20_000)])
+                    await venue.fills((fake.now_ms() - 60_000) * 1_000_000)
+
+                nursery.start_soon(prove)
+                with pytest.raises(StreamDown, match="never told of execution"), trio.fail_after(PATIENCE):
+                    await collect(venue, [])
+        assert [path.partition("&")[0] for path in fake.private_paths] == [
+            "/private/ws?listenKey=k1",
+            "/private/ws?listenKey=k1",
+            "/private/ws/k1",
+        ]
+        assert "&events=" in fake.private_paths[0] and "&events=" not in fake.private_paths[1]
+
+
 @pytest.mark.parametrize("answer", [(200, b"<html>"), (401, {"code": -2015, "msg": "no"}), CUT, (200, {"key": 1})])
 async def test_without_a_listen_key_there_is_no_stream(answer: Any) -> None:
     async with usdm_venue() as (fake, venue):
@@ -452,7 +477,7 @@ def test_each_world_has_its_own_hosts(market: Market) -> None:
 def test_a_local_exchange_is_named_by_its_url() -> None:
     own = hosts(Market.USDM, "http://127.0.0.1:9/")
     assert (own.environment, own.rest, own.stream) == ("local", "http://127.0.0.1:9", "ws://127.0.0.1:9")
-    assert own.orders == "ws://127.0.0.1:9/ws-fapi/v1" and "{key}" in own.private
+    assert own.orders == "ws://127.0.0.1:9/ws-fapi/v1" and all("{key}" in form for form in own.private)
 
 
 @pytest.mark.parametrize(
