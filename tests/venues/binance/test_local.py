@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 import trio
 
-from engine.core.ids import client_order_id
+from engine.core.ids import client_order_id, is_ours
 from engine.core.messages import (
     Acked,
     Cancel,
     Failed,
     FillReport,
+    FundingReport,
     InstrumentKind,
     Leg,
     NotFound,
@@ -25,6 +26,7 @@ from engine.core.messages import (
 )
 from engine.exchange.faults import Woe
 from engine.exchange.terms import ExchangeTerms, KeyTerms
+from engine.market.events import FundingRate
 from engine.venues.base import StreamDown
 from engine.venues.binance.usdm import UsdmVenue
 from tests.venues.binance.local import KINDS, Local, local, until
@@ -214,6 +216,33 @@ async def test_a_batch_of_orders_and_cancels() -> None:
         gone = await world.venue.cancel_batch("BTCUSDT", [o.cid for o in orders[:2]] + ["unknown"])
         assert [type(a) for a in gone] == [Acked, Acked, Rejection]
         assert [o.cid for o in await world.venue.open_orders()] == [orders[2].cid]  # type: ignore[union-attr]
+
+
+async def test_funding_comes_with_the_executions_and_once() -> None:
+    async with local(LINEAR) as world:
+        await world.venue.submit(ENTRY, nothing)
+        world.exchange.publish(FundingRate("BTCUSDT", world.exchange.now_ns(), D("0.0001"), D(60000)))
+        since = world.venue.api.now_ns() - 60 * 10**9
+        for _ in range(2):
+            found = await world.venue.fills(since)
+            assert not isinstance(found, Failed)
+            (paid,) = [report for report in found if isinstance(report, FundingReport)]
+            assert (paid.symbol, paid.amount, paid.asset) == ("BTCUSDT", D("-0.06"), "USDT")
+
+
+async def test_a_liquidation_is_an_execution_that_nobody_here_asked_for() -> None:
+    async with local(LINEAR) as world, trio.open_nursery() as nursery:
+        heard: list[Any] = []
+        nursery.start_soon(read, world, heard)
+        await until(lambda: world.venue._witness._up_ns)
+        await world.venue.submit(ENTRY, nothing)
+        world.member.liquidate("linear:BTCUSDT", world.exchange.now_ns())
+        await until(lambda: len([h for h in heard if isinstance(h, FillReport)]) == 2)
+        fill = [h for h in heard if isinstance(h, FillReport)][1]
+        assert not is_ours(fill.cid) and fill.side is Side.SELL and fill.qty == D("0.01")
+        assert [f.exec_id for f in await all_fills(world)][1] == fill.exec_id
+        assert await world.venue.positions() == ()
+        nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize("kind", KINDS)
