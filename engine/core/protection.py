@@ -54,13 +54,14 @@ def need(want: Wanted | None, have: Iterable[Order], tidy: bool) -> Need:
     """Compare one leg. `have` are that leg's live orders; `tidy` also mends too much cover.
 
     While an order of the leg is on its way (PENDING), nothing new is placed: its answer comes within the time-out of a
-    request and brings us back here. An UNCLEAR one does not count as cover and does not hold up the next.
+    request and brings us back here; one for the other side protects a position that has turned since. An UNCLEAR one
+    does not count as cover and does not hold up the next.
     """
     live = [o for o in have if o.state is not State.CLOSED and not o.cancel_asked]
     if want is None:
         return Need(None, tuple(live))
     right = [o for o in live if o.side is want.side and o.trigger_price == want.trigger_price]
-    if any(o.state is State.PENDING for o in live):
+    if any(o.state is State.PENDING and o.side is want.side for o in live):
         return Need(None, ())
     standing = [o for o in right if o.state is State.OPEN and remaining(o) >= want.qty]
     if not standing:

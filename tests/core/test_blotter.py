@@ -647,6 +647,43 @@ def test_a_flip_through_zero_ends_one_trade_and_opens_another_with_its_own_stop(
     assert desk.blotter.position.serial == 2
 
 
+def test_stops_refused_for_the_position_before_a_flip_do_not_count_against_the_one_after() -> None:
+    """An overloaded engine learns late that a position has turned: its stops met nothing to reduce at the venue."""
+    desk = Desk()
+    desk.tell(enact())
+    (entry,) = desk.placed()
+    desk.answer(entry)
+    desk.fill(entry, "0.1")
+    (stop,) = desk.placed(Leg.STOP)
+    nothing = Rejection("110017", "invalid", "reduce-only, and there is no position to reduce")
+    desk.answer(stop, nothing)
+    desk.now += SECOND
+    desk.tell(Wake(at_ns=desk.now))
+    (stop,) = desk.placed(Leg.STOP)
+    desk.answer(stop, nothing)
+    desk.tell(enact("s2", side=Side.SELL, qty=D("0.3"), stop_loss=D("101"), take_profit=D("90")))
+    (entry,) = desk.placed(Leg.ENTRY)
+    step = desk.fill(entry, "0.3")
+    (stop,) = desk.placed(Leg.STOP)  # at once, not after the pause of the stops before
+    assert (stop.side, stop.qty) == (Side.BUY, D("0.2"))
+    assert step.standing is not None and step.standing.stop_failures == 0
+    desk.answer(stop, nothing)
+    assert not desk.blotter.position.closing and "FlattenAsked" not in facts(desk.step)
+
+
+def test_a_stop_without_an_answer_is_followed_by_another_in_time_for_two_seconds_but_not_by_a_flood() -> None:
+    desk = Desk()
+    desk.tell(enact())
+    (entry,) = desk.placed()
+    desk.answer(entry)
+    desk.fill(entry, "0.1")
+    began, sent = desk.now, [0.0]
+    for _ in range(400):
+        desk.tell(Wake(at_ns=desk.now), after=0.1)
+        sent += [(desk.now - began) / SECOND for _ in desk.placed(Leg.STOP)]
+    assert sent == [0.0, 1.5, 4.5, 10.5, 22.5]
+
+
 # -------------------------------------------------------------------------------------------------- the venue's view
 
 

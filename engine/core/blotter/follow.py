@@ -34,7 +34,7 @@ AT_ONCE = (TimeInForce.IOC, TimeInForce.FOK)
 UNCLEAR_MAX_NS = 180 * SECOND  # of doubt, before a person is called
 CANCEL_AGAIN_NS = 5 * SECOND
 EXIT_AGAIN_NS = 2 * SECOND
-PATIENCE_NS = 3 * SECOND  # with a stop or an exit that has no answer; a request times out much later
+PATIENCE_NS = 3 * SECOND // 2  # with a stop or an exit that has no answer: cover within 2 s, though one is lost (I31)
 ENDED_KEPT = 64  # settled orders kept for late events
 
 
@@ -118,7 +118,12 @@ def _overdue(sheet: Sheet, order: Order, now_ns: int) -> bool:
     """
     if order.state is not State.PENDING or order.leg is Leg.TARGET or sheet.instrument.kind is InstrumentKind.SPOT:
         return False
-    due = order.submitted_ns + PATIENCE_NS
+    # Twice as long for each that waits already: a venue or a rate limit that is slow must not be flooded.
+    before = sum(
+        o.leg is order.leg and o.state is State.PENDING and o.submitted_ns < order.submitted_ns
+        for o in sheet.orders.values()
+    )
+    due = order.submitted_ns + (PATIENCE_NS << min(before, 5))
     if now_ns < due:
         sheet.wake(due)
     return now_ns >= due

@@ -175,6 +175,10 @@ def fold_fill(sheet: Sheet, report: FillReport, now_ns: int) -> None:
         delta=after.qty - before.qty,
         leg=order.leg if order else None,
     )
+    if fresh:
+        # Stops of the position before were refused because it had gone at the venue; that says nothing of this one.
+        sheet.stop_failures = 0
+        sheet.not_before[Leg.STOP] = sheet.not_before[Leg.TARGET] = 0
     sheet.facts.append(fact)
     sheet.seen[report.exec_id] = (report.venue_ns, after.qty - before.qty)
     sheet.position = after
