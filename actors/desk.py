@@ -93,7 +93,10 @@ class Desk:
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             task_status.started()
-            await self._closed.wait()
+            try:
+                await self._closed.wait()
+            finally:
+                self._closed.set()  # nobody can be seated any more, though this end was not asked for
 
     def post(self, account: str, symbol: str, message: Mail) -> None:
         """Never at the sender's cost: of an actor that does not read, mail is dropped. Raises UnknownInstrument."""
@@ -150,6 +153,9 @@ class Desk:
         if instrument is None:
             raise UnknownInstrument(f"{symbol} is not an instrument of account {account}'s venue")
         assert self._nursery is not None, "the desk is not running"
+        if self._closed.is_set():  # what is told now, the next start finds
+            unread, nobody = trio.open_memory_channel[Mail](0)
+            return Seat(unread, nobody, Window(partial(waiting, nobody)))
         send, receive = trio.open_memory_channel[Mail](MAILBOX)
         seat = self._seats[account, symbol] = Seat(send, receive, Window(partial(waiting, receive)))
         of = self._accounts[account]

@@ -258,7 +258,9 @@ async def _run(
         )
     )
 
-    def run(name: str, scope: str, actor: Run, group: trio.Nursery = nursery, idle: Run | None = None) -> None:
+    core = Group(nursery)
+
+    def run(name: str, scope: str, actor: Run, group: Group = core, idle: Run | None = None) -> None:
         group.start_soon(supervise, name, scope, actor, world.switch, world.clock, engine.fallen, idle, name=name)
 
     await nursery.start(desk.run)
@@ -287,9 +289,9 @@ async def _run(
         lambda: protector(protector_mail, known, desk.post, world),
         idle=partial(_unread, protector_mail),
     )
-    publishing: trio.Nursery = await nursery.start(_group)
+    publishing: Group = await nursery.start(_group)
     run("publisher", "engine", lambda: publisher(state.outbox, parts.sinks, world), publishing)
-    listening: trio.Nursery = await nursery.start(_group)
+    listening: Group = await nursery.start(_group)
     for name, owner in accounts.items():
         listen = partial(
             listener, owner, _deliver(engine), partial(engine.settle, name), partial(_stream, engine), world
@@ -302,8 +304,8 @@ async def _run(
     ingest_ports = IngestPorts(world, to_gate, window.hand, trio.Semaphore(UNJUDGED), parts.dialects, parts.dead_letter)
     run("acknowledger", "engine", acknowledger.run)
     run("ingest", "engine", lambda: ingest(arrivals, acknowledger, ingest_ports))
-    sourcing: trio.Nursery = await nursery.start(_group)
-    sourcing.start_soon(_open_sources, engine, sourcing)
+    sourcing: Group = await nursery.start(_group)
+    sourcing.start_soon(_open_sources, engine, sourcing, name="sources")
     task_status.started(engine)
     LOG.info("started", epoch=state.epoch, accounts=list(accounts), live_orders=len(state.orders))
 
@@ -311,24 +313,44 @@ async def _run(
     await _drain(engine, sourcing, listening, publishing)
 
 
-async def _group(task_status: trio.TaskStatus[trio.Nursery]) -> None:
-    """A nursery for actors that are stopped together."""
+class Group:
+    """A nursery for actors that are stopped together, by `end` or with everything else."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._ended = False
+
+    def start_soon(self, actor: Callable[..., Awaitable[None]], *arguments: object, name: str) -> None:
+        """Does nothing once the group has ended: an engine may be ended in the middle of its start."""
+        if not self._ended:
+            self._nursery.start_soon(actor, *arguments, name=name)
+
+    def end(self) -> None:
+        self._ended = True
+        self._nursery.cancel_scope.cancel()
+
+
+async def _group(task_status: trio.TaskStatus[Group]) -> None:
     async with trio.open_nursery() as nursery:
-        task_status.started(nursery)
-        await trio.sleep_forever()
+        group = Group(nursery)
+        task_status.started(group)
+        try:
+            await trio.sleep_forever()
+        finally:
+            group.end()
 
 
-async def _drain(engine: Engine, sourcing: trio.Nursery, listening: trio.Nursery, publishing: trio.Nursery) -> None:
+async def _drain(engine: Engine, sourcing: Group, listening: Group, publishing: Group) -> None:
     """Sources stop, calls end and stops stand, the gate closes, the outbox empties, the journal closes."""
     LOG.info("draining")
     world = engine.world
-    sourcing.cancel_scope.cancel()
+    sourcing.end()
     with trio.move_on_after(CALLS_SECONDS):
         while not (engine.quiet() and engine.covered()):  # noqa: ASYNC110 (many channels at once)
             await trio.sleep(0.01)
     engine.gate_open = False
     engine.desk.close()
-    listening.cancel_scope.cancel()
+    listening.end()
     left = _left(engine)
     stopped = EngineStopped(at_ns=world.clock.now_ns(), left=left)
     try:
@@ -337,7 +359,7 @@ async def _drain(engine: Engine, sourcing: trio.Nursery, listening: trio.Nursery
             await world.journal.published()
     except JournalFailed as error:
         LOG.error("the journal could not take the last words", reason=str(error))
-    publishing.cancel_scope.cancel()
+    publishing.end()
     LOG.info("stopped", left=left or "nothing")
     with trio.CancelScope(shield=True, deadline=trio.current_time() + CALLS_SECONDS):
         await world.journal.close()
@@ -355,13 +377,13 @@ def _left(engine: Engine) -> str:
     return "; ".join(words)
 
 
-async def _open_sources(engine: Engine, nursery: trio.Nursery) -> None:
+async def _open_sources(engine: Engine, group: Group) -> None:
     """Not before entries are possible: what waits in a source is better off there than refused for our start."""
     with trio.move_on_after(START_SECONDS):
         while any(engine.closed(a.name) for a in engine.parts.accounts):  # noqa: ASYNC110 (several accounts at once)
             await trio.sleep(0.01)
     for source in engine.parts.sources:
-        nursery.start_soon(source.run, engine.arrivals, name=f"source/{source.name}")
+        group.start_soon(source.run, engine.arrivals, name=f"source/{source.name}")
 
 
 async def _instruments(account: AccountParts) -> dict[str, Instrument]:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import trio
 
-from actors.wiring import AccountParts
+from actors.wiring import AccountParts, run_engine
 from engine.core.messages import (
     DeadLettered,
     Filled,
@@ -295,3 +295,24 @@ async def test_a_disk_that_hangs_holds_up_no_command(autojump_clock: object, com
                 case _:
                     report = await operator.stop("ann", "news")
                     assert report.halted and not report.durable and "not durable" in report.problems[0]
+
+
+# --------------------------------------------------------------------------------------------------- the first turns
+
+
+async def test_an_engine_that_is_ended_at_any_turn_of_its_start_ends_without_a_word(autojump_clock: object) -> None:
+    async with house() as home:
+        await home.hand.send(buy("s1"))
+        await home.at_rest()
+        await home.kill()
+        for turns in range(70):
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(run_engine, home.parts(), trio.Event())
+                    for _ in range(turns):
+                        await trio.lowlevel.checkpoint()
+                    scope.cancel()
+            home.disk.crash()
+        await home.start()
+        await home.at_rest()
+        assert home.covered() and home.books() == []
