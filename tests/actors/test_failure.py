@@ -8,7 +8,8 @@ import trio
 
 from actors.ingest import Acknowledger, IngestPorts, ingest
 from actors.operator import STOP_SECONDS
-from actors.ports import Arrived, GateMail
+from actors.order import Mail, OrderPorts, wake
+from actors.ports import Account, Arrived, GateMail
 from actors.web import dump, health
 from engine.core.admission import Admitted
 from engine.core.messages import (
@@ -22,11 +23,13 @@ from engine.core.messages import (
     Outcome,
     SignalRow,
     Uncovered,
+    Wake,
 )
 from engine.edges.base import Arrival, Receipt
 from engine.edges.dialects import DialectTerms
 from engine.runtime.config import default_config
 from engine.venues.paper import Faults
+from engine.venues.throttle import Throttle
 from tests.actors.world import ACCOUNT, HEALTHY, House, buy, close, house, rest, somebody
 
 D = Decimal
@@ -427,3 +430,15 @@ async def test_a_burst_of_signals_is_judged_in_order_and_each_is_answered_once(a
         told = [c.signal_id for c in home.facts(Confirmed)]
         assert sorted(told) == sorted(f"s{n}" for n in range(400))
         assert home.books() == []
+
+
+async def test_a_wake_that_is_due_after_the_mailbox_was_closed_fails_nobody(autojump_clock: object) -> None:
+    async with house() as home:
+        world, account = home.engine.world, Account(ACCOUNT, "paper", home.venue, Throttle((), home.clock))
+        send, mailbox = trio.open_memory_channel[Mail](1)
+        ports = OrderPorts(world, account, "BTCUSDT", send, lambda standing: None, lambda account: ())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wake, Wake(at_ns=home.clock.now_ns() + 10**9), ports)
+            await trio.sleep(0.5)
+            send.close()
+        assert mailbox.statistics().current_buffer_used == 0
