@@ -185,7 +185,11 @@ class BybitVenue:
             return found
 
         def make(row: reports.InstrumentRow) -> Instrument | None:
-            return reports.instrument(row, kind, fees.get(row.symbol) or fees.get("") or reports.FEES[kind])
+            try:
+                return reports.instrument(row, kind, fees.get(row.symbol) or fees.get("") or reports.FEES[kind])
+            except reports.BadRow as error:  # the venue lists odd ones at times: that one cannot be traded
+                LOG.warning("an instrument cannot be read", symbol=row.symbol, reason=str(error))
+                return None
 
         listed = _rows(found, make)
         if not isinstance(listed, Failed):

@@ -10,6 +10,7 @@ from engine.core.messages import Failed, InstrumentKind
 from engine.venues.admission import KeyFacts, Remark, clock_remark, key_remarks
 from engine.venues.bybit import reports
 from engine.venues.bybit.caller import TIME_PATH, Caller, Denied, page_of, rows_of
+from engine.venues.bybit.errors import Class, meaning
 from engine.venues.bybit.orders import CATEGORY
 from engine.venues.bybit.terms import HEDGE_MODE, BybitTerms
 from engine.venues.rest import read_json
@@ -37,11 +38,14 @@ class AccountInfo(Struct):
 
 
 async def look_over(caller: Caller, terms: BybitTerms, allow_withdrawal: bool) -> tuple[Remark, ...] | Failed:
-    """Failed when the venue does not answer; what it refuses to answer is a remark."""
+    """Failed when the venue does not answer, or not now, so that it is to be asked again; a refusal is a remark."""
     told = await caller.get(TIME_PATH, {}, signed=False)
     if isinstance(told, Failed):
         return told
-    found = [clock_remark(caller.known, caller.rest.moment())]
+    clock = clock_remark(caller.known, caller.rest.moment())
+    if not clock.ok:
+        return Failed(clock.text)
+    found = [clock]
     for part in (await _key(caller, terms, allow_withdrawal), await _account(caller), await _modes(caller, terms)):
         if isinstance(part, Failed):
             return part
@@ -52,7 +56,7 @@ async def look_over(caller: Caller, terms: BybitTerms, allow_withdrawal: bool) -
 async def _key(caller: Caller, terms: BybitTerms, allow_withdrawal: bool) -> tuple[Remark, ...] | Failed:
     environment = terms.hosts.environment
     envelope = await caller.get("/v5/user/query-api", {}, "rare")
-    if isinstance(envelope, Denied):
+    if isinstance(envelope, Denied) and _final(envelope):
         if environment != "live" and envelope.code in (10001, 10017, 10005):  # demo tells nothing of its keys
             return key_remarks(KeyFacts(), environment, allow_withdrawal)
         return (Remark("key", False, f"the venue does not accept the key: {envelope.why}"),)
@@ -74,7 +78,7 @@ async def _key(caller: Caller, terms: BybitTerms, allow_withdrawal: bool) -> tup
 
 async def _account(caller: Caller) -> tuple[Remark, ...] | Failed:
     envelope = await caller.get("/v5/account/info", {})
-    if isinstance(envelope, Denied):
+    if isinstance(envelope, Denied) and _final(envelope):
         return (Remark("account", False, f"the account does not show itself: {envelope.why}"),)
     if isinstance(envelope, Failed):
         return envelope
@@ -93,7 +97,7 @@ async def _modes(caller: Caller, terms: BybitTerms) -> tuple[Remark, ...] | Fail
     found = []
     for symbol in terms.symbols:
         envelope = await caller.get("/v5/position/list", {"category": CATEGORY[terms.kind], "symbol": symbol})
-        if isinstance(envelope, Denied):
+        if isinstance(envelope, Denied) and _final(envelope):
             found.append(Remark("mode", False, f"{symbol}: {envelope.why}"))
             continue
         rows = envelope if isinstance(envelope, Failed) else rows_of(envelope, _positions)
@@ -101,6 +105,11 @@ async def _modes(caller: Caller, terms: BybitTerms) -> tuple[Remark, ...] | Fail
             return rows
         found.append(_mode(symbol, rows))
     return tuple(found)
+
+
+def _final(denied: Denied) -> bool:
+    """Whether asking again can bring no other answer."""
+    return meaning(denied.code).kind in (Class.REJECT, Class.HALT)
 
 
 def _mode(symbol: str, rows: list[reports.PositionRow]) -> Remark:

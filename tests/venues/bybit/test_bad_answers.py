@@ -141,6 +141,14 @@ async def test_a_list_of_thousands_of_instruments_is_read_whole():
     assert isinstance(listed, tuple) and len(listed) == 3000
 
 
+async def test_one_odd_instrument_costs_only_itself():
+    row = msgspec.to_builtins(instrument_row(LINEAR))
+    page = {"list": [row | {"symbol": "ODDUSDT", "priceFilter": {"tickSize": "a tenth"}}, row], "nextPageCursor": ""}
+    async with against(lambda path, query: page if "instruments" in path else {"list": []}) as (venue, _):
+        listed = await venue.instruments()
+    assert [i.symbol for i in listed] == ["BTCUSDT"]  # type: ignore[union-attr]
+
+
 # -------------------------------------------------------------------------------------------------------------- pages
 
 

@@ -466,3 +466,14 @@ async def test_our_key_in_the_venues_words_is_starred_out(code: int, socket: boo
     said = answer.text if isinstance(answer, Rejection) else answer.why  # type: ignore[union-attr]
     assert "origin_string[1700000000000***5000{}]" in said
     assert "local-key" not in said and len(said) < 320
+
+
+@pytest.mark.parametrize("on", ["user", "account.info", "position"])
+async def test_a_venue_that_is_busy_while_it_is_looked_over_is_asked_again_and_one_that_refuses_is_not(on: str):
+    async with local() as world:
+        world.fault(Woe.REFUSE, on=on, code=10016)
+        busy = await world.venue.look_over(False)
+        world.fault(Woe.REFUSE, on=on, code=10010, text="unmatched IP")
+        refused = await world.venue.look_over(False)
+    assert isinstance(busy, Failed) and "10016" in busy.why
+    assert "unmatched IP" in " ".join(r.text for r in refused if not r.ok)  # type: ignore[union-attr]
