@@ -6,7 +6,7 @@ otherwise.
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
@@ -101,8 +101,6 @@ class Show(Struct, frozen=True, tag_field="do", tag="book", forbid_unknown_field
 
 
 Deed: TypeAlias = Drop | Stall | Mangle | Lag | Ban | Liquidate | Restart | Skew | Funding | Print | Show
-
-Account: TypeAlias = dict[str, Any]
 
 _deed = msgspec.json.Decoder(Deed)
 _fault = msgspec.json.Decoder(Fault)

@@ -52,6 +52,10 @@ class Face(Protocol):
 
     def refusal(self, fault: Fault, now_ns: int) -> Response: ...
 
+    def tick(self, now_ns: int) -> None:
+        """What falls due by the clock alone."""
+        ...
+
     def connect(self, path: str, query: str, push: Callable[[bytes], None], number: int) -> Session | None: ...
 
     def refuse_message(self, session: Session, text: bytes, fault: Fault, now_ns: int) -> bytes: ...
@@ -127,6 +131,8 @@ class Exchange:
         """The public streams' pace, and the ends of those that are idle; for ever."""
         while True:
             now_ns = self.now_ns()
+            for face in self.faces.values():
+                face.tick(now_ns)
             for line in list(self.lines):
                 line.session.beat(now_ns)
                 if now_ns - line.heard_ns > line.session.idle_ns:

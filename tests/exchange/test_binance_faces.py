@@ -248,6 +248,7 @@ def test_a_cancel_on_spot_puts_its_own_id_in_the_orders_place() -> None:
         ({"type": "LIMIT_MAKER", "price": "60001"}, -2010),
         ({"type": "STOP_LOSS", "stopPrice": "59000"}, -2010),
         ({"icebergQty": "0.001"}, -1106),
+        ({"colour": "green"}, -1104),
     ],
 )
 def test_a_bad_spot_order_is_refused_with_its_code(more: dict[str, Any], code: int) -> None:
@@ -335,6 +336,9 @@ def test_an_acknowledged_market_order_shows_no_fill_and_no_answer_has_an_average
         ({"type": "LIMIT", "timeInForce": "GTX", "price": "60001"}, -5022),
         ({"type": "LIMIT", "timeInForce": "FOK", "price": "60000.1", "quantity": "51"}, -5021),
         ({"newClientOrderId": "x" * 37}, -4015),
+        ({"type": "LIMIT", "timeInForce": "GTC", "price": "70000"}, -4016),
+        ({"type": "LIMIT", "timeInForce": "GTC", "price": "50000", "side": "SELL"}, -4024),
+        ({"colour": "green"}, -1104),
     ],
 )
 def test_a_bad_futures_order_is_refused_with_its_code_and_leaves_nothing(more: dict[str, Any], code: int) -> None:
@@ -475,3 +479,22 @@ def test_benign_changes_are_answered_with_their_codes() -> None:
     assert post("multiAssetsMargin", multiAssetsMargin="false") == -4171
     assert post("leverage", leverage="21", **BTC) == -4028
     assert world.binance("usdm", "POST", "leverage", leverage="20", **BTC)[1]["leverage"] == 20
+
+
+def test_a_countdown_that_is_not_put_off_cancels_the_orders_of_its_symbol() -> None:
+    world = World()
+    world.usdm_order()
+    world.usdm_order(type="LIMIT", timeInForce="GTC", price="58000", newClientOrderId="rests")
+    algo = {"algoType": "CONDITIONAL", "side": "SELL", "type": "STOP_MARKET", "triggerPrice": "59000", **BTC}
+    world.binance("usdm", "POST", "algoOrder", closePosition="true", **algo)
+    face = world.exchange.faces["binance-usdm"]
+    for _ in range(2):
+        answer = world.binance("usdm", "POST", "countdownCancelAll", countdownTime=30_000, **BTC)[1]
+        assert answer == {"symbol": "BTCUSDT", "countdownTime": "30000"}
+        world.pass_(29)
+        face.tick(world.now_ns)
+        assert len(world.binance("usdm", "GET", "openOrders")[1]) == 1
+    world.pass_(1)
+    face.tick(world.now_ns)
+    assert world.binance("usdm", "GET", "openOrders")[1] == []
+    assert len(world.binance("usdm", "GET", "openAlgoOrders")[1]) == 1  # a stop is no order

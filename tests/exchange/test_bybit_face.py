@@ -176,6 +176,25 @@ def test_a_bad_order_is_refused_with_its_code(more: dict[str, object], code: int
     assert World().order(**more)["retCode"] == code  # type: ignore[arg-type]
 
 
+def test_a_price_outside_its_band_is_moved_on_futures_and_refused_on_spot() -> None:
+    world = World()
+    world.book(qty="0.001")
+    limit = {"orderType": "Limit", "price": "90000", "qty": "1"}
+    assert world.order(**limit, orderLinkId="far")["retCode"] == 0
+    bound = world.bybit("GET", "market/price-limit", LINEAR)["result"]["buyLmt"]
+    row = world.bybit("GET", "order/realtime", {**LINEAR, "orderLinkId": "far"})["result"]["list"][0]
+    assert row["price"] == bound == "66000"
+    assert world.order("spot", **limit)["retCode"] == 170132
+    assert world.order("spot", **limit | {"side": "Sell", "price": "50000"})["retCode"] == 170133
+
+
+def test_conditional_orders_are_counted_by_symbol() -> None:
+    world = World()
+    stop = {"triggerPrice": "70000", "triggerDirection": 1, "orderType": "Market"}
+    assert [world.order(**stop)["retCode"] for _ in range(11)] == [0] * 10 + [110009]
+    assert world.order()["retCode"] == 0
+
+
 def test_a_stop_waits_shows_as_untriggered_and_closes_the_position_when_reached() -> None:
     world = World()
     private = world.connect("bybit", "/v5/private")

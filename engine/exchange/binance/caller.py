@@ -14,6 +14,9 @@ from engine.exchange.terms import KeyTerms
 
 Row = dict[str, Any]
 
+_ALWAYS = ("timestamp", "recvWindow", "signature", "apiKey")
+_FEW = 100
+
 SIDES = {"BUY": Side.BUY, "SELL": Side.SELL}
 
 
@@ -63,6 +66,21 @@ def within(params: Params, record: Record) -> bool:
     start, end = whole(params, "startTime"), whole(params, "endTime")
     at_ms = record.order.accepted_ns // 1_000_000
     return (start is None or at_ms >= start) and (end is None or at_ms <= end)
+
+
+def check_known(params: Params, known: frozenset[str]) -> None:
+    """A parameter that is not known is an error here, never passed over."""
+    read = sum(name in known or name in _ALWAYS for name in params)
+    if read != len(params):
+        text = f"Not all sent parameters were read; read '{read}' parameter(s) but was sent '{len(params)}'."
+        raise Refused(-1104, text)
+
+
+def count_open(caller: Caller, symbol: str) -> int:
+    """Open orders of an (inner) symbol; the rest is not counted while all together are few."""
+    if len(caller.member.matching.open) < _FEW:
+        return 0
+    return sum(record.order.request.symbol == symbol for record in caller.member.open_records())
 
 
 def executions(caller: Caller, order_id: int | None) -> Iterable[FillReport | FundingReport]:

@@ -55,6 +55,7 @@ class Binance:
         self.ping_seconds = 20.0 if layout.category == "spot" else 180.0
         self.listen: dict[str, ListenKey] = {}
         self.methods = {route.operation: route for route in layout.routes.values()}
+        self.countdowns: dict[tuple[str, str], int] = {}  # account, symbol -> when its orders are cancelled
         self._numbered = 0
 
     def number(self) -> int:
@@ -96,6 +97,16 @@ class Binance:
 
     def refusal(self, fault: Fault, now_ns: int) -> Response:
         return self._refusal(Refused(fault.code, fault.text, fault.status), ())
+
+    def tick(self, now_ns: int) -> None:
+        """The dead-man's switches that nobody has put off."""
+        for (account, symbol), due_ns in list(self.countdowns.items()):
+            if due_ns <= now_ns:
+                del self.countdowns[account, symbol]
+                member = self.house.members[account]
+                for record in list(member.open_records()):
+                    if record.listing.symbol == symbol and not record.order.request.order_type.conditional:
+                        member.cancel(record, now_ns)
 
     def run(self, route: Route, key: KeyTerms | None, params: Params, now_ns: int) -> Any:
         """Raises Refused, Malformed."""

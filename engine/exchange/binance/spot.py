@@ -8,7 +8,17 @@ from typing import Any
 import msgspec
 
 from engine.core.messages import FillReport, OrderType, Rejection, TimeInForce
-from engine.exchange.binance.caller import SIDES, Caller, Row, choice, executions, limit_of, within
+from engine.exchange.binance.caller import (
+    SIDES,
+    Caller,
+    Row,
+    check_known,
+    choice,
+    count_open,
+    executions,
+    limit_of,
+    within,
+)
 from engine.exchange.binance.codes import Refused, check_filters, missing, refused
 from engine.exchange.binance.spot_rows import (
     balance_rows,
@@ -36,6 +46,16 @@ _TYPES = {
     "TAKE_PROFIT_LIMIT": OrderType.TAKE_PROFIT_LIMIT,
 }
 _TIFS = {"GTC": TimeInForce.GTC, "IOC": TimeInForce.IOC, "FOK": TimeInForce.FOK}
+_ORDERS_MAX = 200  # open, per symbol
+_KNOWN = frozenset(
+    (
+        *("symbol", "side", "type", "timeInForce", "quantity", "quoteOrderQty", "price", "newClientOrderId"),
+        *("strategyId", "strategyType", "stopPrice", "trailingDelta", "icebergQty", "newOrderRespType"),
+        *("selfTradePreventionMode", "pegPriceType", "pegOffsetType", "pegOffsetValue", "computeCommissionRates"),
+        *("cancelReplaceMode", "cancelNewClientOrderId", "cancelOrigClientOrderId", "cancelOrderId"),
+        *("cancelRestrictions", "orderRateLimitExceededMode"),
+    )
+)
 _UNOFFERED = ("icebergQty", "trailingDelta", "pegPriceType", "pegOffsetType")
 
 
@@ -248,6 +268,7 @@ _NO = Decimal(0)
 
 
 def _request(caller: Caller, params: Params) -> tuple[OrderRequest, dict[str, Any]]:
+    check_known(params, _KNOWN)
     listing, kind = caller.listing(params), choice(params, "type", _TYPES, -1116)
     side, named = choice(params, "side", SIDES, -1117), word(params, "type")
     for name in _UNOFFERED:
@@ -292,6 +313,8 @@ def _request(caller: Caller, params: Params) -> tuple[OrderRequest, dict[str, An
 
 def _placed(caller: Caller, params: Params) -> Record:
     request, marks = _request(caller, params)
+    if count_open(caller, request.symbol) >= _ORDERS_MAX:
+        raise Refused(-1013, "Filter failure: MAX_NUM_ORDERS")
     placed = caller.member.place(request, caller.now_ns, _given(caller, params, "newClientOrderId"), marks)
     if isinstance(placed, Rejection):
         raise refused("spot", placed)

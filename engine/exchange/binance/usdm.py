@@ -7,9 +7,19 @@ from typing import Any
 
 import msgspec
 
-from engine.core.messages import ZERO, FillReport, FundingReport, OrderType, Rejection, TimeInForce
+from engine.core.messages import ZERO, FillReport, FundingReport, OrderType, Rejection, Side, TimeInForce
 from engine.core.money import plain
-from engine.exchange.binance.caller import SIDES, Caller, Row, choice, executions, limit_of, within
+from engine.exchange.binance.caller import (
+    SIDES,
+    Caller,
+    Row,
+    check_known,
+    choice,
+    count_open,
+    executions,
+    limit_of,
+    within,
+)
 from engine.exchange.binance.codes import Refused, check_filters, missing, refused
 from engine.exchange.binance.usdm_rows import (
     ALGO_BASE,
@@ -22,7 +32,7 @@ from engine.exchange.binance.usdm_rows import (
     trade_id,
     trade_row,
 )
-from engine.exchange.house import Record
+from engine.exchange.house import Listing, Record
 from engine.exchange.params import Malformed, Params, flag, number, whole, word
 from engine.market.orders import OrderRequest
 
@@ -43,6 +53,15 @@ _TIFS = {
 }
 _BATCH_MAX = 5
 _ALGOS_MAX = 200
+_ORDERS_MAX = 200  # open, per symbol
+_BAND_UP, _BAND_DOWN = Decimal("1.05"), Decimal("0.95")
+_KNOWN = frozenset(
+    (
+        *("symbol", "side", "positionSide", "type", "timeInForce", "quantity", "reduceOnly", "price"),
+        *("newClientOrderId", "newOrderRespType", "priceMatch", "selfTradePreventionMode", "goodTillDate"),
+        *("stopPrice", "closePosition", "activationPrice", "callbackRate", "workingType", "priceProtect"),
+    )
+)
 
 
 # ------------------------------------------------------------------------------------------------------------ orders
@@ -404,6 +423,18 @@ def income(caller: Caller, params: Params) -> list[Row]:
     return chosen[-limit_of(params, 100, 1000) :]
 
 
+def countdown(caller: Caller, params: Params) -> Row:
+    """Cancel the symbol's orders (not its algo orders) unless called again in time; 0 switches it off."""
+    symbol, wait_ms = caller.listing(params).symbol, whole(params, "countdownTime")
+    if wait_ms is None or wait_ms < 0:
+        raise missing("countdownTime")
+    name = (caller.member.name, symbol)
+    caller.face.countdowns.pop(name, None)
+    if wait_ms:
+        caller.face.countdowns[name] = caller.now_ns + wait_ms * 1_000_000
+    return {"symbol": symbol, "countdownTime": str(wait_ms)}
+
+
 def exchange_info(caller: Caller, params: Params) -> Row:
     screens = caller.screens.in_category("linear")
     assets = dict.fromkeys(screen.listing.instrument.quote for screen in screens)
@@ -425,6 +456,7 @@ UNFINDABLE_ORDER = Refused(-2013, "Order does not exist.")
 
 
 def _request(caller: Caller, params: Params) -> tuple[OrderRequest, dict[str, Any]]:
+    check_known(params, _KNOWN)
     listing = caller.listing(params)
     text = word(params, "type")
     if text in _ALGO_TYPES or text == "TRAILING_STOP_MARKET":
@@ -452,13 +484,27 @@ def _request(caller: Caller, params: Params) -> tuple[OrderRequest, dict[str, An
         reduce_only=flag(params, "reduceOnly"),
     )
     check_filters("linear", listing.instrument, request)
+    _check_band(caller, listing, request)
     if tif is TimeInForce.FOK and caller.member.matching.fillable(request) < qty:
         raise Refused(-5021, "Due to the order could not be filled immediately, the FOK order has been rejected.")
     return request, {}
 
 
+def _check_band(caller: Caller, listing: Listing, r: OrderRequest) -> None:
+    """PERCENT_PRICE is one-sided: nobody may pay far more, or take far less, than the mark."""
+    mark = caller.screens.mark(listing)
+    if r.price is None or not mark:
+        return
+    if r.side is Side.BUY and r.price > mark * _BAND_UP:
+        raise Refused(-4016, f"Limit price can't be higher than {plain(mark * _BAND_UP)}.")
+    if r.side is Side.SELL and r.price < mark * _BAND_DOWN:
+        raise Refused(-4024, f"Limit price can't be lower than {plain(mark * _BAND_DOWN)}.")
+
+
 def _placed(caller: Caller, params: Params) -> Record:
     request, marks = _request(caller, params)
+    if count_open(caller, request.symbol) >= _ORDERS_MAX:
+        raise Refused(-2025, "Reach max open order limit.")
     placed = caller.member.place(request, caller.now_ns, _given(caller, params, "newClientOrderId"), marks)
     if isinstance(placed, Rejection):
         raise refused("linear", placed)
@@ -577,6 +623,5 @@ def _incomes(caller: Caller, report: FillReport | FundingReport) -> list[Row]:
     return rows
 
 
-def _inner(listing: Any) -> str:
-    symbol: str = listing.instrument.symbol
-    return symbol
+def _inner(listing: Listing) -> str:
+    return listing.instrument.symbol

@@ -59,6 +59,7 @@ _V1: dict[tuple[str, str], Route] = {
     ("POST", "batchOrders"): _trade("batchOrders.place", usdm.place_many, 5, orders=5),
     ("DELETE", "batchOrders"): _trade("batchOrders.cancel", usdm.cancel_many),
     ("DELETE", "allOpenOrders"): _trade("allOpenOrders.cancel", usdm.cancel_all),
+    ("POST", "countdownCancelAll"): _trade("countdownCancelAll", usdm.countdown, 10),
     ("GET", "order"): Route("order.status", usdm.order),
     ("GET", "openOrder"): Route("openOrder", usdm.open_order),
     ("GET", "openOrders"): Route("openOrders", usdm.open_orders),

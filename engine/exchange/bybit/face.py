@@ -119,6 +119,9 @@ class BybitFace:
     def refusal(self, fault: Fault, now_ns: int) -> Response:
         return self._refusal(Refused(fault.code, fault.text, fault.status), now_ns, ())
 
+    def tick(self, now_ns: int) -> None:
+        """Nothing here falls due by itself."""
+
     def run(self, route: Route, key: KeyTerms, params: Params, now_ns: int) -> tuple[Result, Headers]:
         """An operation of a caller who is known; the trade WebSocket comes in here. Raises Refused, Malformed."""
         if route.trades and not key.trade:

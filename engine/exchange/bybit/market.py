@@ -1,14 +1,13 @@
 """Public data: /v5/market/*, and the rows that the public streams share with it."""
 
 from collections.abc import Callable
-from decimal import Decimal
 from itertools import islice
 from typing import Any
 
 from engine.core.messages import ZERO, Side
-from engine.core.money import plain
+from engine.core.money import plain, step_ceiling, step_floor
 from engine.exchange.bybit.codes import Refused
-from engine.exchange.bybit.orders import category_of
+from engine.exchange.bybit.orders import BAND_DOWN, BAND_UP, category_of
 from engine.exchange.params import Params, whole, word
 from engine.exchange.screen import Screen, Screens, Trade
 from engine.market.events import Level
@@ -85,8 +84,7 @@ def kline(screens: Screens, params: Params, now_ns: int) -> Result:
 def price_limit(screens: Screens, params: Params, now_ns: int) -> Result:
     screen = _one(screens, params)
     mark, tick = screens.mark(screen.listing), screen.listing.instrument.tick
-    high, low = mark * Decimal("1.1"), mark * Decimal("0.9")
-    bounds = {"buyLmt": plain(high - high % tick), "sellLmt": plain(low - low % tick)}
+    bounds = {"buyLmt": plain(step_floor(mark * BAND_UP, tick)), "sellLmt": plain(step_ceiling(mark * BAND_DOWN, tick))}
     return {"symbol": screen.listing.symbol, **bounds, "ts": str(now_ns // 1_000_000)}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from msgspec import Struct
 
 from engine.core.messages import OrderType, Rejection, Side, TimeInForce
-from engine.core.money import plain
+from engine.core.money import plain, step_ceiling, step_floor
 from engine.exchange.bybit.codes import Refused, refused
 from engine.exchange.bybit.rows import order_id, serial_of
 from engine.exchange.house import UNFINDABLE, Listing, Member, Record
@@ -19,6 +19,9 @@ from engine.market.orders import OrderRequest
 Result = dict[str, Any]
 
 BATCH_MAX = {"linear": 20, "spot": 10}
+BAND_UP, BAND_DOWN = Decimal("1.1"), Decimal("0.9")  # of the mark
+_OPEN_MAX = 500
+_CONDITIONAL_MAX = {"linear": 10, "spot": 30}
 _LINK_ID = re.compile(r"[A-Za-z0-9_-]{0,36}")
 _TIFS = {"": TimeInForce.GTC, "GTC": TimeInForce.GTC, "IOC": TimeInForce.IOC, "FOK": TimeInForce.FOK}
 _TIFS |= {"PostOnly": TimeInForce.POST_ONLY}
@@ -36,6 +39,7 @@ class Caller(Struct, frozen=True):
 
 def create(caller: Caller, params: Params) -> Result:
     listing = listing_of(caller, params)
+    _check_room(caller, params, listing)
     request, marks = _request(caller, params, listing)
     given = _given(params, listing, caller)
     member = caller.member
@@ -145,6 +149,8 @@ def _request(caller: Caller, params: Params, listing: Listing) -> tuple[OrderReq
     if not market and price is None:
         raise Refused(10001, "params error: price is required for a limit order")
     kind = _kind(caller, params, listing, side, market, trigger)
+    if price is not None and not market:
+        price = _within_band(caller, listing, side, price)
     request = OrderRequest(
         symbol=listing.instrument.symbol,
         cid="",
@@ -157,6 +163,31 @@ def _request(caller: Caller, params: Params, listing: Listing) -> tuple[OrderReq
         reduce_only=reduce_only,
     )
     return request, marks
+
+
+def _within_band(caller: Caller, listing: Listing, side: Side, price: Decimal) -> Decimal:
+    """Outside its band a price is moved to the edge on futures, and refused on spot (5.5 of the sheet)."""
+    mark, tick = caller.screens.mark(listing), listing.instrument.tick
+    high, low = step_floor(mark * BAND_UP, tick), step_ceiling(mark * BAND_DOWN, tick)
+    if not mark or not (price > high if side is Side.BUY else price < low):
+        return price
+    if listing.category == "spot":
+        text = "Order price has exceeded the upper limit." if side is Side.BUY else "Order price is below the limit."
+        raise Refused(170132 if side is Side.BUY else 170133, text)
+    return high if side is Side.BUY else low
+
+
+def _check_room(caller: Caller, params: Params, listing: Listing) -> None:
+    """No more than 500 open orders; of conditional ones 10 a symbol on futures, 30 on spot (4.1 of the sheet)."""
+    spot = listing.category == "spot"
+    if len(caller.member.matching.open) < _CONDITIONAL_MAX["linear"]:
+        return
+    mine = [record for record in caller.member.open_records() if record.listing.category == listing.category]
+    if len(mine) >= _OPEN_MAX:
+        raise Refused(170810 if spot else 110020, "Cannot have more than 500 active orders")
+    waiting = sum(r.listing is listing and r.order.request.order_type.conditional for r in mine)
+    if word(params, "triggerPrice") and waiting >= _CONDITIONAL_MAX[listing.category]:
+        raise Refused(170810 if spot else 110009, "The number of stop orders exceeds the maximum allowable limit")
 
 
 def _quantity(
