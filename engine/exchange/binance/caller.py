@@ -14,7 +14,7 @@ from engine.exchange.terms import KeyTerms
 
 Row = dict[str, Any]
 
-_ALWAYS = ("timestamp", "recvWindow", "signature", "apiKey")
+_ALWAYS = ("timestamp", "recvWindow", "signature", "apiKey", "returnRateLimits")
 _FEW = 100
 
 SIDES = {"BUY": Side.BUY, "SELL": Side.SELL}

@@ -255,12 +255,13 @@ class WsApi:
             member.listeners.pop(id(self), None)
 
     def hear(self, text: bytes, now_ns: int) -> list[bytes]:
-        number, account = None, ""
+        number, account, with_limits = None, "", self._limits
         try:
             message = json_object(text)
             number, params = message.get("id"), message.get("params") or {}
             if not isinstance(params, dict):
                 raise Refused(-1135, "Invalid JSON Request")
+            with_limits = with_limits and word(params, "returnRateLimits") != "false"
             result, account = self._run(word(message, "method"), params, now_ns)
             answer: Row = {"id": number, "status": 200, "result": result}
         except Refused as refusal:
@@ -271,7 +272,7 @@ class WsApi:
         except Malformed as wrong:
             code = -1135 if wrong.name == "body" else -1102
             answer = {"id": number, "status": 400, "error": {"code": code, "msg": str(wrong)}}
-        if self._limits:
+        if with_limits:
             answer["rateLimits"] = self._face.gate.standing("ws", account, now_ns)
         return [_encode(answer)]
 
