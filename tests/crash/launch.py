@@ -41,6 +41,7 @@ class Launch(Struct, frozen=True):
     by: int = signal.SIGKILL  # or SIGSTOP
     file_bytes_max: int = 0  # RLIMIT_FSIZE; 0: none
     mutant: str = ""  # a seeded bug of tests.sim.mutants
+    sync_seconds: float = 0.0  # what each sync of the journal's log takes longer, where the place to die is no disk's
     broken_disk: str = ""  # a file: while it exists, what is named in it ("sync", "write") fails on the journal
 
 
@@ -52,6 +53,8 @@ def launch(task: Launch) -> None:
     watch(task.life, Path(task.folder) / "witness.ndjson")
     if task.mutant:
         _mutate(task.mutant)
+    if task.sync_seconds:
+        Disk(trouble=lambda what, name: _dawdle(task.sync_seconds, what, name))
     if task.point:
         install(task.point, task.nth, task.by)
     if task.broken_disk:
@@ -114,6 +117,11 @@ def _mutate(name: str) -> None:
 
 
 _KEPT: list[object] = []
+
+
+def _dawdle(seconds: float, what: str, name: str) -> None:
+    if what == "sync" and name.endswith("-wal"):
+        time.sleep(seconds)
 
 
 def _fail(switch: Path, what: str, name: str) -> None:

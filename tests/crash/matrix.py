@@ -85,14 +85,16 @@ def _random(rng: Random) -> Kill:
     return Kill(RANDOM, 1, rng.uniform(0.05, 1.5))
 
 
-def run_world(seed: int, kills: Sequence[Kill], folder: Path, mutant: str = "") -> Told:
+def run_world(
+    seed: int, kills: Sequence[Kill], folder: Path, mutant: str = "", sync_seconds: float = 0.0
+) -> Told:
     """Raises nothing for what the engine does: that is a violation. The folder is left as it is."""
     told = Told(seed, Counter(), Counter(), [])
     rng = Random(f"{seed}/world")
     began = time.monotonic()
-    synced = any(kill.point in ("commit.sync", "commit.synced") for kill in kills)
+    synced = sync_seconds or any(kill.point in ("commit.sync", "commit.synced") for kill in kills)
     with Site(folder, seed, durability="power" if synced else rng.choice(("power", "process"))) as site:
-        site.mutant = mutant
+        site.mutant, site.sync_seconds = mutant, sync_seconds
         site.set_faults(draw_faults(rng))
         feed = Feed(rng, site.told)
         try:
@@ -289,6 +291,7 @@ def run_matrix(
     folder: Path | None = None,
     mutant: str = "",
     only: int | None = None,
+    sync_seconds: float = 0.0,
 ) -> Total:
     """Worlds of at most `each` kills, `parallel` at a time, until there were `kills`; or `only` the one of that seed.
 
@@ -303,7 +306,7 @@ def run_matrix(
         while plans:
             number, its = plans.pop(0)
             try:
-                told = run_world(number, its, base / f"world-{number}", mutant)
+                told = run_world(number, its, base / f"world-{number}", mutant, sync_seconds)
             except Exception:  # of ours, not the engine's: the other worlds go on, and this one counts as broken
                 text = f"the instrument failed: {traceback.format_exc()}"
                 told = Told(number, Counter(), Counter(), [Violation("INSTRUMENT", time.time_ns(), text)])

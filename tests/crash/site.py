@@ -90,6 +90,7 @@ class Site:
         self.folder, self.seed, self.durability = folder, seed, durability
         self.data = data or folder / "var"
         self.more = self.mutant = ""
+        self.sync_seconds = 0.0
         self.families: tuple[str, ...] = ("kills",)
         self.told: list[AnyEntry] = []  # what the world outside did and heard
         self.life = 0
@@ -153,7 +154,18 @@ class Site:
         """Begin a life; it is not ready yet."""
         self.life += 1
         arguments = ("run", "--config", str(self.config), "--json")
-        task = Launch(self.life, arguments, str(self.folder), point, nth, by, file_bytes_max, self.mutant, broken_disk)
+        task = Launch(
+            self.life,
+            arguments,
+            str(self.folder),
+            point,
+            nth,
+            by,
+            file_bytes_max,
+            self.mutant,
+            self.sync_seconds,
+            broken_disk,
+        )
         self.engine = _FORKS.Process(target=launch, args=(task,), name=f"life-{self.life}")
         with _ONE_AT_A_TIME:
             self.engine.start()

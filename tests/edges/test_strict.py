@@ -2,8 +2,8 @@
 
 import json
 import random
-import time
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from engine.core.messages import Refusal
 from engine.edges.strict import DEPTH_MAX, SIZE_MAX, body_hash, canonical, read
+from tests.patience import quickest
 
 
 def reasons(raw: bytes) -> dict[str, str]:
@@ -110,9 +111,8 @@ def test_depth_counts_brackets_but_not_those_in_texts() -> None:
     ids=["10 MB of lists", "10 MB of objects", "1 MiB of lists", "1 MiB of objects", "quotes", "backslashes"],
 )
 def test_nesting_without_end_is_refused_at_once(raw: bytes) -> None:
-    began = time.process_time()
     assert isinstance(read(raw), tuple)
-    assert time.process_time() - began < 0.2
+    assert quickest(partial(read, raw)) < 0.2
 
 
 # ------------------------------------------------------------------------------------------------------------- hashes
