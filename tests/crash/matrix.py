@@ -85,9 +85,7 @@ def _random(rng: Random) -> Kill:
     return Kill(RANDOM, 1, rng.uniform(0.05, 1.5))
 
 
-def run_world(
-    seed: int, kills: Sequence[Kill], folder: Path, mutant: str = "", sync_seconds: float = 0.0
-) -> Told:
+def run_world(seed: int, kills: Sequence[Kill], folder: Path, mutant: str = "", sync_seconds: float = 0.0) -> Told:
     """Raises nothing for what the engine does: that is a violation. The folder is left as it is."""
     told = Told(seed, Counter(), Counter(), [])
     rng = Random(f"{seed}/world")
