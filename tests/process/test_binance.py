@@ -91,6 +91,24 @@ def test_through_lost_answers_dropped_streams_and_kills_the_books_stay_the_excha
         assert site.run("audit", "verify").returncode == 0
 
 
+@pytest.mark.parametrize("category", ["linear", "spot"])
+def test_messages_that_are_lost_repeated_or_swapped_and_lists_that_lag_change_no_books(
+    tmp_path: Path, category: str
+) -> None:
+    wanted = bodies(Random(9), spot=category == "spot")[:9]
+    with BinanceSite(tmp_path, category) as site:
+        site.start()
+        site.do("lag", ms=300, face=site.face)
+        for number, body in enumerate(wanted):
+            site.do("mangle", how=("lose", "repeat", "swap")[number % 3], times=2, skip=number % 2)
+            site.ready()  # a stream that was found out is down for a moment
+            assert site.post(body).status_code in (202, 422)
+        truth = site.rested()
+        assert len(truth.executions) >= 3
+        assert site.end() == 0
+        assert site.differences(truth) == []
+
+
 def test_a_spot_target_that_waits_with_us_is_carried_out_when_the_market_reaches_it(tmp_path: Path) -> None:
     with StillSite(tmp_path, "spot") as site:
         site.show("60000", "60000.1")
