@@ -5,13 +5,13 @@ unique per symbol only, and one trade number may stand on two orders of an accou
 execution is named by both.
 """
 
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Raw, Struct
 
-from engine.core.messages import BalanceReport, OrderType, PositionReport, Side, VenueReport
+from engine.core.messages import ZERO, BalanceReport, OrderType, PositionReport, Side, VenueReport
 from engine.core.money import BadNumber, sane
 
 T = TypeVar("T")
@@ -91,6 +91,16 @@ def check(row: Struct) -> None:
                 sane(value)
             except BadNumber as error:
                 raise Odd(f"{name} {error}") from None
+
+
+def amount_of(text: str | None) -> Decimal:
+    """An amount that may be empty where it does not apply. Raises Odd."""
+    if not text:
+        return ZERO
+    try:
+        return sane(Decimal(text))
+    except (InvalidOperation, BadNumber):
+        raise Odd(f"the amount {text[:40]!r}") from None
 
 
 def read(decoder: "msgspec.json.Decoder[T]", raw: bytes | Raw) -> T:

@@ -27,6 +27,7 @@ from engine.venues.binance.decoding import (
     STATUS,
     Heard,
     Odd,
+    amount_of,
     check,
     execution_id,
     read,
@@ -66,7 +67,7 @@ class UsdmOrder(Struct, frozen=True):
 
 
 class UsdmAlgo(Struct, frozen=True):
-    """A conditional order, before and after it was triggered."""
+    """A conditional order, before and after it was triggered. An amount that does not apply to it may be empty."""
 
     algoId: int
     clientAlgoId: str
@@ -74,9 +75,9 @@ class UsdmAlgo(Struct, frozen=True):
     side: str
     orderType: str
     algoStatus: str
-    triggerPrice: Decimal
-    quantity: Decimal = ZERO
-    price: Decimal = ZERO
+    triggerPrice: str | None = ""
+    quantity: str | None = ""
+    price: str | None = ""
     reduceOnly: bool = False
     closePosition: bool = False
     actualOrderId: str | int | None = ""
@@ -167,9 +168,9 @@ class _Algo(Struct, frozen=True):
     S: str
     o: str
     X: str
-    q: Decimal = ZERO
-    tp: Decimal = ZERO
-    p: Decimal = ZERO
+    q: str | None = ""
+    tp: str | None = ""
+    p: str | None = ""
     R: bool = False
     rm: str | None = ""
 
@@ -239,18 +240,18 @@ def usdm_order_report(row: UsdmOrder) -> OrderReport:
 
 def usdm_algo_report(row: UsdmAlgo) -> OrderReport:
     """A conditional order itself, under its own number; once triggered, its child tells what is filled. Raises Odd."""
-    check(row)
+    price = amount_of(row.price)
     return OrderReport(
         symbol=row.symbol,
         cid=row.clientAlgoId,
         venue_order_id=f"{ALGO}{row.algoId}",
         status=word_of(_ALGO_STATUS, row.algoStatus, "algo status"),
         side=word_of(SIDES, row.side, "side"),
-        order_type=_usdm_type(row.orderType, row.price),
-        qty=row.quantity,
+        order_type=_usdm_type(row.orderType, price),
+        qty=amount_of(row.quantity),
         filled_qty=ZERO,
-        price=row.price or None,
-        trigger_price=row.triggerPrice or None,
+        price=price or None,
+        trigger_price=amount_of(row.triggerPrice) or None,
         reduce_only=row.reduceOnly or row.closePosition,
         venue_ns=(row.updateTime or row.createTime) * MILLISECOND,
     )
@@ -376,7 +377,6 @@ def _usdm_order(o: _OrderUpdate, event_ms: int) -> Heard:
 
 
 def _usdm_algo(o: _Algo, at_ms: int) -> Heard:
-    check(o)
     status = _ALGO_STATUS.get(o.X)
     if status is None:
         return Heard(odd=f"algo order {o.aid} has the unknown status {o.X!r}")
@@ -388,11 +388,11 @@ def _usdm_algo(o: _Algo, at_ms: int) -> Heard:
         venue_order_id=f"{ALGO}{o.aid}",
         status=status,
         side=word_of(SIDES, o.S, "side"),
-        order_type=_usdm_type(o.o, o.p),
-        qty=o.q,
+        order_type=_usdm_type(o.o, amount_of(o.p)),
+        qty=amount_of(o.q),
         filled_qty=ZERO,
-        price=o.p or None,
-        trigger_price=o.tp or None,
+        price=amount_of(o.p) or None,
+        trigger_price=amount_of(o.tp) or None,
         reduce_only=o.R,
         reason=o.rm or "",
         venue_ns=at_ms * MILLISECOND,

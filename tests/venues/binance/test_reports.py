@@ -540,6 +540,20 @@ def test_the_row_of_a_conditional_order_and_its_child(actual: Any, child: str) -
     assert usdm_algo_report(row) == ALGO_STANDS and child_of(row) == child
 
 
+def test_a_conditional_order_that_closes_the_whole_position_has_no_quantity() -> None:
+    row = {**ALGO_ROW, "quantity": "", "price": None, "closePosition": True, "reduceOnly": False}
+    report = usdm_algo_report(msgspec.convert(row, UsdmAlgo))
+    assert (report.qty, report.price, report.reduce_only) == (0, None, True)
+    (told,) = hear_usdm(algo_event(q="", p="")).reports
+    assert isinstance(told, OrderReport) and told.qty == 0
+
+
+@pytest.mark.parametrize("amount", ["NaN", "1e50", "x", "-Infinity", "0x1"])
+def test_an_amount_that_is_none_is_odd(amount: str) -> None:
+    with pytest.raises(Odd):
+        usdm_algo_report(msgspec.convert({**ALGO_ROW, "quantity": amount}, UsdmAlgo))
+
+
 def test_funding_is_named_by_the_venues_transaction() -> None:
     row = {
         "symbol": "BTCUSDT",
