@@ -104,13 +104,16 @@ def executions_are_known_in_time(e: Evidence) -> Iterator[Violation]:
 def awake_stretches(e: Evidence) -> list[Awake]:
     found: list[Awake] = []
     since: int | None = None
+    banned_ns = 0  # until then, as this life knows it
     for entry in e.entries:
         match entry:
-            case Ready() | Thawed():
-                since = entry.at_ns
+            case Ready():
+                since, banned_ns = entry.at_ns, 0
+            case Thawed():
+                since = max(entry.at_ns, banned_ns)
             case BanHeard(until_ns=until_ns) if since is not None:
                 found.append(Awake(since, entry.at_ns))
-                since = max(until_ns, entry.at_ns)
+                since = banned_ns = max(until_ns, entry.at_ns)
             case VenueRestarted() if since is not None:
                 found.append(Awake(since, entry.at_ns))
                 since = max(since, entry.at_ns + 5 * SECOND)

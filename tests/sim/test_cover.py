@@ -9,9 +9,11 @@ from msgspec.structs import replace
 from actors.reconciler import Reconciler
 from engine.core.blotter import follow
 from engine.core.messages import Halted, Leg, Missing, OrderType, Side
+from tests.sim.checks import Evidence
+from tests.sim.cover import awake_stretches
 from tests.sim.faults import Faults, Nature
 from tests.sim.scenarios import entry, one_entry, play
-from tests.sim.truth import Ended, Executed, Wired
+from tests.sim.truth import BanHeard, Ended, Executed, Frozen, Phase, Ready, Thawed, Wired
 from tests.sim.venue import Resting
 from tests.sim.world import Report, World
 
@@ -114,6 +116,20 @@ async def a_stranger_buys(world: World) -> None:
     await trio.sleep(1)
     world.venue.human_trades("BTCUSDT", Side.BUY, Decimal("0.0100"))
     await trio.sleep(60)
+
+
+def test_who_wakes_up_in_a_ban_that_it_knows_of_is_not_asked_to_send() -> None:
+    """Seed 562: the checker had forgotten the ban over a short stop of the process."""
+    second = 1_000_000_000
+    entries = (
+        Ready(0, life=1),
+        BanHeard(2 * second, life=1, until_ns=30 * second),
+        Frozen(5 * second, life=1),
+        Thawed(6 * second, life=1),
+        Phase(40 * second, name="end"),
+    )
+    awake = awake_stretches(Evidence(entries, (), (), {}))
+    assert [(a.since_ns // second, a.until_ns // second) for a in awake] == [(0, 2), (30, 40)]
 
 
 def test_what_the_stream_lost_is_found_by_asking() -> None:
