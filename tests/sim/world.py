@@ -69,6 +69,7 @@ PROBE_SECONDS = 20.0
 STILL_SECONDS = 15.0
 END_SECONDS = 45.0  # calls, the outbox and the disk are each waited for a while
 RIVAL_SECONDS = 10.0
+SIGNED_SECONDS = 20.0
 PING_TIMEOUT_NS = 20 * SECOND
 LIMITS = Limits(
     position_notional_max=POSITION_CAP,
@@ -192,6 +193,7 @@ class World:
         self.lives = 0
         self.kills = 0  # drawn
         self.crashes = 0  # carried out
+        self.signed: trio.Event | None = None  # who waits for the next order to be signed
         self.passings: dict[str, int] = {}
         self.ending = False
         self.quiescent = False
@@ -317,6 +319,9 @@ class World:
     def passed(self, life: Incarnation, where: str) -> None:
         """A boundary was passed: the k-th of its kind may be the one, or the dice say so."""
         self.passings[where] = count = self.passings.get(where, 0) + 1
+        if where == "submit.before" and self.signed is not None and self.faults.freeze_mean and life is self.life:
+            self.freeze(life)
+            self.signed.set()
         if self.crash_at == (where, count):
             return self.kill(life, where)
         chance = self.faults.crash_at_boundary
@@ -361,11 +366,20 @@ class World:
         fate = Random(f"{self.options.seed}/freezes")
         while self.faults.freeze_mean:
             await trio.sleep(fate.expovariate(1 / self.faults.freeze_mean))
+            if fate.random() < 0.5:
+                await self._signed()
             if self.life is None or not self.faults.freeze_mean:
                 continue
             self.freeze(self.life)
             await trio.sleep(fate.uniform(0, self.faults.freeze_max))
             self.thaw()
+
+    async def _signed(self) -> None:
+        """Until the process is stopped between an order's signature and its first byte, or no order comes."""
+        self.signed = trio.Event()
+        with trio.move_on_after(SIGNED_SECONDS):
+            await self.signed.wait()
+        self.signed = None
 
     async def _start_rivals(self) -> None:
         """A person starts a second engine by mistake, now and then while the first one is stopped."""
