@@ -290,7 +290,7 @@ async def _run(
         idle=partial(_unread, protector_mail),
     )
     publishing: Group = await nursery.start(_group)
-    run("publisher", "engine", lambda: publisher(state.outbox, parts.sinks, world), publishing)
+    run("publisher", "engine", _publisher(engine, state), publishing)
     listening: Group = await nursery.start(_group)
     for name, owner in accounts.items():
         listen = partial(
@@ -400,6 +400,18 @@ async def _unread(mailbox: trio.MemoryReceiveChannel[Standing]) -> None:
     """The mail of an actor that is down and finds what it missed elsewhere."""
     async for _ in mailbox:
         pass
+
+
+def _publisher(engine: Engine, state: OpenState) -> Run:
+    """A later run begins with what the one that failed had taken and not published."""
+    left = [state.outbox]
+
+    async def run() -> None:
+        if not left:
+            engine.parts.journal.hand_out_again()
+        await publisher(left.pop() if left else (), engine.parts.sinks, engine.world)
+
+    return run
 
 
 def _gate(

@@ -297,6 +297,23 @@ async def test_a_disk_that_hangs_holds_up_no_command(autojump_clock: object, com
                     assert report.halted and not report.durable and "not durable" in report.problems[0]
 
 
+async def test_a_publisher_made_anew_publishes_what_the_one_before_had_taken(autojump_clock: object) -> None:
+    async with house() as home:
+        send, home.shelf.send = home.shelf.send, broken_shelf  # type: ignore[method-assign, assignment]
+        await home.hand.send(buy("s1"))
+        await home.until(lambda: home.held())
+        home.shelf.send = send  # type: ignore[method-assign]
+        await home.at_rest()
+        await trio.sleep(5)
+        assert not home.engine.down and len(home.shelf.events("trade_confirmations")) == 1
+        assert [r.event_id for r in home.shelf.rows] == sorted({r.event_id for r in home.shelf.rows})
+        assert home.engine.parts.journal.stats().outbox_waiting == 0
+
+
+async def broken_shelf(rows: object) -> None:
+    raise RuntimeError("a bug in the sink")
+
+
 # --------------------------------------------------------------------------------------------------- the first turns
 
 

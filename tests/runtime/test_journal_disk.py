@@ -230,6 +230,20 @@ async def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
     assert "not a journal" in told and str(path) in told
 
 
+@both
+async def test_a_journal_that_was_closed_is_one_file_though_somebody_has_it_open(
+    path: Path, durability: Durability
+) -> None:
+    async with opened(path, durability) as (journal, _):
+        await journal.durable(journal.append(*taken(1)))
+        reader = journal.reader()
+        assert reader.signal("s-000001") is not None
+    wal = path.with_name(path.name + "-wal")
+    assert not wal.exists() or wal.stat().st_size == 0
+    assert reader.signal("s-000001") is not None
+    reader.close()
+
+
 async def test_another_programs_database_is_refused_and_left_alone(path: Path) -> None:
     other = apsw.Connection(str(path))
     other.execute("CREATE TABLE recipes (cake TEXT)")

@@ -54,9 +54,14 @@ class OpenState(Struct, frozen=True):
     accounts: tuple[AccountRow, ...]
     limits: tuple[LimitsRow, ...]  # newest per account
     halts: tuple[Halt, ...]  # in force
-    outbox: tuple[OutboxRow, ...]  # not published
+    outbox: tuple[OutboxRow, ...]  # not published, the first ten thousand; `Journal.outbox` brings the others
     reconciled: tuple[Reconciled, ...] = ()  # per account
     executions: tuple[Execution, ...] = ()  # booked, not older than `reconciled` by more than ten minutes
+
+
+def handed(state: OpenState, last_event_id: int) -> int:
+    """The last event that `state.outbox` brings; what stands behind it comes with `Journal.outbox`."""
+    return state.outbox[-1].event_id if state.outbox else last_event_id
 
 
 class Stats(Struct, frozen=True, kw_only=True):
@@ -106,8 +111,12 @@ class Journal(Protocol):
     async def outbox(self) -> tuple[OutboxRow, ...]:
         """The next durable events that this run has not handed out yet, in order; waits while there are none.
 
-        Events left over by an earlier run are in `OpenState.outbox`, not here.
+        Events left over by an earlier run are in `OpenState.outbox`, not here, but for those it had no room for.
         """
+        ...
+
+    def hand_out_again(self) -> None:
+        """From now on `outbox` begins with the first event that is not marked as published: its reader is a new one."""
         ...
 
     async def durable(self, seq: int, eager: bool = False) -> None:

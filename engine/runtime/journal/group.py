@@ -42,6 +42,9 @@ from engine.runtime.journal.tables import (
 LINGER_SECONDS = 0.005
 PASSES = 3  # scheduler passes between a waiter and the commit: two hops, and one that begins late
 
+OUTGOING_MAX = 10_000  # events in memory that nobody has taken; the others are read from the disk when it is their turn
+FETCHED = 500
+
 Statements = list[tuple[str, list[Values]]]
 
 
@@ -107,8 +110,14 @@ class Group:
         write: Callable[[Batch, Callable[[JournalFailed | None], None]], Awaitable[None]],
         linger_seconds: float = LINGER_SECONDS,
         start: Callable[[Batch, Callable[[JournalFailed | None], None]], bool] | None = None,
+        fetch: Callable[[int, int], tuple[OutboxRow, ...]] | None = None,
+        handed: int | None = None,
     ) -> None:
-        """`start` is `write` without waiting: it calls `settle` at once or later. False: it cannot just now."""
+        """`start` is `write` without waiting: it calls `settle` at once or later. False: it cannot just now.
+
+        `fetch` reads so many unpublished events after an id from the store; `handed` is the last one that the store had
+        at the start and gave out then. With it, events that nobody takes wait on the disk and not in memory.
+        """
         self.failed: str | None = None
         self._start = start
         self._eager = False
@@ -126,6 +135,10 @@ class Group:
         self._wanted = trio.Event()
         self._linger = trio.CancelScope()
         self._outgoing: deque[OutboxRow] = deque()
+        self._fetch = fetch
+        self._handed = place.event_id if handed is None else handed
+        self._stored = place.event_id  # the last event on the disk
+        self._behind = self._handed < self._stored  # more is on the disk than in `_outgoing`
         self._broken = trio.Event()
         self._news = trio.Event()  # something for the outbox, a mark of publication, or the end
         self._scope = trio.CancelScope()
@@ -184,11 +197,22 @@ class Group:
             raise JournalFailed(self.failed)
 
     async def outbox(self) -> tuple[OutboxRow, ...]:
-        while not self._outgoing:
+        while True:
+            rows = tuple(self._outgoing)
+            self._outgoing.clear()
+            if not rows and self._behind and self._fetch is not None:
+                await trio.lowlevel.checkpoint()
+                rows = self._fetch(self._handed, FETCHED)
+                self._behind = bool(rows) and rows[-1].event_id < self._stored
+            if rows:
+                self._handed = rows[-1].event_id
+                return rows
             await self._wait_for_news()
-        rows = tuple(self._outgoing)
+
+    def hand_out_again(self) -> None:
         self._outgoing.clear()
-        return rows
+        self._handed, self._behind = self._published, self._published < self._stored
+        self._tell_news()
 
     async def published(self) -> None:
         until = self._event_id
@@ -288,7 +312,10 @@ class Group:
         self.commits += 1
         self.durable_seq = batch.last
         if batch.events:
-            self._outgoing.extend(batch.events)
+            self._stored = batch.events[-1].event_id
+            self._behind = self._behind or (self._fetch is not None and len(self._outgoing) >= OUTGOING_MAX)
+            if not self._behind:
+                self._outgoing.extend(batch.events)
         mark = batch.rows.get(Published)
         if mark:
             self._published = max(self._published, *(row.event_id for row in mark.values() if type(row) is Published))

@@ -13,7 +13,7 @@ import trio
 
 from engine.core.messages import AnyFact, OutboxRow, Row, SignalRow
 from engine.runtime.clock import Clock
-from engine.runtime.journal.base import JournalFailed, OpenState, Stats
+from engine.runtime.journal.base import JournalFailed, OpenState, Stats, handed
 from engine.runtime.journal.group import LINGER_SECONDS, Batch, Group, Statements
 from engine.runtime.journal.reading import SqlReader
 from engine.runtime.journal.tables import encode
@@ -116,9 +116,11 @@ class MemoryJournal:
         await trio.lowlevel.checkpoint()
         self._reader = self._disk.mount(self._clock.now_ns(), self)
         self._life = self._disk.life
-        self._group = Group(self._reader.place(), self._write, self._linger_seconds, self._start)
+        state, place = self._reader.state(), self._reader.place()
+        last = handed(state, place.event_id)
+        self._group = Group(place, self._write, self._linger_seconds, self._start, self._reader.outbox, last)
         trio.lowlevel.spawn_system_task(self._group.run, name="journal.commit")
-        return self._reader.state()
+        return state
 
     def append(self, facts: Sequence[AnyFact], rows: Sequence[Row] = ()) -> int:
         self._boundary("append.before")
@@ -135,6 +137,9 @@ class MemoryJournal:
     async def outbox(self) -> tuple[OutboxRow, ...]:
         # Through bytes, as a row that an earlier life has left behind would come.
         return tuple(_decode(encode(row)) for row in await self._group.outbox())
+
+    def hand_out_again(self) -> None:
+        self._group.hand_out_again()
 
     async def published(self) -> None:
         await self._group.published()

@@ -31,7 +31,7 @@ from engine.core.messages import (
     Trade,
 )
 from engine.runtime.journal.base import AuditEntry, Execution, JournalFailed, OpenState, Record
-from engine.runtime.journal.group import Place
+from engine.runtime.journal.group import OUTGOING_MAX, Place
 from engine.runtime.journal.tables import decode_fact
 
 T = TypeVar("T")
@@ -179,10 +179,14 @@ class SqlReader:
             executions=self._executions(account, symbol),
         )
 
-    def outbox(self) -> tuple[OutboxRow, ...]:
-        """Events that are not marked as published."""
-        sql = "SELECT event_id, row FROM outbox INDEXED BY outbox_waiting WHERE published = 0 ORDER BY event_id"
-        return tuple(OutboxRow(event_id=i, event=self._read(_event, row)) for i, row in self._query(sql))
+    def outbox(self, after: int = 0, limit: int = OUTGOING_MAX) -> tuple[OutboxRow, ...]:
+        """The first events after an id that are not marked as published."""
+        sql = (
+            "SELECT event_id, row FROM outbox INDEXED BY outbox_waiting WHERE published = 0 AND event_id > ?"
+            " ORDER BY event_id LIMIT ?"
+        )
+        found = self._query(sql, after, limit)
+        return tuple(OutboxRow(event_id=i, event=self._read(_event, row)) for i, row in found)
 
     def place(self) -> Place:
         """The chain's end and the outbox's."""

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from engine.core.messages import AnyFact, OutboxRow, Row, SignalRow
 from engine.runtime.clock import Clock
-from engine.runtime.journal.base import JournalFailed, OpenState, Stats
+from engine.runtime.journal.base import JournalFailed, OpenState, Stats, handed
 from engine.runtime.journal.group import LINGER_SECONDS, Batch, Group
 from engine.runtime.journal.reading import SqlReader
 from engine.runtime.journal.walcheck import commits_behind
@@ -82,6 +82,9 @@ class SqliteJournal:
     async def outbox(self) -> tuple[OutboxRow, ...]:
         return await self._group.outbox()
 
+    def hand_out_again(self) -> None:
+        self._group.hand_out_again()
+
     async def published(self) -> None:
         await self._group.published()
 
@@ -121,12 +124,22 @@ class SqliteJournal:
         self._wal_scope.cancel()
         if self._thread is not None:
             self._thread.stop()
+        if self._group.failed is None:
+            with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                await trio.to_thread.run_sync(self._empty_log, abandon_on_cancel=True)
         for connection in (self._reader_connection, self._copier, self._connection):
             try:
                 connection.close()
             except apsw.Error:
                 pass  # a broken disk was reported when it broke
         self._lock.release()
+
+    def _empty_log(self) -> None:
+        """All of the write-ahead log into the file: a journal at rest is one file, to be copied as such."""
+        try:
+            self._connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except apsw.Error:
+            pass  # somebody reads just now; the log is whole, and the next start goes on with it
 
     # --------------------------------------------------------------------------------------------------------- opening
 
@@ -154,7 +167,9 @@ class SqliteJournal:
         self._connection.set_busy_timeout(0)
         if self.durability == "power":
             self._thread = _CommitThread(self._land)
-        self._group = Group(place, self._write, self._linger_seconds, self._start)
+        self._group = Group(
+            place, self._write, self._linger_seconds, self._start, self._reader.outbox, handed(state, place.event_id)
+        )
         self._wal_scope = trio.CancelScope()
         trio.lowlevel.spawn_system_task(self._group.run, name="journal.commit")
         trio.lowlevel.spawn_system_task(self._keep_log_short, name="journal.log")
