@@ -69,3 +69,16 @@ def flag(params: Params, name: str) -> bool:
     if text not in ("", "0", "1", "true", "false"):
         raise Malformed(name, f"is neither true nor false: {text[:40]}")
     return text in ("1", "true")
+
+
+def json_list(params: Params, name: str) -> list[Any]:
+    """A list, as JSON text or already read; empty where it is absent."""
+    found = params.get(name) or []
+    if isinstance(found, str):
+        try:
+            found = _json.decode(found)
+        except (msgspec.DecodeError, RecursionError, InvalidOperation) as error:
+            raise Malformed(name, "is no JSON list") from error
+    if not isinstance(found, list):
+        raise Malformed(name, "is no JSON list")
+    return found

@@ -498,3 +498,12 @@ def test_a_countdown_that_is_not_put_off_cancels_the_orders_of_its_symbol() -> N
     face.tick(world.now_ns)
     assert world.binance("usdm", "GET", "openOrders")[1] == []
     assert len(world.binance("usdm", "GET", "openAlgoOrders")[1]) == 1  # a stop is no order
+
+
+@pytest.mark.parametrize("path", ["/api/v3/exchangeInfo", "/api/v3/ticker/price"])
+def test_a_list_of_symbols_is_json_or_refused(path: str) -> None:
+    world = World()
+    several = world.request("binance-spot", "GET", path, "symbols=%5B%22BTCUSDT%22%2C%22ETHUSDT%22%5D")
+    assert several.status == 200
+    refused = world.request("binance-spot", "GET", path, "symbols=nonsense")
+    assert (refused.status, json.loads(refused.body)["code"]) == (400, -1102)

@@ -4,13 +4,11 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any
 
-import msgspec
-
 from engine.core.messages import ZERO, Side
 from engine.core.money import plain
 from engine.exchange.binance.caller import Caller, limit_of
 from engine.exchange.binance.codes import Refused
-from engine.exchange.params import Params, whole, word
+from engine.exchange.params import Params, json_list, whole, word
 from engine.exchange.screen import Candle, Screen, Screens, Trade
 from engine.market.events import Level
 
@@ -176,11 +174,8 @@ def _each(caller: Caller, params: Params, row: Any) -> Any:
     if word(params, "symbol"):
         return row(caller.screen(params))
     chosen = caller.screens.in_category(caller.category)
-    several = params.get("symbols")
-    if several:
-        wanted = msgspec.json.decode(several) if isinstance(several, str) else several
-        if not isinstance(wanted, list):
-            raise Refused(-1100, "Illegal characters found in parameter 'symbols'.")
+    wanted = json_list(params, "symbols")
+    if wanted:
         chosen = [screen for screen in chosen if screen.listing.symbol in wanted]
         if len(chosen) != len(wanted):
             raise Refused(-1121, "Invalid symbol.")

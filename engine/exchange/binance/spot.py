@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-import msgspec
-
 from engine.core.messages import FillReport, OrderType, Rejection, TimeInForce
 from engine.exchange.binance.caller import (
     SIDES,
@@ -32,7 +30,7 @@ from engine.exchange.binance.spot_rows import (
     trade_row,
 )
 from engine.exchange.house import Record
-from engine.exchange.params import Params, flag, number, whole, word
+from engine.exchange.params import Params, flag, json_list, number, whole, word
 from engine.market.orders import OrderRequest
 
 _ID = re.compile(r"[a-zA-Z0-9_-]{1,36}")
@@ -246,9 +244,7 @@ def restrictions(caller: Caller, params: Params) -> Row:
 
 def exchange_info(caller: Caller, params: Params) -> Row:
     screens = caller.screens.in_category("spot")
-    wanted = [word(params, "symbol")] if word(params, "symbol") else params.get("symbols", [])
-    if isinstance(wanted, str):
-        wanted = msgspec.json.decode(wanted)
+    wanted = [word(params, "symbol")] if word(params, "symbol") else json_list(params, "symbols")
     rows = [symbol_row(s.listing) for s in screens if not wanted or s.listing.symbol in wanted]
     if wanted and len(rows) != len(wanted):
         raise Refused(-1121, "Invalid symbol.")

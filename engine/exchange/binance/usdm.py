@@ -33,7 +33,7 @@ from engine.exchange.binance.usdm_rows import (
     trade_row,
 )
 from engine.exchange.house import Listing, Record
-from engine.exchange.params import Malformed, Params, flag, number, whole, word
+from engine.exchange.params import Malformed, Params, flag, json_list, number, whole, word
 from engine.market.orders import OrderRequest
 
 _ID = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
@@ -78,7 +78,7 @@ def place_test(caller: Caller, params: Params) -> Row:
 
 
 def place_many(caller: Caller, params: Params) -> list[Row]:
-    items = _list(params, "batchOrders")
+    items = json_list(params, "batchOrders")
     if not items or len(items) > _BATCH_MAX or not all(isinstance(item, dict) for item in items):
         raise Refused(-4082, f"Invalid batch place order size. Max {_BATCH_MAX}.")
     return [_item(place, caller, item) for item in items]
@@ -114,7 +114,7 @@ def cancel(caller: Caller, params: Params) -> Row:
 
 
 def cancel_many(caller: Caller, params: Params) -> list[Row]:
-    named, numbered = _list(params, "origClientOrderIdList"), _list(params, "orderIdList")
+    named, numbered = json_list(params, "origClientOrderIdList"), json_list(params, "orderIdList")
     asked = [{"orderId": one} for one in numbered] + [{"origClientOrderId": one} for one in named]
     if not 0 < len(asked) <= 10:
         raise Refused(-4032, "Exceed the maximum number of orders to cancel.")
@@ -571,19 +571,6 @@ def _kept(caller: Caller, record: Record) -> bool:
 def _of_symbol(caller: Caller, params: Params, records: Iterable[Record]) -> list[Record]:
     listing = caller.listing(params) if word(params, "symbol") else None
     return [r for r in records if (listing is None or r.listing is listing) and caller.member.shows(r, caller.now_ns)]
-
-
-def _list(params: Params, name: str) -> list[Any]:
-    """A JSON list, as text or already read."""
-    found = params.get(name, [])
-    if isinstance(found, str):
-        try:
-            found = msgspec.json.decode(found)
-        except msgspec.DecodeError as error:
-            raise Malformed(name, "is no JSON list") from error
-    if not isinstance(found, list):
-        raise Malformed(name, "is no JSON list")
-    return found
 
 
 def _item(one: Callable[[Caller, Params], Row], caller: Caller, params: Params) -> Row:
