@@ -74,6 +74,7 @@ ARRIVALS = 256
 UNJUDGED = 256
 GATE = 50_000
 METRICS = 10_000
+LATE_SECONDS = 5.0  # for the other accounts' instruments, once those of one are known
 START_SECONDS = 30.0  # for the first reconciliation, before sources are opened all the same
 SETTLE_SECONDS = 30.0  # for the reconciliation after the gate was made anew; the reconciler goes on all the same
 CALLS_SECONDS = 10.0  # for calls to end in a drain, and for a stop that could not be placed yet
@@ -212,8 +213,7 @@ async def _run(
     parts, world = engine.parts, engine.world
     accounts = {a.name: Account(a.name, a.venue_name, a.venue, a.throttle) for a in parts.accounts}
     engine.streams = {name: StreamState(name, False, engine.started_ns, "not connected yet") for name in accounts}
-    for account in parts.accounts:
-        engine.instruments[account.name] = await _instruments(account)
+    late = await _instruments_of_all(engine, nursery)
     engine.admission = _admission(engine, state)
 
     to_gate, gate_mail = trio.open_memory_channel[GateMail](GATE)
@@ -264,11 +264,8 @@ async def _run(
         group.start_soon(supervise, name, scope, actor, world.switch, world.clock, engine.fallen, idle, name=name)
 
     await nursery.start(desk.run)
-    for (account_name, symbol), holding in _holdings(state).items():
-        if engine.instrument(account_name, symbol) is None:
-            LOG.error("a symbol of the journal is no longer listed", account=account_name, symbol=symbol)
-            continue
-        desk.open(account_name, symbol, holding)
+    for name in late.early:
+        _open_holdings(engine, state, name)
     gate_ports = GatePorts(
         world=world,
         enact=lambda enact: desk.post(enact.signal.account, enact.signal.symbol, enact),
@@ -292,12 +289,20 @@ async def _run(
     publishing: Group = await nursery.start(_group)
     run("publisher", "engine", _publisher(engine, state), publishing)
     listening: Group = await nursery.start(_group)
-    for name, owner in accounts.items():
-        listen = partial(
-            listener, owner, _deliver(engine), partial(engine.settle, name), partial(_stream, engine), world
-        )
+
+    def listen_to(name: str) -> None:
+        settle, owner = partial(engine.settle, name), accounts[name]
+        listen = partial(listener, owner, _deliver(engine), settle, partial(_stream, engine), world)
         run(f"listener/{name}", f"account/{name}", listen, listening)
         run(f"reconciler/{name}", f"account/{name}", reconcilers[name].run, listening)
+
+    def come_late(name: str) -> None:
+        _open_holdings(engine, state, name)
+        listen_to(name)
+
+    for name in late.early:
+        listen_to(name)
+    late.set(come_late)
     engine.gate_open = True
 
     acknowledger = Acknowledger(world)
@@ -384,6 +389,61 @@ async def _open_sources(engine: Engine, group: Group) -> None:
             await trio.sleep(0.01)
     for source in engine.parts.sources:
         group.start_soon(source.run, engine.arrivals, name=f"source/{source.name}")
+
+
+class _Late:
+    """What is to be done for accounts whose instruments come after the engine is up, and those that wait for it."""
+
+    def __init__(self) -> None:
+        self.early: tuple[str, ...] = ()  # accounts that need not wait
+        self._come: Callable[[str], None] | None = None
+        self._waiting: list[str] = []
+
+    def set(self, come: Callable[[str], None]) -> None:
+        self._come = come
+        for name in self._waiting:
+            come(name)
+
+    def add(self, name: str) -> None:
+        if self._come is None:
+            self._waiting.append(name)
+        else:
+            self._come(name)
+
+
+async def _instruments_of_all(engine: Engine, nursery: trio.Nursery) -> _Late:
+    """Waits for every account's list; but once one is there not for long: its positions must be looked after."""
+    late = _Late()
+    known = {a.name: trio.Event() for a in engine.parts.accounts}
+    first = trio.Event()
+
+    async def ask(account: AccountParts) -> None:
+        listed = await _instruments(account)
+        engine.instruments[account.name] = listed
+        if late.early:
+            late.add(account.name)
+        first.set()
+        known[account.name].set()
+
+    for account in engine.parts.accounts:
+        nursery.start_soon(ask, account, name=f"instruments/{account.name}")
+    if known:
+        await first.wait()
+    with trio.move_on_after(LATE_SECONDS):
+        for event in known.values():
+            await event.wait()
+    late.early = tuple(name for name in known if name in engine.instruments)
+    return late
+
+
+def _open_holdings(engine: Engine, state: OpenState, name: str) -> None:
+    for (account, symbol), holding in _holdings(state).items():
+        if account != name:
+            continue
+        if engine.instrument(account, symbol) is None:
+            LOG.error("a symbol of the journal is no longer listed", account=account, symbol=symbol)
+            continue
+        engine.desk.open(account, symbol, holding)
 
 
 async def _instruments(account: AccountParts) -> dict[str, Instrument]:
