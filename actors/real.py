@@ -17,6 +17,7 @@ from engine.runtime.config import AccountSection, Config
 from engine.venues.admission import Remark, environment_remark, refuse
 from engine.venues.base import QuoteSource
 from engine.venues.keys import read_credentials
+from engine.venues.order_socket import OrderSocket
 from engine.venues.registry import REAL, THROTTLES, WORLDS, RealVenue, Setup
 from engine.venues.throttle import Throttle
 
@@ -104,6 +105,14 @@ async def examine(account: AccountParts, section: AccountSection) -> tuple[Remar
             remarks = (*remarks, *await venue.look_at_streams(), limits_remark(account.throttle))
         nursery.cancel_scope.cancel()
     return remarks
+
+
+def slow_way(account: AccountParts) -> str:
+    """Why orders go by REST although the account has an order socket; "" when they do not, or there is none."""
+    socket = getattr(account.venue, "socket", None)
+    if not isinstance(socket, OrderSocket) or socket.ready:
+        return ""
+    return f"account/{account.name}: orders go by REST, more slowly: {socket.why}"
 
 
 def limits_remark(throttle: Throttle) -> Remark:

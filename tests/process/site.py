@@ -153,6 +153,9 @@ class Site:
             check=False,
         )
 
+    def health(self) -> Any:
+        return httpx.get(f"{self.api}/health", timeout=PATIENCE_SECONDS).json()
+
     def get(self, path: str) -> Any:
         answer = httpx.get(f"{self.api}{BASE}{path}", timeout=PATIENCE_SECONDS)
         assert answer.status_code == 200, answer.text

@@ -1,10 +1,12 @@
 """The engine trading on the local exchange by Bybit's protocol, as processes: the books are the exchange's truth."""
 
+import time
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
 from tests.process.real_site import RealSite
 from tests.process.site import Site
 
@@ -72,6 +74,21 @@ def test_through_lost_answers_dropped_streams_and_kills_the_books_stay_the_excha
         assert site.end() == 0
         assert site.differences(truth) == []
         assert site.run("audit", "verify").returncode == 0
+
+
+def test_health_says_when_orders_take_the_slow_way(tmp_path: Path) -> None:
+    with RealSite(tmp_path, "bybit", "linear") as site:
+        site.start()
+        site.fault("refuse", on="auth", face="bybit", times=0, code=10003, text="API key is invalid.")
+        site.do("drop", scope="trade", face="bybit")
+        until = time.monotonic() + PATIENCE_SECONDS
+        while not any("orders go by REST" in note and "login" in note for note in site.health()["notes"]):
+            assert time.monotonic() < until, site.health()
+            time.sleep(0.05)
+        assert site.post(bodies(Random(1), spot=False)[0]).status_code == 202
+        site.admin("DELETE", "/faults")
+        truth = site.rested()
+        assert site.end() == 0 and site.differences(truth) == []
 
 
 def test_check_speaks_of_the_account_in_words_and_a_wrong_world_does_not_start(tmp_path: Path) -> None:
