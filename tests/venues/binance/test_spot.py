@@ -25,6 +25,7 @@ from engine.core.messages import (
 )
 from engine.venues.base import StreamDown
 from engine.venues.binance.spot import SpotVenue
+from engine.venues.rest import Rest
 from tests.patience import PATIENCE_SECONDS as PATIENCE
 from tests.venues.binance.fake import CUT, HANG, SPOT_SYMBOL, Fake, Said, spot_venue
 from tests.venues.binance.test_reports import EXECUTION, ORDER_ROW
@@ -133,9 +134,9 @@ async def test_what_an_answer_means_for_the_order(answer: Any, expected: str | N
 
 async def test_an_order_that_could_not_be_sent_is_no_doubt() -> None:
     async with spot_venue() as (_, venue):
-        await venue.api.rest.close()
-        venue.api.rest._base = "http://127.0.0.1:9"  # nobody listens
-        venue.api.rest.__init__("http://127.0.0.1:9", venue.api.clock)  # type: ignore[misc]
+        await venue.server_time_ns()
+        await venue.aclose()
+        venue.api.rest = Rest("http://127.0.0.1:9", venue.api.clock)  # nobody listens there
         answer = await venue.submit(order(), nothing)
         assert isinstance(answer, Rejection) and answer.kind == "not_sent"
 
