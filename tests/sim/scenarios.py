@@ -98,8 +98,8 @@ async def a_dead_actor(world: World) -> None:
     world.feed.offer("other", entry(world, "other", "ETHUSDT", qty="0.100"))  # the rest goes on
     await trio.sleep(2)
     await world._stop(world.engine, True, "engine")
-    await trio.sleep(30)
-    desk._load = load
+    await trio.sleep(5)
+    desk._load = load  # a person mends it, and resumes when the calm has begun
 
 
 def unreadable(account: str, symbol: str) -> Any:
