@@ -31,7 +31,8 @@ from engine.core.messages import (
     State,
     Trade,
 )
-from engine.runtime.journal.base import Journal, OpenState
+from engine.runtime.journal.base import Journal, JournalFailed, OpenState
+from engine.runtime.journal.group import Batch, Group, Place
 from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
 from engine.runtime.journal.sqlite import SqliteJournal
 from engine.runtime.journal.tables import encode
@@ -522,6 +523,33 @@ async def test_what_is_hurried_is_committed_whether_or_not_anybody_waits(make: M
         journal.hurry(seq)  # nothing is left to be done
         await journal.durable(seq, eager=True)
         assert journal.stats().commits == 1
+
+
+async def test_a_hurried_commit_that_fails_in_a_way_that_must_not_happen_leaves_nobody_waiting() -> None:
+    def start(batch: Batch, settle: object) -> bool:
+        raise RuntimeError("odd")
+
+    async def write(batch: Batch, settle: object) -> None:
+        raise AssertionError("not asked for")
+
+    group = Group(Place(0, b"", 0, 0), write, start=start)
+    told: list[str] = []
+
+    async def wait(seq: int) -> None:
+        with pytest.raises(JournalFailed, match="odd"):
+            await group.durable(seq)
+        told.append("failed")
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            seq = group.append(*taken(1))
+            nursery.start_soon(wait, seq)
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(RuntimeError):
+                group.hurry(seq)
+    assert told == ["failed"]
+    with pytest.raises(JournalFailed):
+        await group.durable(group.append(*taken(2)), eager=True)
 
 
 async def test_what_is_appended_while_a_hurried_commit_flies_waits_for_the_next(make: Make) -> None:

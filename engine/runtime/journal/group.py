@@ -296,7 +296,13 @@ class Group:
             return False
         batch = self._flying = self._open
         self._open = Batch()
-        if self._start(batch, self._settle):
+        try:
+            began = self._start(batch, self._settle)
+        except BaseException as error:
+            # Whoever waits must not wait for ever, whatever it was: nothing would be durable again, and no stop sent.
+            self.fail(JournalFailed(f"a commit failed in a way that must not happen: {type(error).__name__}: {error}"))
+            raise
+        if began:
             return True
         self._flying, self._open = None, batch
         return False
