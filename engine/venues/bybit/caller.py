@@ -191,7 +191,7 @@ class Caller:
         reset, after = headers.get("X-Bapi-Limit-Reset-Timestamp", ""), headers.get("Retry-After", "")
         wait_ns = PAUSE_NS
         if _whole(after):
-            wait_ns = int(after) * SECOND
+            wait_ns = min(int(after) * SECOND, ADDRESS_BAN_NS)  # a stop must not wait for ever for an odd figure
         elif _whole(reset):
             ahead_ns = int(reset) * MILLISECOND - self.venue_ns()
             wait_ns = min(ahead_ns, PAUSE_MAX_NS) if ahead_ns > 0 else PAUSE_NS

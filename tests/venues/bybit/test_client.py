@@ -22,7 +22,7 @@ from engine.core.messages import (
 from engine.exchange.faults import Woe
 from engine.exchange.terms import ExchangeTerms, KeyTerms
 from engine.market.events import FundingRate
-from engine.venues.base import StreamDown
+from engine.venues.base import SECOND, StreamDown
 from engine.venues.throttle import PATIENCE_NS, Lane
 from tests.venues.bybit.local import KINDS, D, Local, local, nothing, order, until
 
@@ -233,6 +233,14 @@ async def test_what_a_limiter_refused_although_it_was_done_is_found_before_it_is
         assert len(world.member.records) == 1
     assert isinstance(done, Acked)
     assert isinstance(undone, Rejection) and undone.kind == "rate_limited"
+
+
+async def test_an_odd_pause_does_not_hold_up_a_stop_for_ever():
+    async with local() as world:
+        caller, throttle = world.venue.caller, world.venue.caller._throttle
+        caller.heard_code(10006, {"Retry-After": "99999999999"})
+        left_ns = throttle.ban.until_ns - caller.rest.moment().wall_ns
+        assert 590 * SECOND < left_ns <= 600 * SECOND
 
 
 async def test_too_little_money_and_a_bad_key_are_refusals_in_our_words():
