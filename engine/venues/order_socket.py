@@ -91,10 +91,10 @@ class OrderSocket:
         if socket is None or socket.closed is not None:
             return Rejection("not_sent", "not_sent", f"the order socket is down: {self.why}")
         assert number not in self._waiting, f"request number {number} is used twice"
+        on_wire()  # may raise: nothing has been written then
         waiting = self._waiting[number] = Waiting(op)
         written = False
         try:
-            on_wire()
             with trio.move_on_after(timeout_seconds):
                 await socket.send_message(frame)
                 written = True
@@ -134,8 +134,11 @@ class OrderSocket:
                     self.why = ""
                     self._tell("")
                     nursery.start_soon(self._ping, socket)
-                    while True:
-                        self._take(await _receive(socket))
+                    try:
+                        while True:
+                            self._take(await _receive(socket))
+                    finally:
+                        self._socket = None  # before the good-bye, which may take seconds: no frame may follow it
         except* _Down as group:
             self.why = str(_leaf(group))
         except* (ConnectionClosed, HandshakeError, OSError, trio.TooSlowError, trio.BrokenResourceError) as group:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from random import Random
 
+import pytest
 import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
@@ -189,3 +190,38 @@ async def test_a_frame_too_large_ends_the_connection_and_not_the_engine():
 
     async with connected(huge) as (orders, _):
         assert isinstance(await ask(orders, "1"), Silence)
+
+
+async def test_no_frame_follows_the_good_bye_of_a_connection_that_is_given_up(monkeypatch):
+    answers: list[object] = []
+
+    async def throw_out(socket: WebSocketConnection, frame: dict) -> None:
+        await socket.send_message(json.dumps({"op": "login", "error": "revoked"}))
+
+    async with connected(throw_out) as (orders, frames):
+        ours, close = orders._socket, WebSocketConnection.aclose
+
+        async def slow_close(self: WebSocketConnection, *arguments: object) -> None:
+            if self is ours:
+                answers.append(await ask(orders, "2", seconds=0.1))
+            await close(self, *arguments)
+
+        monkeypatch.setattr(WebSocketConnection, "aclose", slow_close)
+        await ask(orders, "1")
+        await until(lambda: bool(answers))
+        assert isinstance(answers[0], Rejection) and answers[0].kind == "not_sent"
+        assert [frame["id"] for frame in frames if frame["op"] == "create"] == ["1"]
+
+
+async def test_a_door_that_closes_at_the_wire_keeps_the_frame_and_the_connection():
+    class Closed(Exception):
+        pass
+
+    def shut() -> None:
+        raise Closed
+
+    async with connected(echo) as (orders, frames):
+        with pytest.raises(Closed):
+            await orders.call("1", "create", json.dumps({"id": "1", "op": "create"}), shut, 1.0)
+        assert json.loads(await ask(orders, "2"))["id"] == "2"
+        assert [frame["id"] for frame in frames if frame["op"] == "create"] == ["2"]
