@@ -47,6 +47,14 @@ RETRY_SECONDS = (1.0, 2.0)  # doubled, +-25 %
 RETRYABLE = ("not_sent", "rate_limited", "unavailable")
 
 
+class Shut(Exception):
+    """The last door has closed between the look at it and the first byte; nothing was written."""
+
+    def __init__(self, answer: Rejection) -> None:
+        super().__init__(answer.text)
+        self.answer = answer
+
+
 class OrderPorts(Struct, frozen=True):
     """What an order actor needs beside the world: its account, its own mailbox, and who wants its standing."""
 
@@ -154,6 +162,11 @@ async def place(order: Order, seq: int, blotter: Blotter, ports: OrderPorts, tic
     wire = [0, 0]
 
     def on_wire() -> None:
+        # An adapter may have waited for a connection or for the venue's clock: an opener finds the door as it is now.
+        if opens(order):
+            if refused := _door(order, blotter, ports):
+                raise Shut(refused)
+            ports.account.throttle.tries()
         wire[0], wire[1] = world.clock.ticks_ns(), world.clock.now_ns()
 
     answer: Answer
@@ -186,10 +199,14 @@ async def send(order: Order, blotter: Blotter, ports: OrderPorts, on_wire: Calla
         await account.throttle.wait(Lane.OPEN if opens(order) else Lane.REDUCE)
         if refused := _door(order, blotter, ports):
             return refused
-        if opens(order):
-            account.throttle.tries()
-        answer = await account.venue.submit(order, on_wire)
-        hear(answer, order.account, ports)
+        try:
+            answer = await account.venue.submit(order, on_wire)
+            hear(answer, order.account, ports)
+        except Shut as shut:
+            return shut.answer
+        finally:
+            if opens(order):
+                account.throttle.tried()
         again = isinstance(answer, Rejection) and answer.kind in RETRYABLE
         if not again or attempt + 1 == RETRIES or protective(order):
             return answer
@@ -226,7 +243,7 @@ async def _until_open(order: Order, ports: OrderPorts) -> None:
 
 
 def _door(order: Order, blotter: Blotter, ports: OrderPorts) -> Rejection | None:
-    """Looked at between the last wait and the first byte."""
+    """Looked at before an adapter is asked to send, and, for an opener, once more right before the first byte."""
     world = ports.world
     if order.valid_until_ns and world.clock.now_ns() > order.valid_until_ns:
         return Rejection("late", "unsent", "its time was over before it could be sent")

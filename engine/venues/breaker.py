@@ -76,3 +76,8 @@ def refuses(breaker: Breaker) -> bool:
 def tries(breaker: Breaker) -> Breaker:
     """An entry is on its way: while half open it is the only one."""
     return replace(breaker, trying=True) if breaker.phase is Phase.HALF_OPEN else breaker
+
+
+def tried(breaker: Breaker) -> Breaker:
+    """The entry is back. One that said nothing of the venue (a limiter's no) leaves the next one free to try."""
+    return replace(breaker, trying=False) if breaker.phase is Phase.HALF_OPEN and breaker.trying else breaker

@@ -155,6 +155,10 @@ class Throttle:
         """An entry goes to the venue now."""
         self.breaker = breaker.tries(self.breaker)
 
+    def tried(self) -> None:
+        """It has come back, or has been given up, and `heard` has been told what there was to hear."""
+        self.breaker = breaker.tried(self.breaker)
+
     def heard(self, failure: str) -> bool:
         """The venue answered ("") or failed to. True: the breaker has opened by it."""
         before = self.breaker.phase

@@ -2,7 +2,7 @@
 
 import trio
 
-from engine.core.messages import Alerted, Outcome, Rejection, Submitted
+from engine.core.messages import Alerted, Halt, Outcome, Rejection, Submitted
 from engine.venues.base import SECOND
 from tests.actors.world import ACCOUNT, House, buy, house
 
@@ -60,6 +60,30 @@ async def test_a_failed_try_makes_the_pause_longer(autojump_clock: object):
         home.venue.says = None
         await home.until(lambda: not home.engine.closed(ACCOUNT), seconds=120)
         assert trio.current_time() - opened > 15, "ten seconds doubled, less what the tries took"
+
+
+async def test_a_limiters_no_to_the_one_entry_that_tries_does_not_close_the_way_for_ever(autojump_clock: object):
+    async with house() as home:
+        await broken(home)
+        await home.until(lambda: not home.engine.closed(ACCOUNT), seconds=60)
+        home.venue.says = Rejection("10006", "rate_limited", "too many visits")
+        assert (await home.hand.send(buy("s6"))).status == "accepted"
+        await home.until(lambda: home.confirmed("s6"))
+        home.venue.says = None
+        assert not home.engine.closed(ACCOUNT)
+        assert (await home.hand.send(buy("s7"))).status == "accepted"
+        await home.at_rest()
+        assert [c.outcome for c in home.confirmed("s7")] == [Outcome.EXECUTED]
+
+
+async def test_a_halt_while_an_adapter_waits_for_its_connection_keeps_the_entry_from_the_wire(autojump_clock: object):
+    async with house() as home:
+        halt = Halt("engine", "enough", home.clock.now_ns(), "ann", kind="stop")
+        home.venue.when_sent = lambda order: home.engine.world.switch.halt(halt)
+        assert (await home.hand.send(buy("s1"))).status == "accepted"
+        await home.until(lambda: home.confirmed("s1"))
+        assert [fact.order.signal_id for fact in home.facts(Submitted)] == ["s1"]
+        assert home.at_venue() == [] and home.held() == 0 and home.books() == []
 
 
 async def test_protection_passes_while_the_breaker_is_open(autojump_clock: object):

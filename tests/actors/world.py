@@ -158,6 +158,7 @@ class Wayward(PaperVenue):
         if self.when_sent is not None:
             self.when_sent(order)
         if self.says is not None:
+            on_wire()
             await trio.sleep(0.01)
             return self.says
         return await super().submit(order, on_wire)

@@ -6,7 +6,7 @@ from trio.testing import MockClock
 
 from engine.runtime.clock import virtual_clock
 from engine.venues.base import SECOND
-from engine.venues.breaker import Breaker, BreakerTerms, Phase, answered, failed, refuses, tick, tries
+from engine.venues.breaker import Breaker, BreakerTerms, Phase, answered, failed, refuses, tick, tried, tries
 from engine.venues.throttle import PATIENCE_NS, Lane, Limit, Throttle
 
 TERMS = BreakerTerms(failures_max=3, pause_ns=10 * SECOND, pause_max_ns=25 * SECOND)
@@ -51,6 +51,11 @@ def test_one_entry_may_try_when_the_pause_is_over():
     assert not refuses(half)
     assert refuses(tries(half))
     assert not refuses(tries(Breaker()))
+
+
+def test_an_entry_that_came_back_without_a_word_of_the_venue_leaves_the_next_one_free_to_try():
+    assert not refuses(tried(tries(HALF)))
+    assert tried(OPEN) == OPEN and tried(Breaker()) == Breaker()
 
 
 async def test_the_throttle_says_why_no_entry_goes_and_when_it_may(autojump_clock: MockClock):

@@ -92,6 +92,21 @@ async def test_the_reply_brings_both_moments_and_the_wire_is_told_once_before_it
     assert (reply.status, reply.body, reply.headers["Content-Type"]) == (200, b"{}", "application/json")
 
 
+async def test_a_door_that_closes_at_the_wire_lets_no_byte_out_and_the_next_request_goes():
+    class Closed(Exception):
+        pass
+
+    def shut() -> None:
+        raise Closed
+
+    async with serving(OK) as (url, server), rest(url) as client:
+        with pytest.raises(Closed):
+            await client.send(POST, on_wire=shut)
+        assert server.heard == []
+        assert isinstance(await client.send(GET), Reply)
+    assert [request.split(b" ")[0] for request in server.heard] == [b"GET"]
+
+
 async def test_no_connection_is_surely_not_sent():
     calls: list[int] = []
     with trio.socket.socket() as taken:
