@@ -179,12 +179,17 @@ class Site:
         return found
 
     def rested(self) -> Truth:
-        """The venue's truth once nothing is on its way any more."""
+        """The venue's truth once nothing is on its way any more, and nothing has come after that."""
         until = time.monotonic() + 3 * PATIENCE_SECONDS  # doubt takes its time
-        while not self.at_rest():
+        before = None
+        while True:
+            now = self.truth() if self.at_rest() else None
+            # Between an exit's fill and the cancel of its stop the engine looks at rest, and is not.
+            if now is not None and before is not None and (now.orders, now.executions) == before:
+                return now
+            before = None if now is None else (now.orders, now.executions)
             assert time.monotonic() < until, self.get("/orders?live=true")
-            time.sleep(0.1)
-        return self.truth()
+            time.sleep(0.3)
 
     def at_rest(self) -> bool:
         """Every accepted signal has its end, and what lives is a stop or a target that stands."""
