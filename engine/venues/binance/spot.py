@@ -61,7 +61,6 @@ from engine.venues.binance.spot_cover import (
     Hold,
     Replace,
     Sales,
-    Send,
     fired,
     held_report,
     holds_coins,
@@ -486,14 +485,17 @@ class SpotVenue:
                 on_wire()
                 self._held[order.cid] = order
                 return Acked(f"{HELD}{order.cid}", self.api.now_ns())
-            case Replace(cid=standing_cid):
-                answer = await self._take_place(standing_cid, order, on_wire)
-            case Send():
+        answer: Answer = Silence("cut off")  # what stands when we are stopped in the middle
+        try:
+            if isinstance(chosen, Replace):
+                answer = await self._take_place(chosen.cid, order, on_wire)
+            else:
                 answer = await self._place(order, on_wire)
-        if order.order_type.conditional and not isinstance(answer, Rejection):
-            standing[order.cid] = order.qty  # or may: one in doubt is found out by the next that replaces it
-        elif isinstance(answer, Silence) or (isinstance(answer, Rejection) and answer.kind == "duplicate"):
-            sales.doubt(order.cid, self.api.clock.now_ns())
+        finally:
+            if order.order_type.conditional and not isinstance(answer, Rejection):
+                standing[order.cid] = order.qty  # or may: one in doubt is found out by the next that replaces it
+            elif isinstance(answer, Silence) or (isinstance(answer, Rejection) and answer.kind == "duplicate"):
+                sales.doubt(order.cid, self.api.clock.now_ns())
         return answer
 
     async def _take_place(self, standing_cid: str, order: Order, on_wire: Callable[[], None]) -> Answer:

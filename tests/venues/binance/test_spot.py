@@ -132,6 +132,22 @@ async def test_what_an_answer_means_for_the_order(answer: Any, expected: str | N
         assert len(fake.said("POST /api/v3/order")) == 1, "never sent again"
 
 
+async def test_a_sale_that_is_cut_off_on_its_way_holds_back_the_next() -> None:
+    async with spot_venue() as (fake, venue):
+        fake.rest["GET /api/v3/openOrders"] = (200, [])
+        fake.rest["POST /api/v3/order"] = [HANG, placed(8)]
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(venue.submit, order(leg=Leg.EXIT), nothing)
+                with trio.fail_after(PATIENCE):
+                    while not fake.said("POST /api/v3/order"):  # noqa: ASYNC110
+                        await trio.sleep(0.001)
+                scope.cancel()
+        answer = await venue.submit(order(OTHER, Leg.EXIT), nothing)
+        assert isinstance(answer, Rejection) and answer.kind == "unsent" and "in doubt" in answer.text
+        assert len(fake.said("POST /api/v3/order")) == 1, "nothing proves that the first one sold nothing"
+
+
 async def test_an_order_that_could_not_be_sent_is_no_doubt() -> None:
     async with spot_venue() as (_, venue):
         await venue.server_time_ns()
