@@ -54,6 +54,7 @@ from tests.sim.truth import (
     Wired,
 )
 from tests.sim.venue import instruments
+from tests.sim.verdicts import sends_keep_the_rate
 
 SECOND = 1_000_000_000
 QTY = Decimal("0.01")
@@ -618,3 +619,13 @@ def test_an_unfinished_run_is_spared_the_questions_of_rest() -> None:
 def test_every_check_is_named_by_its_rule() -> None:
     assert len({one.__name__ for one in CHECKS}) == len(CHECKS)
     assert all(one.__doc__ for one in CHECKS)
+
+
+def test_more_orders_than_the_rate_allows_are_seen_and_a_process_that_was_stopped_is_not_blamed() -> None:
+    def sends(count: int, signed_apart_ns: int) -> list[str]:
+        entries = [Wired(9 * SECOND, order=order(), life=1, signed_ns=n * signed_apart_ns + 1) for n in range(count)]
+        return [violation.invariant for violation in sends_keep_the_rate(Evidence(entries, (), (), {}))]
+
+    assert sends(11, SECOND // 20) == ["I13"]
+    assert sends(10, SECOND // 20) == []
+    assert sends(11, SECOND // 10) == []  # all at one moment on the wire, but each had its turn
