@@ -237,6 +237,11 @@ class Api:
         now = self.rest.moment().wall_ns
         return now + (self.known.best.offset_ns if self.known.best is not None else 0)
 
+    def sure_ns(self) -> int:
+        """The venue's time; 0 while it is not known well enough to sign by."""
+        self.known = offset.check(self.known, self.rest.moment())
+        return self.now_ns() if self._is_sure() else 0
+
     def _is_sure(self) -> bool:
         best = self.known.best
         if best is None:

@@ -20,9 +20,12 @@ class Names:
         self._sent: dict[str, int] = {}  # client id -> the venue's time of our sending it
 
     def sends(self, symbol: str, cid: str, at_ns: int) -> None:
-        """An order is about to go out under this id."""
+        """An order is about to go out under this id. `at_ns` 0: the venue's time is not known.
+
+        The first time counts: a later request may be told that the first one landed after all.
+        """
         self.asks(symbol, cid)
-        _keep(self._sent, cid, at_ns)
+        _keep(self._sent, cid, min(at_ns, self._sent.get(cid, at_ns)))
 
     def asks(self, symbol: str, cid: str) -> None:
         _keep(self._symbols, cid, symbol)
@@ -51,8 +54,8 @@ class Names:
 
     def is_older(self, cid: str, made_ns: int, error_ns: int = 1_000_000_000) -> bool:
         """An order that was made before we sent ours is another one, which had the same id in an earlier life."""
-        sent_ns = self._sent.get(cid)
-        return sent_ns is not None and bool(made_ns) and made_ns < sent_ns - error_ns
+        sent_ns = self._sent.get(cid, 0)
+        return bool(sent_ns) and bool(made_ns) and made_ns < sent_ns - error_ns
 
 
 def _keep(memory: "dict[K, V]", key: K, value: V) -> None:

@@ -265,7 +265,9 @@ class SpotVenue:
     # ------------------------------------------------------------------------------------------------------ requests
 
     async def submit(self, order: Order, on_wire: Callable[[], None]) -> Answer:
-        self._names.sends(order.symbol, order.cid, self.api.now_ns())
+        if (refused := await self.api.synced()) is not None:
+            return refused.answer()  # nor could it be told by its age later from one of an earlier life
+        self._names.sends(order.symbol, order.cid, self.api.sure_ns())
         if order.side.sign > 0:
             return await self._place(order, on_wire)
         lock = self._closing.setdefault(order.symbol, trio.Lock())
@@ -536,7 +538,7 @@ class SpotVenue:
         async with self._closing.setdefault(order.symbol, trio.Lock()):
             if self._held.pop(order.cid, None) is None:
                 return  # canceled meanwhile
-            self._names.sends(order.symbol, order.cid, self.api.now_ns())
+            self._names.sends(order.symbol, order.cid, self.api.sure_ns())
             answer = await self._close(fired(order), lambda: None)
         match answer:
             case Rejection(kind="not_sent" | "unsent" | "rate_limited" | "unavailable"):

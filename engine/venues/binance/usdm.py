@@ -282,7 +282,9 @@ class UsdmVenue:
     # ------------------------------------------------------------------------------------------------------ requests
 
     async def submit(self, order: Order, on_wire: Callable[[], None]) -> Answer:
-        self._names.sends(order.symbol, order.cid, self.api.now_ns())
+        if (refused := await self.api.synced()) is not None:
+            return refused.answer()  # nor could it be told by its age later from one of an earlier life
+        self._names.sends(order.symbol, order.cid, self.api.sure_ns())
         if order.order_type.conditional:
             return await self._submit_algo(order, on_wire)
         where = ("order.place", "POST", "/fapi/v1/order")
@@ -324,7 +326,7 @@ class UsdmVenue:
     async def submit_batch(self, orders: Sequence[Order], on_wire: Callable[[], None]) -> tuple[Answer, ...]:
         """Up to five plain orders in one request, each with its own answer."""
         for order in orders:
-            self._names.sends(order.symbol, order.cid, self.api.now_ns())
+            self._names.sends(order.symbol, order.cid, self.api.sure_ns())
         done = await self.api.send("POST", "/fapi/v1/batchOrders", usdm_batch(orders), _RAWS, on_wire)
         if isinstance(done, Verdict):
             return tuple(done.answer() for _ in orders)

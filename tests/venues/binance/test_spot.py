@@ -132,6 +132,28 @@ async def test_what_an_answer_means_for_the_order(answer: Any, expected: str | N
         assert len(fake.said("POST /api/v3/order")) == 1, "never sent again"
 
 
+async def test_an_order_sent_before_the_venues_clock_was_known_is_not_taken_for_an_older_one() -> None:
+    async with spot_venue() as (fake, venue):
+        fake.ahead_ms = -60_000  # ours runs a minute ahead, and nobody has asked for the time yet
+        fake.rest["POST /api/v3/order"] = placed(8)
+        assert isinstance(await venue.submit(order(), nothing), Acked)
+        fake.rest["GET /api/v3/order"] = (200, {**ORDER_ROW, "orderId": 8, "time": fake.now_ms()})
+        assert isinstance(await venue.order("BTCUSDT", CID), OrderReport)
+
+
+async def test_an_order_of_an_attempt_that_landed_after_all_is_not_taken_for_an_older_one() -> None:
+    async with spot_venue() as (fake, venue):
+        await venue.server_time_ns()
+        made_ms = fake.now_ms()
+        fake.rest["POST /api/v3/order"] = [refused(-1015, "too many"), refused(-2010, "Duplicate order sent.")]
+        fake.rest["GET /api/v3/order"] = (200, {**ORDER_ROW, "time": made_ms})
+        await venue.submit(order(), nothing)
+        await trio.sleep(1.2)  # as between two attempts
+        again = await venue.submit(order(), nothing)
+        assert isinstance(again, Rejection) and again.kind == "duplicate"
+        assert isinstance(await venue.order("BTCUSDT", CID), OrderReport)
+
+
 async def test_a_sale_that_is_cut_off_on_its_way_holds_back_the_next() -> None:
     async with spot_venue() as (fake, venue):
         fake.rest["GET /api/v3/openOrders"] = (200, [])
