@@ -28,6 +28,7 @@ from tests.sim.truth import (
     BanHeard,
     Crashed,
     DiskBroke,
+    DiskMended,
     Executed,
     Fell,
     Frozen,
@@ -105,12 +106,15 @@ def awake_stretches(e: Evidence) -> list[Awake]:
     found: list[Awake] = []
     since: int | None = None
     banned_ns = 0  # until then, as this life knows it
+    broken = False  # the disk, whoever wakes up or comes up meanwhile (seeds 100065 and 100405)
     for entry in e.entries:
         match entry:
             case Ready():
-                since, banned_ns = entry.at_ns, 0
-            case Thawed():
+                since, banned_ns = None if broken else entry.at_ns, 0
+            case Thawed() if not broken:
                 since = max(entry.at_ns, banned_ns)
+            case DiskMended():
+                broken = False
             case BanHeard(until_ns=until_ns) if since is not None:
                 found.append(Awake(since, entry.at_ns))
                 since = banned_ns = max(until_ns, entry.at_ns)
@@ -121,6 +125,7 @@ def awake_stretches(e: Evidence) -> list[Awake]:
                 if since is not None:
                     found.append(Awake(since, entry.at_ns))
                 since = None
+                broken = broken or isinstance(entry, DiskBroke)
     if since is not None:
         found.append(Awake(since, e.end_ns))
     return [x for x in found if x.until_ns > x.since_ns]

@@ -43,14 +43,15 @@ def follow(sheet: Sheet, now_ns: int, tidy: bool) -> None:
     _protect(sheet, now_ns, tidy)
     _leave(sheet, now_ns)
     for order in tuple(sheet.orders.values()):
-        if (order.state is State.OPEN or order.state is State.PENDING) and not order.venue_qty:
+        rests = order.order_type is not OrderType.MARKET and order.tif not in AT_ONCE
+        if not order.venue_qty and (order.state is State.PENDING or (order.state is State.OPEN and rests)):
             continue  # as most are: it rests, or is on its way
         if settled(order):
             _settle(sheet, order, now_ns)
         elif order.state is State.UNCLEAR or owed(order):
             sheet.look(order, now_ns)
             _page(sheet, order, now_ns)
-        elif order.order_type is OrderType.MARKET or order.tif in AT_ONCE:
+        elif not rests:
             _expect_an_end(sheet, order, now_ns)
     _send_cancels(sheet, now_ns)
     _measure_cover(sheet, now_ns, tidy)
