@@ -15,6 +15,8 @@ from pybit.exceptions import InvalidRequestError
 from tests.exchange.site import KEY, SECRET
 
 WAIT_SECONDS = 60.0
+# Its sign-in is valid for a second if nothing is said; one that comes later is refused, and pybit then waits for ever.
+PATIENT = {"private_auth_expire": 30}
 
 
 def main(port: int) -> dict[str, Any]:
@@ -24,7 +26,7 @@ def main(port: int) -> dict[str, Any]:
     trading.TRADE_WSS = f"ws://127.0.0.1:{port}/v5/trade"
     session = unified.HTTP(api_key=KEY, api_secret=SECRET, recv_window=20_000)
     heard: dict[str, list[Any]] = {"order": [], "execution": [], "position": [], "wallet": [], "book": [], "trade": []}
-    private = unified.WebSocket(channel_type="private", testnet=False, api_key=KEY, api_secret=SECRET)
+    private = unified.WebSocket(channel_type="private", testnet=False, api_key=KEY, api_secret=SECRET, **PATIENT)
     private.order_stream(lambda m: heard["order"].extend(m["data"]))
     private.execution_stream(lambda m: heard["execution"].extend(m["data"]))
     private.position_stream(lambda m: heard["position"].extend(m["data"]))
@@ -66,7 +68,7 @@ def main(port: int) -> dict[str, Any]:
     seen["batch"] = [item["code"] for item in batch["retExtInfo"]["list"]]
 
     replies: list[dict[str, Any]] = []
-    trade = unified.WebSocketTrading(testnet=False, api_key=KEY, api_secret=SECRET)
+    trade = unified.WebSocketTrading(testnet=False, api_key=KEY, api_secret=SECRET, **PATIENT)
     wait(lambda: trade.auth, "auth of the trade socket")
     trade.place_order(
         replies.append, **linear, side="Buy", orderType="Limit", qty="0.01", price=str(ask), timeInForce="PostOnly",
