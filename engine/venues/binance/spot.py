@@ -89,6 +89,7 @@ REACH_NS = 85 * DAY  # how far back executions are asked for; USD-M itself forge
 LIFE_SECONDS = 23 * 3600.0  # the venue cuts every connection after 24 hours
 SUBSCRIBE_SECONDS = 10.0
 WATCH_SECONDS = 0.1  # between looks at the quotes that held targets wait for
+FIRE_AGAIN_NS = 2 * SECOND  # after a target that surely did nothing, as an exit of the engine's own waits
 SYMBOLS_FEW = 13  # asked for one by one; more are cheaper all at once
 HISTORY_NS = 30 * DAY  # unfilled orders are forgotten after 90
 
@@ -135,6 +136,7 @@ class SpotVenue:
         self._witness = Witness()
         self._standing: dict[str, dict[str, Decimal]] = {}  # symbol -> our stops that hold coins, oldest first
         self._held: dict[str, Order] = {}  # targets that wait with us
+        self._fire_ns: dict[str, int] = {}  # of those that were refused: not again before
         self._let_go: dict[str, OrderReport] = {}  # and those that do no more
         self._closing: dict[str, trio.Lock] = {}
         self._sales: dict[str, Sales] = {}
@@ -529,7 +531,8 @@ class SpotVenue:
         """While the stream is up. A target that the market reaches takes the stop's place."""
         while True:
             for order in list(self._held.values()):
-                if reached(order, self._quote(order.symbol), self.api.clock.now_ns()):
+                now_ns = self.api.clock.now_ns()
+                if now_ns >= self._fire_ns.get(order.cid, 0) and reached(order, self._quote(order.symbol), now_ns):
                     await self._fire(order)
             await trio.sleep(WATCH_SECONDS)
 
@@ -542,7 +545,9 @@ class SpotVenue:
             answer = await self._close(fired(order), lambda: None)
         match answer:
             case Rejection(kind="not_sent" | "unsent" | "rate_limited" | "unavailable"):
-                self._held[order.cid] = order  # surely nothing happened; the next look tries again
+                self._held[order.cid] = order  # surely nothing happened; a later look tries again
+                self._fire_ns = {cid: at_ns for cid, at_ns in self._fire_ns.items() if cid in self._held}
+                self._fire_ns[order.cid] = self.api.clock.now_ns() + FIRE_AGAIN_NS
             case Rejection(code=code, text=text):
                 self._let(order, "rejected", f"{code}: {text}")
             case Silence():

@@ -402,6 +402,27 @@ async def test_a_target_that_the_market_reaches_takes_the_stops_place() -> None:
         assert await open_orders(venue) == ()
 
 
+async def test_a_target_that_is_refused_is_not_tried_again_with_every_look() -> None:
+    venues: list[SpotVenue] = []
+
+    def quote(symbol: str) -> Quote:
+        return Quote(symbol, D(110), D(111), at_ns=venues[0].api.clock.now_ns())
+
+    async with spot_venue(quote) as (fake, venue):
+        venues.append(venue)
+        fake.rest["POST /api/v3/order"] = placed(1)
+        fake.rest["POST /api/v3/order/cancelReplace"] = [HALVES[0][0]]
+        await venue.submit(stop(CID), nothing)
+        await venue.submit(TARGET, nothing)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_for_ever, venue)
+            await until(lambda: venue._fire_ns)
+            (again_ns,) = venue._fire_ns.values()
+            await until(lambda: len(fake.said("POST /api/v3/order")) == 2)
+            assert venue.api.clock.now_ns() >= again_ns
+            nursery.cancel_scope.cancel()
+
+
 async def read_for_ever(venue: SpotVenue) -> None:
     async with venue.stream() as reports:
         async for _ in reports:
