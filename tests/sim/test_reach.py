@@ -62,7 +62,7 @@ def test_a_kill_at_a_boundary_is_the_crash_point_that_it_is(where: str, count: i
         (Faults(reply_lost=1.0, event_dropped=1.0), "doubt ended: the order was found", "a cancel lost to a fill"),
         (Faults(event_dropped=1.0), "a fill was learned by asking", "funding was booked"),
         (Faults(rejected_later=1.0), "refused after the acknowledgement", "a fill was learned by asking"),
-        (Faults(reply_lost=1.0, event_delay_max=10.0), "a fill came before the answer", "the engine was killed"),
+        (Faults(reply_lost=1.0, event_delay_max=3.0), "a fill came before the answer", "the engine was killed"),
         (Faults(request_doubled=1.0), "the venue knew the id already", "a cancel lost to a fill"),
         (Faults(disk_breaks_mean=5.0), "the disk was full", "a sink was down and had taken a part"),
     ],
