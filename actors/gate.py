@@ -7,11 +7,12 @@ import trio
 from msgspec import Struct
 
 from actors.ports import Arrived, GateMail, Steered, Tick, World
-from engine.core.admission import Admission, Reaction
+from engine.core.admission import KEEP_NS, Admission, Reaction
 from engine.core.messages import BalancesSeen, Enact, Halt, Standing
 from engine.runtime.supervise import Window
 
 TICK_SECONDS = 0.5
+SECOND = 1_000_000_000
 
 
 class GatePorts(Struct, frozen=True):
@@ -32,14 +33,18 @@ async def gate(
 ) -> None:
     """Until the mailbox is closed."""
     unwritten: deque[tuple[int, str]] = deque()
+    began_at = trio.current_time()
 
-    def judge_now(message: Arrived) -> None:
-        unwritten.append((judge(message, admission, ports, ports.enact_now), message.signal.signal_id))
+    def take(message: Arrived, enact_by: Callable[[Enact], None]) -> None:
+        if _knows(message.looked_at, began_at, trio.current_time()):
+            unwritten.append((judge(message, admission, ports, enact_by), message.signal.signal_id))
+        else:
+            message.lost(False)
 
     async with trio.open_nursery() as nursery:
-        window.attend(judge_now, nursery)
+        window.attend(lambda message: take(message, ports.enact_now), nursery)
         try:
-            await _read(mailbox, admission, ports, unwritten)
+            await _read(mailbox, admission, ports, unwritten, lambda message: take(message, ports.enact))
         finally:
             window.leave()
 
@@ -49,11 +54,12 @@ async def _read(
     admission: Admission,
     ports: GatePorts,
     unwritten: deque[tuple[int, str]],
+    take: Callable[[Arrived], None],
 ) -> None:
     async for message in mailbox:
         match message:
             case Arrived():
-                unwritten.append((judge(message, admission, ports, ports.enact), message.signal.signal_id))
+                take(message)
             case Tick():
                 now = ports.world.clock.now_ns()
                 react(admission.tick(now, ports.world.quote, ports.world.switch.halts()), ports)
@@ -72,6 +78,14 @@ async def _read(
                 steer(message, admission, ports)
 
 
+def _knows(looked_at: float, began_at: float, now: float) -> bool:
+    """Whether the look-up and this gate's memory together know every earlier signal with the same id (P1).
+
+    A gate made anew remembers what is open only, and what has ended is forgotten after a while.
+    """
+    return looked_at >= began_at and now - looked_at < KEEP_NS / SECOND
+
+
 def judge(message: Arrived, admission: Admission, ports: GatePorts, enact_by: Callable[[Enact], None]) -> int:
     """One signal: verdict, journal, order actor, reply; nothing in between. The journal's number of the last fact."""
     world, signal = ports.world, message.signal
@@ -85,10 +99,10 @@ def judge(message: Arrived, admission: Admission, ports: GatePorts, enact_by: Ca
             halts + ports.closed(signal.account),
             world.clock.now_ns(),
         )
-    except BaseException:
+        seq = world.journal.append(admitted.facts, admitted.rows)
+    except BaseException:  # raised again: the caller gets its answer, and the supervisor its failure
         message.lost(True)
         raise
-    seq = world.journal.append(admitted.facts, admitted.rows)
     message.reply(admitted, seq)
     world.observe(admitted.facts)
     if (enact := admitted.enact) is not None:

@@ -89,6 +89,11 @@ async def ingest(arrivals: trio.MemoryReceiveChannel[Arrival], acknowledger: Ack
 
 async def admit(signal: Signal, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts, alone: bool) -> None:
     """`alone`: nothing waits behind it, with which it could share a commit."""
+    try:
+        ports.unjudged.acquire_nowait()  # waiting where there is room would cost a turn of the scheduler
+    except trio.WouldBlock:
+        await ports.unjudged.acquire()
+    looked_at = trio.current_time()
     prior = await ports.world.journal.signal(signal.signal_id)
 
     def reply(admitted: Admitted, seq: int) -> None:
@@ -102,14 +107,10 @@ async def admit(signal: Signal, arrival: Arrival, acknowledger: Acknowledger, po
             bury(_poison(signal, arrival, reason), arrival, acknowledger, ports)
         else:
             acknowledger.put(
-                0, arrival.answer, Receipt("busy", text="the risk gate is down; nothing of this was taken")
+                0, arrival.answer, Receipt("busy", text="the risk gate is down or late; nothing of this was taken")
             )
 
-    try:
-        ports.unjudged.acquire_nowait()  # waiting where there is room would cost a turn of the scheduler
-    except trio.WouldBlock:
-        await ports.unjudged.acquire()
-    arrived = Arrived(signal, prior, arrival.received_tick, reply, lost)
+    arrived = Arrived(signal, prior, looked_at, arrival.received_tick, reply, lost)
     if not (alone and ports.judge_now(arrived)):
         post(ports.gate, arrived)
 

@@ -55,11 +55,12 @@ class Arrived(Struct, frozen=True):
     """ingest -> gate: a signal, what the journal knows of its id, and where the verdict goes.
 
     `lost` is called instead of `reply` when there will be no verdict: True, the gate failed on this very signal; False,
-    it is down and has not looked at it.
+    it has not looked at it, because it is down or `prior` is too old.
     """
 
     signal: Signal
     prior: SignalRow | None
+    looked_at: float  # trio's time at which `prior` was looked up
     received_tick: int
     reply: Callable[[Admitted, int], None]
     lost: Callable[[bool], None]

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 import trio
 
+from actors.ports import Arrived
 from actors.wiring import AccountParts, run_engine
 from engine.core.messages import (
     DeadLettered,
@@ -16,10 +17,12 @@ from engine.core.messages import (
     Outcome,
     PositionReport,
     Quote,
+    SignalReceived,
     Submitted,
     Sweep,
 )
 from engine.runtime.journal.base import JournalFailed
+from engine.runtime.mail import post
 from engine.venues.throttle import Limit, Throttle
 from tests.actors.world import ACCOUNT, LIMITS, SECOND, House, buy, close, house
 
@@ -176,16 +179,40 @@ async def test_a_signal_that_the_gate_falls_over_is_a_dead_letter_and_stops_noth
     autojump_clock: object,
 ) -> None:
     async with house() as home:
-        home.quote = broken
-        answers = [await home.hand.send(buy(f"p{n}")) for n in range(2)]
+        answers = []
+        for n in range(2):
+            home.quote = broken
+            answers.append(await home.hand.send(buy(f"p{n}")))
+            home.quote = home.venue.quote
+            await trio.sleep(5)  # it is made anew
         assert [a.status for a in answers] == ["malformed", "malformed"]
         assert "failed on this signal" in msgspec.json.encode(answers[0].malformed).decode()
-        home.quote = home.venue.quote
         await home.until(lambda: not home.engine.closed(ACCOUNT))
         assert (await home.hand.send(buy("s1"))).status == "accepted"
         await home.at_rest()
         assert [f.signal_id for f in home.facts(DeadLettered)] == ["p0", "p1"] and len(home.dead) == 2
         assert not scopes(home) and home.held() == D("0.1") and home.books() == []
+
+
+async def test_a_repeat_that_was_looked_up_before_the_gate_was_made_anew_is_not_judged_again(
+    autojump_clock: object,
+) -> None:
+    """The journal did not know its first copy yet, and the new gate does not know it any more, since it has ended.
+
+    The same of a look-up so old that the gate has forgotten what ended since.
+    """
+    async with house() as home:
+        await home.hand.send(buy("s1"))
+        await home.at_rest()
+        (received,) = home.facts(SignalReceived)
+        for looked_at in (trio.current_time() - 11, trio.current_time() - 1_000):
+            lost: list[bool] = []
+            post(
+                home.engine.channels["gate"], Arrived(received.signal, None, looked_at, 0, lambda *_: None, lost.append)
+            )
+            await home.until(lambda lost=lost: lost)
+            assert lost == [False]
+        assert len(home.facts(SignalReceived)) == 1 and home.held() == D("0.1")
 
 
 async def test_a_gate_made_anew_counts_what_is_held_reserved_lost_and_limited(autojump_clock: object) -> None:
