@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from functools import partial
 from random import Random
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 import msgspec
 import structlog
@@ -117,8 +117,7 @@ class BybitVenue:
     async def submit(self, order: Order, on_wire: Callable[[], None]) -> Answer:
         body = orders.create(order, self.terms.kind)
         answer = await self._request(CREATE, body, False, on_wire, needs_clock=not order.reduce_only)
-        limited = isinstance(answer, Rejection) and answer.kind == "rate_limited"
-        return await self._ask_first(order, answer) if limited else answer
+        return await self._ask_first(order, answer) if _limited(answer) else answer
 
     async def cancel(self, cancel: Cancel) -> Answer:
         answer = await self._request(CANCEL, orders.cancel(cancel, self.terms.kind), True)
@@ -153,7 +152,9 @@ class BybitVenue:
     async def submit_batch(self, batch: tuple[Order, ...], on_wire: Callable[[], None]) -> tuple[Answer, ...]:
         """One answer per order; the venue may take some and refuse others."""
         bodies = tuple(orders.create(order, self.terms.kind) for order in batch)
-        return await self._batch(CREATE_BATCH, bodies, answer_to_place, on_wire)
+        answers = await self._batch(CREATE_BATCH, bodies, answer_to_place, on_wire)
+        pairs = zip(batch, answers, strict=True)
+        return tuple([await self._ask_first(order, answer) if _limited(answer) else answer for order, answer in pairs])
 
     async def cancel_batch(self, batch: tuple[Cancel, ...]) -> tuple[Answer, ...]:
         bodies = tuple(orders.cancel(cancel, self.terms.kind) for cancel in batch)
@@ -331,16 +332,19 @@ class BybitVenue:
         assert stamp_ms is not None
         return await self.caller.post(call, body, stamp_ms, lambda: None)
 
-    async def _ask_first(self, order: Order, refused: Answer) -> Answer:
-        """A limiter's no is not documented as certain: the order is looked for before anybody sends it again."""
+    async def _ask_first(self, order: Order, refused: Rejection) -> Answer:
+        """A limiter's no is not documented as certain, and a look so soon proves no absence: the order may show later.
+
+        What is not found at once is in doubt like any other, until two looks behind the venue's time bound are empty.
+        """
         found = await self.order(order.symbol, order.cid)
         match found:
             case OrderReport(venue_order_id=venue_order_id, venue_ns=venue_ns):
                 return Acked(venue_order_id, venue_ns)
             case NotFound():
-                return refused
+                return Silence(f"refused by a limiter, which is not certain, and not found yet: {refused.text}"[:300])
             case Failed(why=why):
-                return Silence(f"refused by a limiter, and then not to be asked about: {why}")
+                return Silence(f"refused by a limiter, and then not to be asked about: {why}"[:300])
 
     async def _batch(
         self,
@@ -502,6 +506,10 @@ _positions = msgspec.json.Decoder(list[reports.PositionRow])
 _orders = msgspec.json.Decoder(list[reports.OrderRow])
 _executions = msgspec.json.Decoder(list[reports.ExecutionRow])
 _fee_rows = msgspec.json.Decoder(list[reports.FeeRow])
+
+
+def _limited(answer: Answer) -> TypeGuard[Rejection]:
+    return isinstance(answer, Rejection) and answer.kind == "rate_limited"
 
 
 def _rows(raws: Iterable[T], make: Callable[[T], R | None]) -> tuple[R, ...] | Failed:

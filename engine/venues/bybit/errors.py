@@ -15,7 +15,7 @@ class Class(Enum):
     """What follows from a code."""
 
     RETRY = "retry"  # surely not executed
-    ASK = "ask"  # refused by a limiter in front of the engine, which is not documented as certain: ask, then resend
+    ASK = "ask"  # a limiter's no, which is not documented as certain: ask; what is not found is in doubt
     UNCLEAR = "unclear"  # may be executed
     REJECT = "reject"  # final for this request
     HALT = "halt"  # final, and a human must look: key, ban, region, liquidation
