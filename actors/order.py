@@ -162,11 +162,6 @@ async def place(order: Order, seq: int, blotter: Blotter, ports: OrderPorts, tic
     wire = [0, 0]
 
     def on_wire() -> None:
-        # An adapter may have waited for a connection or for the venue's clock: an opener finds the door as it is now.
-        if opens(order):
-            if refused := _door(order, blotter, ports):
-                raise Shut(refused)
-            ports.account.throttle.tries()
         wire[0], wire[1] = world.clock.ticks_ns(), world.clock.now_ns()
 
     answer: Answer
@@ -194,19 +189,30 @@ async def send(order: Order, blotter: Blotter, ports: OrderPorts, on_wire: Calla
     """
     world, account = ports.world, ports.account
     answer: Answer = Rejection("halted", "unsent", "")
+    ticket = 0
+
+    def at_wire() -> None:
+        # An adapter may have waited for a connection or for the venue's clock: an opener finds the door as it is now.
+        nonlocal ticket
+        if opens(order):
+            if refused := _door(order, blotter, ports):
+                raise Shut(refused)
+            ticket = account.throttle.tries()
+        on_wire()
+
     for attempt in range(RETRIES):
         await _until_open(order, ports)
         await account.throttle.wait(Lane.OPEN if opens(order) else Lane.REDUCE)
         if refused := _door(order, blotter, ports):
             return refused
         try:
-            answer = await account.venue.submit(order, on_wire)
+            answer = await account.venue.submit(order, at_wire)
             hear(answer, order.account, ports)
         except Shut as shut:
             return shut.answer
         finally:
-            if opens(order):
-                account.throttle.tried()
+            account.throttle.tried(ticket)
+            ticket = 0
         again = isinstance(answer, Rejection) and answer.kind in RETRYABLE
         if not again or attempt + 1 == RETRIES or protective(order):
             return answer

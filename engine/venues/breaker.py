@@ -35,7 +35,7 @@ class Breaker(Struct, frozen=True):
     failures: int = 0  # in a row
     trips: int = 0  # since it was last closed
     until_ns: int = 0  # OPEN: when a try is allowed
-    trying: bool = False  # HALF_OPEN: the one entry is out
+    trying: int = 0  # HALF_OPEN: the ticket of the one entry that is out; 0: none is
     why: str = ""  # the last failure
 
 
@@ -44,7 +44,7 @@ def answered(breaker: Breaker) -> Breaker:
         case Phase.CLOSED:
             return replace(breaker, failures=0, why="") if breaker.failures else breaker
         case Phase.OPEN:
-            return replace(breaker, phase=Phase.HALF_OPEN, trying=False)
+            return replace(breaker, phase=Phase.HALF_OPEN, trying=0)
         case Phase.HALF_OPEN:
             return Breaker()
 
@@ -58,26 +58,31 @@ def failed(breaker: Breaker, why: str, now_ns: int, terms: BreakerTerms) -> Brea
             return replace(breaker, failures=failures, why=why)
         case _:
             pause_ns = min(terms.pause_ns << min(breaker.trips, 20), terms.pause_max_ns)
-            return Breaker(Phase.OPEN, failures, breaker.trips + 1, now_ns + pause_ns, False, why)
+            return Breaker(Phase.OPEN, failures, breaker.trips + 1, now_ns + pause_ns, 0, why)
 
 
 def tick(breaker: Breaker, now_ns: int) -> Breaker:
     """After a pause, the way back."""
     if breaker.phase is Phase.OPEN and now_ns >= breaker.until_ns:
-        return replace(breaker, phase=Phase.HALF_OPEN, trying=False)
+        return replace(breaker, phase=Phase.HALF_OPEN, trying=0)
     return breaker
 
 
 def refuses(breaker: Breaker) -> bool:
     """Whether an entry must not go now."""
-    return breaker.phase is Phase.OPEN or (breaker.phase is Phase.HALF_OPEN and breaker.trying)
+    return breaker.phase is Phase.OPEN or (breaker.phase is Phase.HALF_OPEN and breaker.trying > 0)
 
 
-def tries(breaker: Breaker) -> Breaker:
-    """An entry is on its way: while half open it is the only one."""
-    return replace(breaker, trying=True) if breaker.phase is Phase.HALF_OPEN else breaker
+def tries(breaker: Breaker, ticket: int) -> Breaker:
+    """An entry is on its way: while half open it is the only one. `ticket` is its own, and above 0."""
+    return replace(breaker, trying=ticket) if breaker.phase is Phase.HALF_OPEN and not breaker.trying else breaker
 
 
-def tried(breaker: Breaker) -> Breaker:
-    """The entry is back. One that said nothing of the venue (a limiter's no) leaves the next one free to try."""
-    return replace(breaker, trying=False) if breaker.phase is Phase.HALF_OPEN and breaker.trying else breaker
+def tried(breaker: Breaker, ticket: int) -> Breaker:
+    """The entry is back. One that said nothing of the venue (a limiter's no) leaves the next one free to try.
+
+    One that left before the pause, and comes back late, is not the one that tries: it leaves that one its place.
+    """
+    if breaker.phase is Phase.HALF_OPEN and ticket and breaker.trying == ticket:
+        return replace(breaker, trying=0)
+    return breaker

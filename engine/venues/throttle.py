@@ -109,6 +109,7 @@ class Throttle:
         self._all = tuple((bucket, 1) for bucket in self.buckets)
         self._breaker_terms = breaker_terms
         self._clock = clock
+        self._tickets = 0
         self._queues: dict[tuple[Lane, str], trio.Lock] = {}
 
     async def wait(self, lane: Lane, kind: str = "order") -> None:
@@ -151,13 +152,15 @@ class Throttle:
             return f"the breaker is {self.breaker.phase.value} ({self.breaker.why}), {left} s more"
         return ""
 
-    def tries(self) -> None:
-        """An entry goes to the venue now."""
-        self.breaker = breaker.tries(self.breaker)
+    def tries(self) -> int:
+        """An entry goes to the venue now. Its ticket is to be given back with `tried`."""
+        self._tickets += 1
+        self.breaker = breaker.tries(self.breaker, self._tickets)
+        return self._tickets
 
-    def tried(self) -> None:
-        """It has come back, or has been given up, and `heard` has been told what there was to hear."""
-        self.breaker = breaker.tried(self.breaker)
+    def tried(self, ticket: int) -> None:
+        """It has come back, or has been given up, and `heard` has been told what there was to hear. 0: none went."""
+        self.breaker = breaker.tried(self.breaker, ticket)
 
     def heard(self, failure: str) -> bool:
         """The venue answered ("") or failed to. True: the breaker has opened by it."""

@@ -49,13 +49,19 @@ def test_one_entry_may_try_when_the_pause_is_over():
     assert tick(OPEN, 10 * SECOND - 1) == OPEN
     half = tick(OPEN, 10 * SECOND)
     assert not refuses(half)
-    assert refuses(tries(half))
-    assert not refuses(tries(Breaker()))
+    assert refuses(tries(half, 1))
+    assert not refuses(tries(Breaker(), 1))
 
 
 def test_an_entry_that_came_back_without_a_word_of_the_venue_leaves_the_next_one_free_to_try():
-    assert not refuses(tried(tries(HALF)))
-    assert tried(OPEN) == OPEN and tried(Breaker()) == Breaker()
+    assert not refuses(tried(tries(HALF, 7), 7))
+    assert tried(OPEN, 7) == OPEN and tried(Breaker(), 7) == Breaker()
+
+
+def test_an_older_entry_that_comes_back_late_does_not_let_a_second_one_try():
+    trying = tries(HALF, 8)
+    assert refuses(tried(trying, 7)) and refuses(tried(trying, 0)) and refuses(tries(trying, 9))
+    assert not refuses(tried(trying, 8))
 
 
 async def test_the_throttle_says_why_no_entry_goes_and_when_it_may(autojump_clock: MockClock):
