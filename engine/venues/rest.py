@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from engine.core.messages import Failed, Rejection, Silence
 from engine.runtime.clock import Clock
+from engine.runtime.log import STARS
 from engine.venues.offset import Moment
 
 T = TypeVar("T")
@@ -24,12 +25,22 @@ CONNECT_SECONDS = 3.0
 
 
 class Request(Struct, frozen=True):
-    """One request as it goes on the wire. `target` is path and query; with them, headers and body it was signed."""
+    """One request as it goes on the wire. `target` is path and query; with them, headers and body it was signed.
+
+    Key and signature stand in headers, query or body, by venue: of them nothing is shown wherever this is printed.
+    """
 
     method: str
     target: str
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
+
+    def __repr__(self) -> str:
+        path, asked, _ = self.target.partition("?")
+        return f"Request({self.method} {path}{asked}{STARS if asked else ''})"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("shown", repr(self))]
 
 
 class Reply(Struct, frozen=True):

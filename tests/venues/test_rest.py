@@ -12,6 +12,9 @@ import trio.testing
 
 from engine.core.messages import Failed, Rejection, Silence
 from engine.runtime.clock import live_clock
+from engine.venues.binance.sign import signed_query
+from engine.venues.bybit import sign
+from engine.venues.keys import Credentials, Secret
 from engine.venues.rest import Garbled, Reply, Request, Rest, failed, read_json
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}"
@@ -189,3 +192,16 @@ def test_a_body_that_is_not_what_was_promised_is_garbled_and_never_raises(body: 
 def test_a_query_without_an_answer_failed_however_it_did():
     assert failed(Rejection("not_sent", "not_sent", "refused")) == Failed("refused")
     assert failed(Silence("no answer in time")) == Failed("no answer in time")
+
+
+def test_a_printed_request_shows_neither_key_nor_signature():
+    keys = Credentials(Secret("the-key"), Secret("the-secret"))
+    params = {"symbol": "BTCUSDT", "timestamp": 1, "apiKey": "the-key"}
+    signed = signed_query(params, keys.sign)
+    signature = signed.rpartition("=")[2]
+    bybit = sign.get("/v5/order/realtime", {"symbol": "BTCUSDT"}, keys, 1, 5000)
+    binance = Request("DELETE", f"/api/v3/order?{signed}", (("X-MBX-APIKEY", "the-key"),))
+    in_body = Request("POST", "/api/v3/order", (("X-MBX-APIKEY", "the-key"),), signed.encode())
+    shown = f"{bybit!r} {binance} {[in_body]} {list(in_body.__rich_repr__())}"
+    assert "the-key" not in shown and signature not in shown and dict(bybit.headers)["X-BAPI-SIGN"] not in shown
+    assert repr(binance) == "Request(DELETE /api/v3/order?***)" and repr(in_body) == "Request(POST /api/v3/order)"
