@@ -40,6 +40,8 @@ from tests.sim.faults import Nature
 from tests.sim.truth import (
     AnyEntry,
     Arrived,
+    BanHeard,
+    CancelWired,
     Copied,
     Ended,
     Executed,
@@ -54,7 +56,7 @@ from tests.sim.truth import (
     Wired,
 )
 from tests.sim.venue import instruments
-from tests.sim.verdicts import sends_keep_the_rate
+from tests.sim.verdicts import bans_are_obeyed, sends_keep_the_rate
 
 SECOND = 1_000_000_000
 QTY = Decimal("0.01")
@@ -629,3 +631,14 @@ def test_more_orders_than_the_rate_allows_are_seen_and_a_process_that_was_stoppe
     assert sends(11, SECOND // 20) == ["I13"]
     assert sends(10, SECOND // 20) == []
     assert sends(11, SECOND // 10) == []  # all at one moment on the wire, but each had its turn
+
+
+def test_a_request_during_a_ban_is_seen_and_one_that_had_its_turn_before_is_not_blamed() -> None:
+    def sends(signed_ns: int, at_ns: int) -> list[str]:
+        heard = BanHeard(5 * SECOND, life=1, until_ns=9 * SECOND)
+        cancel = CancelWired(at_ns, cid="x", life=1, signed_ns=signed_ns)
+        return [violation.invariant for violation in bans_are_obeyed(Evidence([heard, cancel], (), (), {}))]
+
+    assert sends(6 * SECOND, 6 * SECOND) == ["I13"]
+    assert sends(4 * SECOND, 6 * SECOND) == []
+    assert sends(9 * SECOND, 9 * SECOND) == []

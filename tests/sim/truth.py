@@ -102,6 +102,7 @@ class Unreached(Entry, frozen=True):
 class CancelWired(Entry, frozen=True):
     cid: str
     life: int = 0
+    signed_ns: int = 0  # what its signature says, in our time
 
 
 class Replied(Entry, frozen=True):

@@ -915,9 +915,10 @@ class Wire:
 
     async def cancel(self, cancel: Cancel) -> Answer:
         venue = self._venue
+        signed_ns = venue.wall_ns()
         await trio.lowlevel.checkpoint()
         await self._boundary("cancel.before")
-        venue.truth.tell(CancelWired(venue.wall_ns(), cid=cancel.cid, life=self._life.number))
+        venue.truth.tell(CancelWired(venue.wall_ns(), cid=cancel.cid, life=self._life.number, signed_ns=signed_ns))
         answer = await self._request(lambda: self._canceled(cancel), "cancel.wired")
         if answer == BANNED:
             self._told_off()

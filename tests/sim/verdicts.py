@@ -143,7 +143,7 @@ def inside_the_collar(e: Evidence) -> Iterator[Violation]:
                 yield Violation("I9", entry.at_ns, f"{entry.cid} had its limit {beyond:.3f} beyond the market")
 
 
-def _turn_ns(wired: Wired) -> int:
+def _turn_ns(wired: Wired | CancelWired) -> int:
     return wired.signed_ns or wired.at_ns
 
 
@@ -164,12 +164,17 @@ def sends_keep_the_rate(e: Evidence) -> Iterator[Violation]:
 
 
 def bans_are_obeyed(e: Evidence) -> Iterator[Violation]:
-    """ORD5, R10: a life that was told of a ban sends nothing until its end (requests draw it out)."""
-    heard: dict[int, int] = {}
+    """ORD5, R10: a life that was told of a ban sends nothing until its end (requests draw it out).
+
+    What had its turn before, and was held up by a process that stood still, is not a breach (seeds 3000, 4370).
+    """
+    heard: dict[int, BanHeard] = {}
     for entry in e.entries:
         if isinstance(entry, BanHeard):
-            heard[entry.life] = entry.until_ns
-        elif isinstance(entry, Wired | CancelWired) and entry.at_ns < heard.get(entry.life, 0):
+            heard[entry.life] = entry
+        elif not isinstance(entry, Wired | CancelWired) or entry.life not in heard:
+            continue
+        elif _turn_ns(entry) >= heard[entry.life].at_ns and entry.at_ns < heard[entry.life].until_ns:
             cid = entry.order.cid if isinstance(entry, Wired) else entry.cid
             yield Violation("I13", entry.at_ns, f"{cid} was sent during a ban that the engine had been told of")
 
