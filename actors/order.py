@@ -205,9 +205,10 @@ async def send(order: Order, blotter: Blotter, ports: OrderPorts, on_wire: Calla
         await account.throttle.wait(Lane.OPEN if opens(order) else Lane.REDUCE)
         if refused := _door(order, blotter, ports):
             return refused
+        sent_ns = world.clock.now_ns()
         try:
             answer = await account.venue.submit(order, at_wire)
-            hear(answer, order.account, ports)
+            hear(answer, sent_ns, order.account, ports)
         except Shut as shut:
             return shut.answer
         finally:
@@ -220,8 +221,11 @@ async def send(order: Order, blotter: Blotter, ports: OrderPorts, on_wire: Calla
     return answer
 
 
-def hear(answer: Answer, account: str, ports: OrderPorts) -> None:
-    """What an answer says of the venue itself: it fails (the breaker counts that), or it will not have this account."""
+def hear(answer: Answer, sent_ns: int, account: str, ports: OrderPorts) -> None:
+    """What an answer says of the venue itself: it fails (the breaker counts that), or it will not have this account.
+
+    `sent_ns`: when the request went to the adapter.
+    """
     world, now_ns = ports.world, ports.world.clock.now_ns()
     match answer:
         case Rejection(kind="auth"):
@@ -234,7 +238,7 @@ def hear(answer: Answer, account: str, ports: OrderPorts) -> None:
         failure = answer.why
     elif isinstance(answer, Rejection) and answer.kind in ("unavailable", "not_sent"):
         failure = f"{answer.code}: {answer.text}"
-    if ports.account.throttle.heard(failure):
+    if ports.account.throttle.heard(failure, sent_ns):
         text = f"too many failures in a row ({failure}): entries stop, and are tried again one by one"
         fact = Alerted(at_ns=now_ns, account=account, severity="critical", kind="breaker_open", text=text)
         world.journal.append((fact,))
@@ -272,8 +276,9 @@ async def cancel(command: Cancel, seq: int, ports: OrderPorts) -> None:
     except JournalFailed:
         pass  # a cancel is harmless, and wanted all the more
     await ports.account.throttle.wait(Lane.REDUCE, "cancel")
+    sent_ns = world.clock.now_ns()
     answer = await ports.account.venue.cancel(command)
-    hear(answer, ports.account.name, ports)
+    hear(answer, sent_ns, ports.account.name, ports)
     post(ports.mail, Answered(command.cid, "cancel", answer, 0, world.clock.now_ns()))
 
 

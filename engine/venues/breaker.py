@@ -1,13 +1,14 @@
 """The breaker of one account at one venue (SPEC RSK11): after failures in a row entries stop, then one is let through.
 
 Failures are the venue's and the network's: silence, "unavailable", no connection. A refusal with a reason is an answer.
-Protective orders and cancels never ask here, but what they hear counts.
+Protective orders and cancels never ask here, but what they hear counts. Where the breaker has opened, the failure of a
+request that had gone before is old news: ten silences of one bad moment would double the pause ten times.
 
-| phase     | answered           | failed                                  | the pause is over |
-|-----------|--------------------|-----------------------------------------|-------------------|
-| CLOSED    | CLOSED, count at 0 | CLOSED; OPEN with the `failures_max`-th | -                 |
-| OPEN      | HALF_OPEN          | OPEN                                    | HALF_OPEN         |
-| HALF_OPEN | CLOSED             | OPEN, the pause doubled                 | -                 |
+| phase     | answered           | failed                                                      | the pause is over |
+|-----------|--------------------|-------------------------------------------------------------|-------------------|
+| CLOSED    | CLOSED, count at 0 | CLOSED; OPEN with the `failures_max`-th                     | -                 |
+| OPEN      | HALF_OPEN          | OPEN                                                        | HALF_OPEN         |
+| HALF_OPEN | CLOSED             | OPEN, the pause doubled if an entry was trying; or old news | -                 |
 """
 
 from enum import Enum
@@ -34,6 +35,7 @@ class Breaker(Struct, frozen=True):
     phase: Phase = Phase.CLOSED
     failures: int = 0  # in a row
     trips: int = 0  # since it was last closed
+    opened_ns: int = 0  # the last time
     until_ns: int = 0  # OPEN: when a try is allowed
     trying: int = 0  # HALF_OPEN: the ticket of the one entry that is out; 0: none is
     why: str = ""  # the last failure
@@ -49,16 +51,19 @@ def answered(breaker: Breaker) -> Breaker:
             return Breaker()
 
 
-def failed(breaker: Breaker, why: str, now_ns: int, terms: BreakerTerms) -> Breaker:
+def failed(breaker: Breaker, why: str, sent_ns: int, now_ns: int, terms: BreakerTerms) -> Breaker:
+    """`sent_ns`: when the request went that now has failed."""
     failures = breaker.failures + 1
     match breaker.phase:
         case Phase.CLOSED if failures < terms.failures_max:
             return replace(breaker, failures=failures, why=why)
         case Phase.OPEN:
             return replace(breaker, failures=failures, why=why)
-        case _:
-            pause_ns = min(terms.pause_ns << min(breaker.trips, 20), terms.pause_max_ns)
-            return Breaker(Phase.OPEN, failures, breaker.trips + 1, now_ns + pause_ns, 0, why)
+        case Phase.HALF_OPEN if sent_ns < breaker.opened_ns:
+            return breaker
+    trips = breaker.trips if breaker.phase is Phase.HALF_OPEN and not breaker.trying else breaker.trips + 1
+    pause_ns = min(terms.pause_ns << min(trips - 1, 20), terms.pause_max_ns)
+    return Breaker(Phase.OPEN, failures, trips, now_ns, now_ns + pause_ns, 0, why)
 
 
 def tick(breaker: Breaker, now_ns: int) -> Breaker:

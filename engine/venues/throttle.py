@@ -162,12 +162,12 @@ class Throttle:
         """It has come back, or has been given up, and `heard` has been told what there was to hear. 0: none went."""
         self.breaker = breaker.tried(self.breaker, ticket)
 
-    def heard(self, failure: str) -> bool:
-        """The venue answered ("") or failed to. True: the breaker has opened by it."""
+    def heard(self, failure: str, sent_ns: int) -> bool:
+        """The venue answered ("") what was sent then, or failed to. True: the breaker has opened by it."""
         before = self.breaker.phase
         now_ns = self._clock.now_ns()
         if failure:
-            self.breaker = breaker.failed(self.breaker, failure, now_ns, self._breaker_terms)
+            self.breaker = breaker.failed(self.breaker, failure, sent_ns, now_ns, self._breaker_terms)
         else:
             self.breaker = breaker.answered(self.breaker)
         return self.breaker.phase is breaker.Phase.OPEN and before is not breaker.Phase.OPEN

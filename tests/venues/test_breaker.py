@@ -10,12 +10,12 @@ from engine.venues.breaker import Breaker, BreakerTerms, Phase, answered, failed
 from engine.venues.throttle import PATIENCE_NS, Lane, Limit, Throttle
 
 TERMS = BreakerTerms(failures_max=3, pause_ns=10 * SECOND, pause_max_ns=25 * SECOND)
-OPEN = Breaker(Phase.OPEN, 3, 1, 10 * SECOND, why="silence")
-HALF = Breaker(Phase.HALF_OPEN, 3, 1, 10 * SECOND, why="silence")
+OPEN = Breaker(Phase.OPEN, 3, 1, 0, 10 * SECOND, why="silence")
+HALF = Breaker(Phase.HALF_OPEN, 3, 1, 0, 10 * SECOND, why="silence")
 
 
 def fail(breaker: Breaker, now_ns: int = 0) -> Breaker:
-    return failed(breaker, "silence", now_ns, TERMS)
+    return failed(breaker, "silence", now_ns, now_ns, TERMS)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,22 @@ def test_failures_count_only_in_a_row():
 
 
 def test_each_failed_try_doubles_the_pause_up_to_its_bound():
-    assert [fail(replace(HALF, trips=trips)).until_ns // SECOND for trips in (0, 1, 2, 30)] == [10, 20, 25, 25]
+    half = [tries(replace(HALF, trips=trips), 1) for trips in (1, 2, 30)]
+    assert [fail(breaker).until_ns // SECOND for breaker in half] == [20, 25, 25]
+
+
+def test_only_an_entrys_try_doubles_the_pause():
+    """A stop that failed, too, opens it again for as long as before."""
+    again = fail(replace(HALF, trips=1), 60 * SECOND)
+    assert (again.phase, again.until_ns // SECOND, again.trips) == (Phase.OPEN, 70, 1)
+
+
+def test_what_had_gone_before_the_breaker_opened_is_old_news():
+    """Seeds 240 and 2609: the silences of one bad moment, heard one by one, closed a well venue for five minutes."""
+    half = replace(HALF, opened_ns=30 * SECOND)
+    for breaker in (half, tries(half, 1)):
+        assert failed(breaker, "silence", 30 * SECOND - 1, 31 * SECOND, TERMS) == breaker
+        assert failed(breaker, "silence", 30 * SECOND, 31 * SECOND, TERMS).phase is Phase.OPEN
 
 
 def test_one_entry_may_try_when_the_pause_is_over():
@@ -67,14 +82,14 @@ def test_an_older_entry_that_comes_back_late_does_not_let_a_second_one_try():
 async def test_the_throttle_says_why_no_entry_goes_and_when_it_may(autojump_clock: MockClock):
     clock = virtual_clock(1_700_000_000 * SECOND)
     throttle = Throttle((Limit(10, SECOND),), clock, breaker_terms=TERMS)
-    assert [throttle.heard("no answer in time") for _ in range(4)] == [False, False, True, False]
+    assert [throttle.heard("no answer in time", clock.now_ns()) for _ in range(4)] == [False, False, True, False]
     assert "open (no answer in time), 10 s" in throttle.shut()
     await throttle.wait(Lane.REDUCE)  # protection does not ask the breaker
     autojump_clock.jump(10)
     assert throttle.shut() == ""
     throttle.tries()
     assert "half_open" in throttle.shut()
-    throttle.heard("")
+    throttle.heard("", clock.now_ns())
     assert throttle.shut() == ""
     throttle.close_until(clock.now_ns() + PATIENCE_NS, "a moment")
     assert throttle.shut() == ""
