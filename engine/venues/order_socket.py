@@ -8,6 +8,7 @@ after that, and the caller must not send it by any other way.
 from collections.abc import Callable
 from random import Random
 
+import structlog
 import trio
 from msgspec import Struct
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
@@ -15,6 +16,7 @@ from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 from engine.core.messages import Rejection, Silence
 from engine.runtime.websocket import open_websocket
 
+LOG = structlog.get_logger("order_socket")
 PAUSE_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # between tries to connect, +-25 %
 LOGIN_SECONDS = 5.0
 
@@ -59,12 +61,10 @@ class Waiting:
 class OrderSocket:
     """`keep` it in a task; `call` it from many."""
 
-    def __init__(self, manners: Manners, rng: Random, tell: Callable[[str], None] = lambda _: None) -> None:
-        """`tell` hears "" when the connection is up, and why when it is down."""
+    def __init__(self, manners: Manners, rng: Random) -> None:
         self.why = "not connected yet"
         self._manners = manners
         self._rng = rng
-        self._tell = tell
         self._socket: WebSocketConnection | None = None  # only while it takes requests
         self._waiting: dict[str, Waiting] = {}
         self._session_scope = trio.CancelScope()
@@ -116,7 +116,7 @@ class OrderSocket:
             finally:
                 self._give_up(self.why)
             failures = 0 if let_in else failures
-            self._tell(self.why)
+            LOG.warning("order socket down; orders go by REST", venue=self._manners.name, reason=self.why)
             pause = PAUSE_SECONDS[min(failures, len(PAUSE_SECONDS) - 1)]
             failures += 1
             await trio.sleep(pause * self._rng.uniform(0.75, 1.25))
@@ -132,7 +132,7 @@ class OrderSocket:
                     self._socket, self._heard_at = socket, trio.current_time()
                     self._up.set()
                     self.why = ""
-                    self._tell("")
+                    LOG.info("order socket up", venue=self._manners.name)
                     nursery.start_soon(self._ping, socket)
                     try:
                         while True:

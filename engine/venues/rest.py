@@ -5,7 +5,7 @@ Nothing is repeated, redirected or proxied here, and what is sent is what was si
 (name, connection, TLS, a place in the pool) left no byte; whatever goes wrong after it is Silence.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import httpx
@@ -98,6 +98,16 @@ class Rest:
 
     def moment(self) -> Moment:
         return Moment(self._clock.now_ns(), self._clock.ticks_ns())
+
+    async def keep(self, *tasks: Callable[[], Awaitable[None]]) -> None:
+        """Runs what needs the connections, until cancelled; then closes every one."""
+        try:
+            async with trio.open_nursery() as nursery:
+                for task in tasks:
+                    nursery.start_soon(task)
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
+                await self.close()
 
     async def close(self) -> None:
         await self._http.aclose()

@@ -36,15 +36,14 @@ from engine.core.messages import (
     Silence,
     VenueReport,
 )
-from engine.runtime.websocket import open_websocket
 from engine.venues.admission import Remark
 from engine.venues.base import SECOND, QuoteSource, StreamDown, Traits
 from engine.venues.binance.api import WINDOW_MS, Api, hear_answer
 from engine.venues.binance.decoding import Odd
 from engine.venues.binance.errors import ErrorBody, Market, Verdict, judge, read_error
-from engine.venues.binance.filters import ExchangeInfo, Rules, Unusable, limit_name, rules_of
+from engine.venues.binance.executions import Executions
 from engine.venues.binance.hosts import Hosts
-from engine.venues.binance.looking import look_over
+from engine.venues.binance.listening import Listening
 from engine.venues.binance.names import Names
 from engine.venues.binance.orders import (
     cancel_id,
@@ -54,7 +53,7 @@ from engine.venues.binance.orders import (
     spot_cancel_replace,
     spot_order,
 )
-from engine.venues.binance.paging import PAGE, trades_since
+from engine.venues.binance.session import Session
 from engine.venues.binance.sign import Params, frame
 from engine.venues.binance.spot_cover import (
     HELD,
@@ -76,17 +75,13 @@ from engine.venues.binance.spot_reports import (
     spot_fill,
     spot_order_report,
 )
-from engine.venues.binance.witness import Witness
-from engine.venues.order_socket import Manners, OrderSocket
-from engine.venues.private_stream import Deliver, keep_awake, look_at_streams, private_stream, receive_bytes
+from engine.venues.private_stream import Deliver, look_at_streams, private_stream, receive_bytes
 from engine.venues.throttle import Lane
 
 LOG = structlog.get_logger("binance")
 DAY = 86_400 * SECOND
 MILLISECOND = 1_000_000
 BUFFER = 10_000
-REACH_NS = 85 * DAY  # how far back executions are asked for; USD-M itself forgets after three months
-LIFE_SECONDS = 23 * 3600.0  # the venue cuts every connection after 24 hours
 SUBSCRIBE_SECONDS = 10.0
 WATCH_SECONDS = 0.1  # between looks at the quotes that held targets wait for
 FIRE_AGAIN_NS = 2 * SECOND  # after a target that surely did nothing, as an exit of the engine's own waits
@@ -128,45 +123,30 @@ class SpotVenue:
     def __init__(self, terms: Terms, api: Api, rng: Random, quote: QuoteSource) -> None:
         window_ns = terms.window_ms * MILLISECOND
         self.traits = Traits("binance-spot", id_unique_for_ever=False, window_ns=window_ns, horizon_ns=HISTORY_NS)
-        self.rules: dict[str, Rules] = {}
-        self.api = api
+        self.session = Session("binance-spot", api, terms.hosts, terms.symbols, rng, terms.order_socket)
+        self.api, self.socket, self.rules = api, self.session.socket, self.session.rules
         self._terms = terms
         self._quote = quote
         self._names = Names()
-        self._witness = Witness()
+        self._listening = Listening("binance-spot", api.now_ns, hear_spot, self._learn)
+        self._executions = Executions(self._names, self._trades, spot_fill, self._numbered, DAY)
         self._standing: dict[str, dict[str, Decimal]] = {}  # symbol -> our stops that hold coins, oldest first
         self._held: dict[str, Order] = {}  # targets that wait with us
         self._fire_ns: dict[str, int] = {}  # of those that were refused: not again before
         self._let_go: dict[str, OrderReport] = {}  # and those that do no more
         self._closing: dict[str, trio.Lock] = {}
         self._sales: dict[str, Sales] = {}
-        self._deliver: Deliver | None = None
-        self._stream_scope: trio.CancelScope | None = None
-        self._dead = ""  # why the stream is not to be believed
-        self._began_ns = 0
-        manners = Manners(name="binance-spot", url=terms.hosts.orders, hear=hear_answer)
-        self.socket = OrderSocket(manners, rng, _tell) if terms.order_socket else None
 
     async def run(self) -> None:
         """Keeps the order socket up and the venue's clock known, until cancelled; then closes every connection."""
-        try:
-            async with trio.open_nursery() as nursery:
-                if self.socket is not None:
-                    nursery.start_soon(self.socket.keep)
-                nursery.start_soon(self.api.keep_time)
-        finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-                await self.aclose()
-
-    async def aclose(self) -> None:
-        await self.api.rest.close()
+        await self.session.keep()
 
     def close(self) -> None:
         """Nothing is held that `run` does not close."""
 
     async def look_over(self, allow_withdrawal: bool) -> tuple[Remark, ...] | Failed:
         """Clock, key and account in words; Failed when the venue does not answer."""
-        return await look_over(self.api, self._terms.hosts, self._terms.symbols, allow_withdrawal)
+        return await self.session.look_over(allow_withdrawal)
 
     async def look_at_streams(self) -> tuple[Remark, ...]:
         return await look_at_streams(self.stream, self.socket)
@@ -175,28 +155,10 @@ class SpotVenue:
 
     async def instruments(self) -> tuple[Instrument, ...] | Failed:
         params = {"symbols": json.dumps(list(self._terms.symbols), separators=(",", ":"))}
-        info = await self.api.query("w20", "GET", "/api/v3/exchangeInfo", params, _INFO, sign=False)
-        if isinstance(info, Verdict):
-            return Failed(info.why)
-        for limit in info.rateLimits:
-            if name := limit_name(limit):
-                self.api.throttle.correct(name, 0, limit.limit)
-        for listed in info.symbols:
-            if listed.symbol not in self._terms.symbols:
-                continue
-            rules = rules_of(Market.SPOT, listed)
-            if isinstance(rules, Unusable):
-                LOG.warning("a symbol is not offered", symbol=rules.symbol, reason=rules.why)
-            else:
-                self.rules[listed.symbol] = rules
-        return tuple(rules.instrument for rules in self.rules.values())
+        return await self.session.learn_rules("w20", "/api/v3/exchangeInfo", params)
 
     async def server_time_ns(self) -> int | Failed:
-        await self.api.throttle.wait(Lane.OPEN, "w1")
-        told = await self.api.measure()
-        if not self._began_ns and not isinstance(told, Failed):
-            self._began_ns = told
-        return told
+        return await self.session.server_time_ns()
 
     async def balances(self) -> tuple[BalanceReport, ...] | Failed:
         account = await self._account()
@@ -217,7 +179,7 @@ class SpotVenue:
 
     async def open_orders(self) -> tuple[OrderReport, ...] | Failed:
         reports: list[OrderReport] = []
-        traded = self._traded()
+        traded = self.session.traded()
         for symbol in traded if len(traded) <= SYMBOLS_FEW else ("",):
             found = await self._open_orders_of(symbol)
             if isinstance(found, Failed):
@@ -250,18 +212,10 @@ class SpotVenue:
 
     async def fills(self, since_ns: int, cid: str | None = None) -> tuple[FillReport | FundingReport, ...] | Failed:
         now_ns = self.api.now_ns()
-        # An engine without a memory asks since ever: what was before it belongs to somebody else.
-        since_ns = max(since_ns or self._began_ns or now_ns, now_ns - REACH_NS)
-        found: list[FillReport] = []
-        symbols = self._traded() if cid is None or not self._names.symbol(cid) else (self._names.symbol(cid),)
-        for symbol in symbols:
-            fills = await self._fills_of(symbol, since_ns, now_ns, cid)
-            if isinstance(fills, Failed):
-                return fills
-            found += fills
-        listed = tuple(sorted(found, key=lambda fill: fill.venue_ns))
-        if cid is None and (why := self._witness.missed(listed, now_ns)):
-            self._end_stream(why)
+        since_ns = self.session.reach_ns(since_ns, now_ns)
+        listed = await self._executions.found(self.session.traded(), since_ns, now_ns, cid)
+        if cid is None and not isinstance(listed, Failed) and (why := self._listening.witness.missed(listed, now_ns)):
+            self._listening.end(why)
         return listed
 
     # ------------------------------------------------------------------------------------------------------ requests
@@ -326,56 +280,22 @@ class SpotVenue:
         why = await self.api.synced()
         if why is not None:
             raise StreamDown(f"not signed: {why.why}")
-        self._dead = ""
-        with trio.CancelScope() as self._stream_scope:
-            async with open_websocket(self._terms.hosts.orders) as socket, trio.open_nursery() as nursery:
-                with trio.fail_after(SUBSCRIBE_SECONDS):
-                    await self._subscribe(socket, deliver)
-                self._deliver = deliver
-                self._witness.up(self.api.now_ns())
-                ready()
-                nursery.start_soon(keep_awake, socket)
-                nursery.start_soon(self._watch_targets)
-                try:
-                    with trio.move_on_after(LIFE_SECONDS):
-                        while True:
-                            self._hear(await receive_bytes(socket), deliver)
-                    raise StreamDown("its connection is about to be cut by the venue")
-                finally:
-                    self._deliver = None
-                    self._witness.up(0)
-        raise StreamDown(self._dead or "cut off")
+
+        async def subscribe(socket: WebSocketConnection) -> None:
+            with trio.fail_after(SUBSCRIBE_SECONDS):
+                await self._subscribe(socket, deliver)
+
+        await self._listening.run(self._terms.hosts.orders, deliver, ready, subscribe, self._watch_targets)
 
     async def _subscribe(self, socket: WebSocketConnection, deliver: Deliver) -> None:
         await socket.send_message(frame("subscribe", "userDataStream.subscribe.signature", self.api.signed({})))
         while True:
             raw = await receive_bytes(socket)
-            self._hear(raw, deliver)
+            self._listening.hear(raw, deliver)
             if hear_answer(raw).number == "subscribe":
                 return
 
-    def _hear(self, raw: bytes, deliver: Deliver) -> None:
-        try:
-            heard = hear_spot(raw)
-        except Odd as error:
-            raise StreamDown(f"garbage: {error}") from None
-        if heard.odd:
-            LOG.error("the stream said something unknown", venue="binance-spot", what=heard.odd)
-        for report in heard.reports:
-            self._learn(report)
-            deliver(report)
-        if heard.ends:
-            raise StreamDown(heard.ends)
-
-    def _end_stream(self, why: str) -> None:
-        self._dead = why
-        if self._stream_scope is not None:
-            self._stream_scope.cancel()
-
     # -------------------------------------------------------------------------------------------------------- inside
-
-    def _traded(self) -> tuple[str, ...]:
-        return tuple(self.rules) or self._terms.symbols
 
     async def _account(self) -> SpotAccount | Verdict:
         return await self.api.query("w20", "GET", "/api/v3/account", {"omitZeroBalances": "true"}, _ACCOUNT)
@@ -390,50 +310,21 @@ class SpotVenue:
             reports = [spot_order_report(row) for row in rows]
         except Odd as error:
             return Failed(f"open orders: {error}")
-        for known in (symbol,) if symbol else self._traded():
+        for known in (symbol,) if symbol else self.session.traded():
             self._standing.setdefault(known, {})
         for report in reports:
             self._learn(report)
         return reports
 
-    async def _fills_of(self, symbol: str, since_ns: int, now_ns: int, cid: str | None) -> list[FillReport] | Failed:
-        number = self._names.number(cid) if cid is not None else ""
-        if number:
-            rows = await self._trades({"symbol": symbol, "orderId": int(number), "limit": PAGE})
-        else:
-            since_ms = since_ns // MILLISECOND
-            rows = await trades_since(self._trades, symbol, since_ms, now_ns // MILLISECOND, DAY // MILLISECOND)
-        if isinstance(rows, Verdict):
-            return Failed(rows.why)
-        fills = []
-        for row in rows:
-            owner = await self._owner(symbol, row.orderId)
-            if isinstance(owner, Failed):
-                return owner
-            if cid is not None and owner != cid:
-                continue
-            try:
-                fills.append(spot_fill(row, owner))
-            except Odd as error:
-                return Failed(f"executions: {error}")
-        return fills
-
     async def _trades(self, params: Params) -> tuple[SpotTrade, ...] | Verdict:
         cost = "w5" if "orderId" in params else "w20"
         return await self.api.query(cost, "GET", "/api/v3/myTrades", params, _TRADES)
 
-    async def _owner(self, symbol: str, number: int) -> str | Failed:
-        """The client id of an order: executions tell only its number."""
-        known = self._names.cid(symbol, str(number))
-        if known is not None:
-            return known
+    async def _numbered(self, symbol: str, number: int) -> OrderReport | NotFound | Failed:
         row = await self.api.query("w4", "GET", "/api/v3/order", {"symbol": symbol, "orderId": number}, _ORDER)
         if isinstance(row, Verdict):
-            if row.kind != "not_found":
-                return Failed(row.why)
-            return ""  # too old to be told of: it is nobody's
-        report = self._known(row, None)
-        return report if isinstance(report, Failed) else report.cid
+            return NotFound("") if row.kind == "not_found" else Failed(row.why)
+        return self._known(row, None)
 
     def _known(self, row: SpotOrder, cid: str | None) -> OrderReport | Failed:
         """A row as a report, under the id that it was asked for by: since then its cancel may have taken its place."""
@@ -448,7 +339,7 @@ class SpotVenue:
     def _learn(self, report: VenueReport) -> None:
         if isinstance(report, FillReport):
             self._hear_sale(report.symbol, report.cid, report.side, True)
-            return self._witness.hears(report)
+            return self._listening.witness.hears(report)
         if not isinstance(report, OrderReport):
             return None
         self._names.learn_from(report)
@@ -559,8 +450,7 @@ class SpotVenue:
         self._let_go[order.cid] = report
         if len(self._let_go) > 1000:
             del self._let_go[next(iter(self._let_go))]
-        if self._deliver is not None:
-            self._deliver(report)
+        self._listening.tell(report)
         return Acked(report.venue_order_id, self.api.now_ns())
 
 
@@ -583,14 +473,6 @@ def _halves(data: bytes) -> _Halves:
         return _Halves()
 
 
-def _tell(why: str) -> None:
-    if why:
-        LOG.warning("order socket down", venue="binance-spot", reason=why)
-    else:
-        LOG.info("order socket up", venue="binance-spot")
-
-
-_INFO = msgspec.json.Decoder(ExchangeInfo)
 _ACCOUNT = msgspec.json.Decoder(SpotAccount)
 _ORDER = msgspec.json.Decoder(SpotOrder)
 _ORDERS = msgspec.json.Decoder(tuple[SpotOrder, ...])

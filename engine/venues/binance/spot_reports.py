@@ -9,54 +9,37 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from engine.core.ids import is_ours
-from engine.core.messages import ZERO, BalanceReport, FillReport, OrderReport, OrderType, Side, VenueReport
+from engine.core.messages import ZERO, BalanceReport, FillReport, OrderReport, OrderType, Side
 from engine.venues.binance.decoding import (
     EVENT,
-    MILLISECOND,
     NOTHING,
-    SIDES,
-    STATUS,
     Heard,
     Odd,
     beginning,
     check,
-    execution_id,
     read,
     type_of,
-    word_of,
 )
 from engine.venues.binance.orders import id_of_canceled
+from engine.venues.binance.rows import (
+    OrderEvent,
+    OrderRow,
+    TradeRow,
+    fill_heard,
+    fill_of,
+    heard_of,
+    order_heard,
+    order_of,
+)
 
 
-class SpotOrder(Struct, frozen=True):
-    """A row of order, openOrders, allOrders."""
-
-    symbol: str
-    orderId: int
-    clientOrderId: str
-    price: Decimal
-    origQty: Decimal
-    executedQty: Decimal
-    status: str
-    type: str
-    side: str
-    stopPrice: Decimal = ZERO
-    time: int = 0
-    updateTime: int = 0
+class SpotOrder(OrderRow, frozen=True):
     expiryReason: str = ""
 
 
-class SpotTrade(Struct, frozen=True):
-    """A row of myTrades; it has no client id."""
+class SpotTrade(TradeRow, frozen=True):
+    """A row of myTrades."""
 
-    symbol: str
-    id: int
-    orderId: int
-    price: Decimal
-    qty: Decimal
-    commission: Decimal
-    commissionAsset: str
-    time: int
     isBuyer: bool
     isMaker: bool = False
 
@@ -74,30 +57,13 @@ class SpotAccount(Struct, frozen=True):
     accountType: str = ""
 
 
-class _Execution(Struct, frozen=True):
-    """executionReport, in its own letters."""
+class _Execution(OrderEvent, frozen=True):
+    """executionReport."""
 
-    s: str
-    c: str
-    S: str
-    o: str
-    q: Decimal
-    p: Decimal
-    x: str
-    X: str
-    i: int
     E: int = 0
     C: str = ""
     P: Decimal = ZERO
     r: str = "NONE"
-    l: Decimal = ZERO  # noqa: E741 (the venue's letter)
-    z: Decimal = ZERO
-    L: Decimal = ZERO
-    n: Decimal | None = None
-    N: str | None = None
-    T: int = 0
-    t: int = -1
-    m: bool = False
     eR: str = ""
 
 
@@ -113,39 +79,13 @@ def spot_order_report(row: SpotOrder) -> OrderReport:
     """Raises Odd."""
     check(row)
     cid = id_of_canceled(row.clientOrderId)
-    return OrderReport(
-        symbol=row.symbol,
-        cid=cid,
-        venue_order_id=str(row.orderId),
-        status=word_of(STATUS, row.status, "status"),
-        side=word_of(SIDES, row.side, "side"),
-        order_type=_spot_type(row.type, row.price),
-        qty=row.origQty,
-        filled_qty=row.executedQty,
-        price=row.price or None,
-        trigger_price=row.stopPrice or None,
-        reduce_only=_closes(cid, row.side),
-        reason=row.expiryReason,
-        venue_ns=(row.updateTime or row.time) * MILLISECOND,
-    )
+    return order_of(row, cid, _spot_type(row.type, row.price), _closes(cid, row.side), row.expiryReason)
 
 
 def spot_fill(row: SpotTrade, cid: str) -> FillReport:
     """Raises Odd."""
     check(row)
-    return FillReport(
-        symbol=row.symbol,
-        exec_id=execution_id(row.id, row.orderId),
-        cid=cid,
-        venue_order_id=str(row.orderId),
-        side=Side.BUY if row.isBuyer else Side.SELL,
-        qty=row.qty,
-        price=row.price,
-        fee=row.commission,
-        fee_asset=row.commissionAsset,
-        maker=row.isMaker,
-        venue_ns=row.time * MILLISECOND,
-    )
+    return fill_of(row, cid, Side.BUY if row.isBuyer else Side.SELL, row.isMaker)
 
 
 def spot_balances(account: SpotAccount) -> tuple[BalanceReport, ...]:
@@ -174,46 +114,13 @@ def _spot_execution(e: _Execution) -> Heard:
     check(e)
     # On a cancel the order's own id moves to `C`, and `c` is that of the cancel.
     cid = id_of_canceled(e.C or e.c)
-    reports: list[VenueReport] = []
+    fill = None
     if e.x == "TRADE":
         if e.t < 0 or not e.l:
             raise Odd(f"an execution of order {e.i} without its number or quantity")
-        reports.append(
-            FillReport(
-                symbol=e.s,
-                exec_id=execution_id(e.t, e.i),
-                cid=cid,
-                venue_order_id=str(e.i),
-                side=word_of(SIDES, e.S, "side"),
-                qty=e.l,
-                price=e.L,
-                fee=e.n or ZERO,
-                fee_asset=e.N or "",
-                maker=e.m,
-                venue_ns=(e.T or e.E) * MILLISECOND,
-            )
-        )
-    status = STATUS.get(e.X)
-    if status is None:
-        return Heard(tuple(reports), odd=f"order {e.i} has the unknown status {e.X!r}")
-    reports.append(
-        OrderReport(
-            symbol=e.s,
-            cid=cid,
-            venue_order_id=str(e.i),
-            status=status,
-            side=word_of(SIDES, e.S, "side"),
-            order_type=_spot_type(e.o, e.p),
-            qty=e.q,
-            filled_qty=e.z,
-            price=e.p or None,
-            trigger_price=e.P or None,
-            reduce_only=_closes(cid, e.S),
-            reason=e.eR or ("" if e.r == "NONE" else e.r),
-            venue_ns=(e.T or e.E) * MILLISECOND,
-        )
-    )
-    return Heard(tuple(reports))
+        fill = fill_heard(e, cid, e.E)
+    reason = e.eR or ("" if e.r == "NONE" else e.r)
+    return heard_of(fill, order_heard(e, cid, e.E, _spot_type(e.o, e.p), e.P, _closes(cid, e.S), reason))
 
 
 def _closes(cid: str, side: str) -> bool:

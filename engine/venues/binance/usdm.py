@@ -34,15 +34,14 @@ from engine.core.messages import (
     Silence,
     VenueReport,
 )
-from engine.runtime.websocket import open_websocket
 from engine.venues.admission import Remark
 from engine.venues.base import SECOND, StreamDown, Traits
-from engine.venues.binance.api import WINDOW_MS, Api, hear_answer
+from engine.venues.binance.api import WINDOW_MS, Api
 from engine.venues.binance.decoding import Odd
 from engine.venues.binance.errors import Class, Market, Verdict, judge, read_error
-from engine.venues.binance.filters import ExchangeInfo, Rules, Unusable, limit_name, rules_of
+from engine.venues.binance.executions import Executions
 from engine.venues.binance.hosts import Hosts
-from engine.venues.binance.looking import look_over
+from engine.venues.binance.listening import Listening
 from engine.venues.binance.names import Names
 from engine.venues.binance.orders import (
     named,
@@ -52,7 +51,8 @@ from engine.venues.binance.orders import (
     usdm_modify,
     usdm_order,
 )
-from engine.venues.binance.paging import PAGE, trades_since
+from engine.venues.binance.paging import PAGE
+from engine.venues.binance.session import Session
 from engine.venues.binance.sign import Params
 from engine.venues.binance.usdm_reports import (
     ALGO,
@@ -71,17 +71,12 @@ from engine.venues.binance.usdm_reports import (
     usdm_order_report,
     usdm_positions,
 )
-from engine.venues.binance.witness import Witness
-from engine.venues.order_socket import Manners, OrderSocket
-from engine.venues.private_stream import Deliver, keep_awake, look_at_streams, private_stream, receive_bytes
-from engine.venues.throttle import Lane
+from engine.venues.private_stream import Deliver, look_at_streams, private_stream
 
 LOG = structlog.get_logger("binance")
 DAY = 86_400 * SECOND
 MILLISECOND = 1_000_000
 BUFFER = 10_000
-REACH_NS = 85 * DAY  # how far back executions are asked for; USD-M itself forgets after three months
-LIFE_SECONDS = 23 * 3600.0  # the venue cuts every connection after 24 hours
 KEY_SECONDS = 20 * 60.0  # between two signs of life of a listen key, which lives for an hour
 KEY_AGAIN_SECONDS = 60.0  # after one that failed
 KEY_FAILURES_MAX = 3
@@ -123,41 +118,25 @@ class UsdmVenue:
     def __init__(self, terms: Terms, api: Api, rng: Random) -> None:
         window_ns = terms.window_ms * MILLISECOND
         self.traits = Traits("binance-usdm", id_unique_for_ever=False, window_ns=window_ns, horizon_ns=HISTORY_NS)
-        self.rules: dict[str, Rules] = {}
-        self.api = api
+        self.session = Session("binance-usdm", api, terms.hosts, terms.symbols, rng, terms.order_socket)
+        self.api, self.socket, self.rules = api, self.session.socket, self.session.rules
         self._terms = terms
         self._names = Names()
-        self._witness = Witness()
+        self._listening = Listening("binance-usdm", api.now_ns, hear_usdm, self._learn)
+        self._executions = Executions(self._names, self._trades, usdm_fill, self._numbered, WINDOW_NS)
         self._algos: dict[str, str] = {}  # client id -> number of the algo order
-        self._stream_scope: trio.CancelScope | None = None
-        self._dead = ""  # why the stream is not to be believed
-        self._form = 0  # of its path
-        self._began_ns = 0
-        manners = Manners(name="binance-usdm", url=terms.hosts.orders, hear=hear_answer)
-        self.socket = OrderSocket(manners, rng, _tell) if terms.order_socket else None
+        self._form = 0  # of the stream's path
 
     async def run(self) -> None:
         """Keeps the order socket up and the venue's clock known, until cancelled; then closes every connection."""
-        try:
-            async with trio.open_nursery() as nursery:
-                if self.socket is not None:
-                    nursery.start_soon(self.socket.keep)
-                if self._terms.countdown_seconds:
-                    nursery.start_soon(self._count_down)
-                nursery.start_soon(self.api.keep_time)
-        finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-                await self.aclose()
-
-    async def aclose(self) -> None:
-        await self.api.rest.close()
+        await self.session.keep(*((self._count_down,) if self._terms.countdown_seconds else ()))
 
     def close(self) -> None:
         """Nothing is held that `run` does not close."""
 
     async def look_over(self, allow_withdrawal: bool) -> tuple[Remark, ...] | Failed:
         """Clock, key and mode in words; Failed when the venue does not answer."""
-        return await look_over(self.api, self._terms.hosts, self._terms.symbols, allow_withdrawal)
+        return await self.session.look_over(allow_withdrawal)
 
     async def look_at_streams(self) -> tuple[Remark, ...]:
         return await look_at_streams(self.stream, self.socket)
@@ -185,32 +164,15 @@ class UsdmVenue:
     # ------------------------------------------------------------------------------------------------------- queries
 
     async def instruments(self) -> tuple[Instrument, ...] | Failed:
-        info = await self.api.query("w1", "GET", "/fapi/v1/exchangeInfo", {}, _INFO, sign=False)
-        if isinstance(info, Verdict):
-            return Failed(info.why)
-        for limit in info.rateLimits:
-            if name := limit_name(limit):
-                self.api.throttle.correct(name, 0, limit.limit)
-        for listed in info.symbols:
-            if listed.symbol not in self._terms.symbols:
-                continue
-            rules = rules_of(Market.USDM, listed)
-            if isinstance(rules, Unusable):
-                LOG.warning("a symbol is not offered", symbol=rules.symbol, reason=rules.why)
-            else:
-                self.rules[listed.symbol] = rules
-        for symbol in self.rules:
+        learnt = await self.session.learn_rules("w1", "/fapi/v1/exchangeInfo", {})
+        for symbol in self.rules if not isinstance(learnt, Failed) else ():
             failed = await self._set_up(symbol)
             if failed is not None:
                 return failed
-        return tuple(rules.instrument for rules in self.rules.values())
+        return learnt
 
     async def server_time_ns(self) -> int | Failed:
-        await self.api.throttle.wait(Lane.OPEN, "w1")
-        told = await self.api.measure()
-        if not self._began_ns and not isinstance(told, Failed):
-            self._began_ns = told
-        return told
+        return await self.session.server_time_ns()
 
     async def balances(self) -> tuple[BalanceReport, ...] | Failed:
         account = await self.api.query("w5", "GET", "/fapi/v3/account", {}, _ACCOUNT)
@@ -260,20 +222,13 @@ class UsdmVenue:
 
     async def fills(self, since_ns: int, cid: str | None = None) -> tuple[FillReport | FundingReport, ...] | Failed:
         now_ns = self.api.now_ns()
-        # An engine without a memory asks since ever: what was before it belongs to somebody else.
-        since_ns = max(since_ns or self._began_ns or now_ns, now_ns - REACH_NS)
-        found: list[FillReport] = []
-        symbols = self._traded() if cid is None or not self._names.symbol(cid) else (self._names.symbol(cid),)
-        for symbol in symbols:
-            fills = await self._fills_of(symbol, since_ns, now_ns, cid)
-            if isinstance(fills, Failed):
-                return fills
-            found += fills
-        if cid is not None:
-            return tuple(sorted(found, key=lambda fill: fill.venue_ns))
-        if why := self._witness.missed(tuple(found), now_ns):
+        since_ns = self.session.reach_ns(since_ns, now_ns)
+        found = await self._executions.found(self.session.traded(), since_ns, now_ns, cid)
+        if cid is not None or isinstance(found, Failed):
+            return found
+        if why := self._listening.witness.missed(found, now_ns):
             self._form += 1
-            self._end_stream(why)
+            self._listening.end(why)
         funding = await self._funding(since_ns, now_ns)
         if isinstance(funding, Failed):
             return funding
@@ -362,23 +317,9 @@ class UsdmVenue:
         key = await self.api.query("w1", "POST", "/fapi/v1/listenKey", {}, _KEY, sign=False)
         if isinstance(key, Verdict):
             raise StreamDown(f"no listen key: {key.why}")
-        self._dead = ""
         forms = self._terms.hosts.private
         url = self._terms.hosts.stream + forms[self._form % len(forms)].format(key=key.listenKey)
-        with trio.CancelScope() as self._stream_scope:
-            async with open_websocket(url) as socket, trio.open_nursery() as nursery:
-                self._witness.up(self.api.now_ns())
-                ready()
-                nursery.start_soon(keep_awake, socket)
-                nursery.start_soon(self._keep_key)
-                try:
-                    with trio.move_on_after(LIFE_SECONDS):
-                        while True:
-                            self._hear(await receive_bytes(socket), deliver)
-                    raise StreamDown("its connection is about to be cut by the venue")
-                finally:
-                    self._witness.up(0)
-        raise StreamDown(self._dead or "cut off")
+        await self._listening.run(url, deliver, ready, None, self._keep_key)
 
     async def _keep_key(self) -> None:
         """Raises StreamDown when the key is dead, or cannot be kept alive for long."""
@@ -390,28 +331,10 @@ class UsdmVenue:
             if isinstance(kept, Verdict) and (kept.code == "-1125" or failures >= KEY_FAILURES_MAX):
                 raise StreamDown(f"the listen key could not be kept alive: {kept.why}")
 
-    def _hear(self, raw: bytes, deliver: Deliver) -> None:
-        try:
-            heard = hear_usdm(raw)
-        except Odd as error:
-            raise StreamDown(f"garbage: {error}") from None
-        if heard.odd:
-            LOG.error("the stream said something that needs a look", venue="binance-usdm", what=heard.odd)
-        for report in heard.reports:
-            self._learn(report)
-            deliver(report)
-        if heard.ends:
-            raise StreamDown(heard.ends)
-
-    def _end_stream(self, why: str) -> None:
-        self._dead = why
-        if self._stream_scope is not None:
-            self._stream_scope.cancel()
-
     async def _count_down(self) -> None:
         """For ever, four times as often as it would run out."""
         while True:
-            for symbol in self._traded():
+            for symbol in self.session.traded():
                 refused = await self.count_down(symbol, self._terms.countdown_seconds)
                 if refused is not None:
                     LOG.warning("the dead-man's switch was not set", symbol=symbol, reason=refused.why)
@@ -419,11 +342,8 @@ class UsdmVenue:
 
     # -------------------------------------------------------------------------------------------------------- inside
 
-    def _traded(self) -> tuple[str, ...]:
-        return tuple(self.rules) or self._terms.symbols
-
     def _by_symbol(self) -> tuple[Params, ...]:
-        traded = self._traded()
+        traded = self.session.traded()
         return tuple({"symbol": symbol} for symbol in traded) if len(traded) <= SYMBOLS_FEW else ({},)
 
     async def _submit_algo(self, order: Order, on_wire: Callable[[], None]) -> Answer:
@@ -481,43 +401,14 @@ class UsdmVenue:
         self._learn(report)
         return report
 
-    async def _fills_of(self, symbol: str, since_ns: int, now_ns: int, cid: str | None) -> list[FillReport] | Failed:
-        number = self._names.number(cid) if cid is not None else ""
-        if number:
-            rows = await self._trades({"symbol": symbol, "orderId": int(number), "limit": PAGE})
-        else:
-            since_ms, now_ms = since_ns // MILLISECOND, now_ns // MILLISECOND
-            rows = await trades_since(self._trades, symbol, since_ms, now_ms, WINDOW_NS // MILLISECOND)
-        if isinstance(rows, Verdict):
-            return Failed(rows.why)
-        fills = []
-        for row in rows:
-            owner = await self._owner(symbol, row.orderId)
-            if isinstance(owner, Failed):
-                return owner
-            if cid is not None and owner != cid:
-                continue
-            try:
-                fills.append(usdm_fill(row, owner))
-            except Odd as error:
-                return Failed(f"executions: {error}")
-        return fills
-
     async def _trades(self, params: Params) -> tuple[UsdmTrade, ...] | Verdict:
         return await self.api.query("w5", "GET", "/fapi/v1/userTrades", params, _TRADES)
 
-    async def _owner(self, symbol: str, number: int) -> str | Failed:
-        """The client id of an order: executions tell only its number."""
-        known = self._names.cid(symbol, str(number))
-        if known is not None:
-            return known
+    async def _numbered(self, symbol: str, number: int) -> OrderReport | NotFound | Failed:
         row = await self.api.query("w1", "GET", "/fapi/v1/order", {"symbol": symbol, "orderId": number}, _ORDER)
         if isinstance(row, Verdict):
-            if row.kind != "not_found":
-                return Failed(row.why)
-            return ""  # too old to be told of: it is nobody's
-        report = self._known(row)
-        return report if isinstance(report, Failed) else report.cid
+            return NotFound("") if row.kind == "not_found" else Failed(row.why)
+        return self._known(row)
 
     async def _funding(self, since_ns: int, now_ns: int) -> list[FundingReport] | Failed:
         """Page by page; one that brings nothing new ends it."""
@@ -553,7 +444,7 @@ class UsdmVenue:
 
     def _learn(self, report: VenueReport) -> None:
         if isinstance(report, FillReport):
-            self._witness.hears(report)
+            self._listening.witness.hears(report)
         elif isinstance(report, OrderReport):
             self._names.learn_from(report)
             if report.venue_order_id.startswith(ALGO):
@@ -578,14 +469,6 @@ def _acked(placed: _Placed) -> Acked:
     return Acked(str(placed.orderId), placed.updateTime * MILLISECOND)
 
 
-def _tell(why: str) -> None:
-    if why:
-        LOG.warning("order socket down", venue="binance-usdm", reason=why)
-    else:
-        LOG.info("order socket up", venue="binance-usdm")
-
-
-_INFO = msgspec.json.Decoder(ExchangeInfo)
 _ACCOUNT = msgspec.json.Decoder(UsdmAccount)
 _POSITIONS = msgspec.json.Decoder(tuple[UsdmPosition, ...])
 _ORDER = msgspec.json.Decoder(UsdmOrder)

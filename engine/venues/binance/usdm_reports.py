@@ -17,7 +17,6 @@ from engine.core.messages import (
     OrderReport,
     OrderType,
     PositionReport,
-    VenueReport,
 )
 from engine.venues.binance.decoding import (
     EVENT,
@@ -29,10 +28,19 @@ from engine.venues.binance.decoding import (
     Odd,
     amount_of,
     check,
-    execution_id,
     read,
     type_of,
     word_of,
+)
+from engine.venues.binance.rows import (
+    OrderEvent,
+    OrderRow,
+    TradeRow,
+    fill_heard,
+    fill_of,
+    heard_of,
+    order_heard,
+    order_of,
 )
 
 ALGO = "a"  # before an algo order's number: its numbers are not those of orders
@@ -48,22 +56,10 @@ _ALGO_STATUS = {
 }
 
 
-class UsdmOrder(Struct, frozen=True):
-    symbol: str
-    orderId: int
-    clientOrderId: str
-    price: Decimal
-    origQty: Decimal
-    executedQty: Decimal
-    status: str
-    type: str
-    side: str
+class UsdmOrder(OrderRow, frozen=True):
     origType: str = ""
-    stopPrice: Decimal = ZERO
     reduceOnly: bool = False
     closePosition: bool = False
-    time: int = 0
-    updateTime: int = 0
 
 
 class UsdmAlgo(Struct, frozen=True):
@@ -85,15 +81,7 @@ class UsdmAlgo(Struct, frozen=True):
     updateTime: int = 0
 
 
-class UsdmTrade(Struct, frozen=True):
-    symbol: str
-    id: int
-    orderId: int
-    price: Decimal
-    qty: Decimal
-    commission: Decimal
-    commissionAsset: str
-    time: int
+class UsdmTrade(TradeRow, frozen=True):
     side: str
     maker: bool = False
 
@@ -128,28 +116,11 @@ class UsdmAccount(Struct, frozen=True):
     assets: tuple[UsdmAsset, ...]
 
 
-class _OrderUpdate(Struct, frozen=True):
-    """ORDER_TRADE_UPDATE's `o`, in its own letters."""
+class _OrderUpdate(OrderEvent, frozen=True):
+    """ORDER_TRADE_UPDATE's `o`."""
 
-    s: str
-    c: str
-    S: str
-    o: str
-    q: Decimal
-    p: Decimal
-    x: str
-    X: str
-    i: int
     ot: str = ""
     sp: Decimal = ZERO
-    l: Decimal = ZERO  # noqa: E741
-    z: Decimal = ZERO
-    L: Decimal = ZERO
-    n: Decimal | None = None
-    N: str | None = None
-    T: int = 0
-    t: int = 0
-    m: bool = False
     R: bool = False
     er: str | int = ""
 
@@ -222,20 +193,8 @@ _EXPIRY = {
 def usdm_order_report(row: UsdmOrder) -> OrderReport:
     """Raises Odd."""
     check(row)
-    return OrderReport(
-        symbol=row.symbol,
-        cid=row.clientOrderId,
-        venue_order_id=str(row.orderId),
-        status=word_of(STATUS, row.status, "status"),
-        side=word_of(SIDES, row.side, "side"),
-        order_type=_usdm_type(row.origType or row.type, row.price),
-        qty=row.origQty,
-        filled_qty=row.executedQty,
-        price=row.price or None,
-        trigger_price=row.stopPrice or None,
-        reduce_only=row.reduceOnly or row.closePosition,
-        venue_ns=(row.updateTime or row.time) * MILLISECOND,
-    )
+    order_type = _usdm_type(row.origType or row.type, row.price)
+    return order_of(row, row.clientOrderId, order_type, row.reduceOnly or row.closePosition)
 
 
 def usdm_algo_report(row: UsdmAlgo) -> OrderReport:
@@ -266,19 +225,7 @@ def child_of(row: UsdmAlgo) -> str:
 def usdm_fill(row: UsdmTrade, cid: str) -> FillReport:
     """Raises Odd."""
     check(row)
-    return FillReport(
-        symbol=row.symbol,
-        exec_id=execution_id(row.id, row.orderId),
-        cid=cid,
-        venue_order_id=str(row.orderId),
-        side=word_of(SIDES, row.side, "side"),
-        qty=row.qty,
-        price=row.price,
-        fee=row.commission,
-        fee_asset=row.commissionAsset,
-        maker=row.maker,
-        venue_ns=row.time * MILLISECOND,
-    )
+    return fill_of(row, cid, word_of(SIDES, row.side, "side"), row.maker)
 
 
 def usdm_funding(row: UsdmIncome) -> FundingReport:
@@ -333,47 +280,14 @@ def hear_usdm(raw: bytes) -> Heard:
 
 def _usdm_order(o: _OrderUpdate, event_ms: int) -> Heard:
     check(o)
-    reports: list[VenueReport] = []
+    fill = None
     # A liquidation (CALCULATED) is an execution like any other, of an order that nobody sent.
     if o.x in ("TRADE", "CALCULATED") and o.l:
         if o.t <= 0:
             return Heard(odd=f"an execution of order {o.i} without its number; it is asked for")
-        reports.append(
-            FillReport(
-                symbol=o.s,
-                exec_id=execution_id(o.t, o.i),
-                cid=o.c,
-                venue_order_id=str(o.i),
-                side=word_of(SIDES, o.S, "side"),
-                qty=o.l,
-                price=o.L,
-                fee=o.n or ZERO,
-                fee_asset=o.N or "",
-                maker=o.m,
-                venue_ns=(o.T or event_ms) * MILLISECOND,
-            )
-        )
-    status = STATUS.get(o.X)
-    if status is None:
-        return Heard(tuple(reports), odd=f"order {o.i} has the unknown status {o.X!r}")
-    reports.append(
-        OrderReport(
-            symbol=o.s,
-            cid=o.c,
-            venue_order_id=str(o.i),
-            status=status,
-            side=word_of(SIDES, o.S, "side"),
-            order_type=_usdm_type(o.ot or o.o, o.p),
-            qty=o.q,
-            filled_qty=o.z,
-            price=o.p or None,
-            trigger_price=o.sp or None,
-            reduce_only=o.R,
-            reason=_EXPIRY.get(str(o.er), "") if status == "expired" else "",
-            venue_ns=(o.T or event_ms) * MILLISECOND,
-        )
-    )
-    return Heard(tuple(reports))
+        fill = fill_heard(o, o.c, event_ms)
+    reason = _EXPIRY.get(str(o.er), "") if STATUS.get(o.X) == "expired" else ""
+    return heard_of(fill, order_heard(o, o.c, event_ms, _usdm_type(o.ot or o.o, o.p), o.sp, o.R, reason))
 
 
 def _usdm_algo(o: _Algo, at_ms: int) -> Heard:

@@ -81,25 +81,14 @@ class BybitVenue:
         self._credentials = credentials
         self._instruments: dict[str, Instrument] = {}
         self._began_ns = clock.now_ns()
-        self.socket = OrderSocket(self._manners(), rng, self._tell) if self._has_socket() else None
+        self.socket = OrderSocket(self._manners(), rng) if self._has_socket() else None
         # A request's number must never come again, not even after a restart.
         self._numbered, self._number = f"{self._began_ns // 1_000_000:x}", 0
 
     async def run(self) -> None:
         """Keeps the order socket up and the venue's clock known, until cancelled; then closes every connection."""
-        try:
-            async with trio.open_nursery() as nursery:
-                if self.socket is not None:
-                    nursery.start_soon(self.socket.keep)
-                while True:
-                    await self.server_time_ns()
-                    await trio.sleep(CLOCK_SECONDS)
-        finally:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
-                await self.aclose()
-
-    async def aclose(self) -> None:
-        await self.caller.rest.close()
+        socket = (self.socket.keep,) if self.socket is not None else ()
+        await self.caller.rest.keep(*socket, self._keep_time)
 
     def close(self) -> None:
         """Nothing is held that `run` does not close."""
@@ -280,6 +269,12 @@ class BybitVenue:
         return private_stream(self._listen, STREAM_BUFFER)
 
     # -------------------------------------------------------------------------------------------------------- inside
+
+    async def _keep_time(self) -> None:
+        """For ever."""
+        while True:
+            await self.server_time_ns()
+            await trio.sleep(CLOCK_SECONDS)
 
     async def _request(
         self,
@@ -491,12 +486,6 @@ class BybitVenue:
     def _settle_coins(self) -> tuple[str, ...]:
         """Linear contracts settle in the coin we call their quote; a list is asked for by each of them."""
         return tuple(dict.fromkeys(("USDT", *(i.quote for i in self._instruments.values()))))
-
-    def _tell(self, why: str) -> None:
-        if why:
-            LOG.warning("order socket down; orders go by REST", reason=why)
-        else:
-            LOG.info("order socket up")
 
 
 _server_time = msgspec.json.Decoder(frames.ServerTime)

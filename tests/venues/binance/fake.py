@@ -188,7 +188,7 @@ async def spot_venue(
         venue = spot.SpotVenue(spot.Terms(**given), api, Random(1), quote)
         await venue.instruments()
         yield fake, venue
-        await venue.aclose()
+        await venue.api.rest.close()
         assert fake.bad == [], f"wrong signatures: {fake.bad}"
 
 
@@ -203,7 +203,7 @@ async def usdm_venue(timeout: float = 5.0, **terms: Any) -> AsyncIterator[tuple[
         venue = usdm.UsdmVenue(usdm.Terms(**given), api, Random(1))
         await venue.instruments()
         yield fake, venue
-        await venue.aclose()
+        await venue.api.rest.close()
         assert fake.bad == [], f"wrong signatures: {fake.bad}"
 
 

@@ -86,7 +86,7 @@ async def test_the_stream_and_the_lists_tell_the_same_executions(kind: Instrumen
     async with local(kind, socket) as world, trio.open_nursery() as nursery:
         heard: list[Any] = []
         nursery.start_soon(read, world, heard)
-        await until(lambda: world.venue._witness._up_ns)
+        await until(lambda: world.venue._listening.witness._up_ns)
         for wanted in (ENTRY, STOP, TARGET):
             assert isinstance(await world.venue.submit(wanted, nothing), Acked)
         world.show("62000", "62000.1")
@@ -175,7 +175,7 @@ async def test_after_a_restart_an_order_is_found_by_its_id_even_when_cancelled(k
     async with local(kind) as world:
         await world.venue.submit(RESTING, nothing)
         await world.venue.cancel(Cancel(RESTING.cid, "BTCUSDT"))
-        world.venue._names = type(world.venue._names)()  # all that was learnt is gone
+        world.venue._names.__init__()  # all that was learnt is gone
         report = await found(world, RESTING)
         assert (report.cid, report.status) == (RESTING.cid, "canceled")
 
@@ -184,9 +184,9 @@ async def test_after_a_restart_an_order_is_found_by_its_id_even_when_cancelled(k
 async def test_after_a_restart_executions_are_told_with_their_ids(kind: InstrumentKind) -> None:
     async with local(kind) as world:
         await world.venue.submit(ENTRY, nothing)
-        world.venue._names = type(world.venue._names)()
+        world.venue._names.__init__()
         assert [fill.cid for fill in await all_fills(world)] == [ENTRY.cid]
-        world.venue._names = type(world.venue._names)()
+        world.venue._names.__init__()
         fills = await world.venue.fills(world.venue.api.now_ns() - 60 * 10**9, ENTRY.cid)
         assert not isinstance(fills, Failed) and len(fills) == 1
 
@@ -234,7 +234,7 @@ async def test_a_liquidation_is_an_execution_that_nobody_here_asked_for() -> Non
     async with local(LINEAR) as world, trio.open_nursery() as nursery:
         heard: list[Any] = []
         nursery.start_soon(read, world, heard)
-        await until(lambda: world.venue._witness._up_ns)
+        await until(lambda: world.venue._listening.witness._up_ns)
         await world.venue.submit(ENTRY, nothing)
         world.member.liquidate("linear:BTCUSDT", world.exchange.now_ns())
         await until(lambda: len([h for h in heard if isinstance(h, FillReport)]) == 2)
@@ -250,7 +250,7 @@ async def test_a_stream_that_the_venue_drops_is_down(kind: InstrumentKind) -> No
     async with local(kind) as world, trio.open_nursery() as nursery:
 
         async def drop() -> None:
-            await until(lambda: world.venue._witness._up_ns)
+            await until(lambda: world.venue._listening.witness._up_ns)
             world.exchange.drop(world.face, "")
 
         nursery.start_soon(drop)

@@ -173,7 +173,7 @@ async def test_a_sale_that_is_cut_off_on_its_way_holds_back_the_next() -> None:
 async def test_an_order_that_could_not_be_sent_is_no_doubt() -> None:
     async with spot_venue() as (_, venue):
         await venue.server_time_ns()
-        await venue.aclose()
+        await venue.api.rest.close()
         venue.api.rest = Rest("http://127.0.0.1:9", venue.api.clock)  # nobody listens there
         answer = await venue.submit(order(), nothing)
         assert isinstance(answer, Rejection) and answer.kind == "not_sent"
@@ -370,7 +370,7 @@ async def test_a_held_target_that_is_cancelled_says_so_on_the_stream_and_ever_af
                 assert isinstance(await venue.cancel(Cancel(TARGET.cid, "BTCUSDT")), Acked)
                 report = await reports.receive()
                 assert isinstance(report, OrderReport) and (report.cid, report.status) == (TARGET.cid, "canceled")
-                venue._end_stream("enough")
+                venue._listening.end("enough")
                 assert [r async for r in reports] == []
         found = await venue.order("BTCUSDT", TARGET.cid)
         assert isinstance(found, OrderReport) and found.status == "canceled"
@@ -637,8 +637,8 @@ async def test_an_execution_that_the_stream_never_told_ends_it() -> None:
 
         nursery.start_soon(read)
         await until(lambda: fake.sockets)
-        await until(lambda: venue._witness._up_ns)
-        venue._witness.up(fake.clock.now_ns() - 60 * 10**9)
+        await until(lambda: venue._listening.witness._up_ns)
+        venue._listening.witness.up(fake.clock.now_ns() - 60 * 10**9)
         fake.rest["GET /api/v3/myTrades"] = (200, [trade(1, 7, fake.now_ms() - 20_000)])
         fake.rest["GET /api/v3/order"] = (200, {**ORDER_ROW, "orderId": 7})
         await venue.fills((fake.now_ms() - 60_000) * 1_000_000)

@@ -376,8 +376,8 @@ async def test_a_stream_that_is_silent_for_ever_is_proven_dead_and_tried_in_anot
             async with trio.open_nursery() as nursery:
 
                 async def prove(before: int = before) -> None:
-                    await until(lambda: len(fake.private_paths) > before and venue._witness._up_ns)
-                    venue._witness.up(fake.clock.now_ns() - 60 * 10**9)
+                    await until(lambda: len(fake.private_paths) > before and venue._listening.witness._up_ns)
+                    venue._listening.witness.up(fake.clock.now_ns() - 60 * 10**9)
                     fake.rest["GET /fapi/v1/userTrades"] = (200, [trade(before + 1, 7, fake.now_ms() - 20_000)])
                     await venue.fills((fake.now_ms() - 60_000) * 1_000_000)
 

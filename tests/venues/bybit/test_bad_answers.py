@@ -85,7 +85,7 @@ async def against(say: Say, private: str = "ws://127.0.0.1:9/", **terms: Any) ->
         try:
             yield venue, fake
         finally:
-            await venue.aclose()
+            await venue.caller.rest.close()
         nursery.cancel_scope.cancel()
 
 
