@@ -9,7 +9,7 @@ account's peak, streak and daily baseline then start afresh.
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypedDict
 
 import msgspec
 from msgspec import Struct
@@ -288,22 +288,14 @@ class Admission:
         if signal.body_hash == known.signal.body_hash:
             return Admitted("repeated", known)
         conflicted = SignalConflicted(
-            at_ns=now_ns,
-            account=signal.account,
-            symbol=signal.symbol,
-            trace_id=signal.trace_id,
-            cause=signal.signal_id,
+            **_about(signal, signal.signal_id, now_ns),
             signal_id=signal.signal_id,
             first_hash=known.signal.body_hash,
             other_hash=signal.body_hash,
             source=signal.source,
         )
         alert = Alerted(
-            at_ns=now_ns,
-            account=signal.account,
-            symbol=signal.symbol,
-            trace_id=signal.trace_id,
-            cause=signal.signal_id,
+            **_about(signal, signal.signal_id, now_ns),
             severity="warning",
             kind="signal.conflict",
             text=f"signal {signal.signal_id} came again with another body, from {signal.source}; it is not executed",
@@ -395,23 +387,26 @@ def breaches(exposure: Exposure, now_ns: int) -> tuple[Halt, ...]:
     return tuple(Halt(scope, reason, now_ns, BY + rule, latched, until_ns, kind="loss") for rule, reason in found)
 
 
+class _About(TypedDict):
+    """What every fact about a signal says first."""
+
+    at_ns: int
+    account: str
+    symbol: str
+    trace_id: str
+    cause: str
+
+
+def _about(signal: Signal, cause: str, now_ns: int) -> _About:
+    return _About(at_ns=now_ns, account=signal.account, symbol=signal.symbol, trace_id=signal.trace_id, cause=cause)
+
+
 def _received_and_judged(
     signal: Signal, verdict: Verdict, limits_version: int, now_ns: int
 ) -> tuple[SignalReceived, Judged]:
-    received = SignalReceived(
-        at_ns=now_ns,
-        account=signal.account,
-        symbol=signal.symbol,
-        trace_id=signal.trace_id,
-        cause=signal.source,
-        signal=signal,
-    )
+    received = SignalReceived(**_about(signal, signal.source, now_ns), signal=signal)
     judged = Judged(
-        at_ns=now_ns,
-        account=signal.account,
-        symbol=signal.symbol,
-        trace_id=signal.trace_id,
-        cause=signal.signal_id,
+        **_about(signal, signal.signal_id, now_ns),
         signal_id=signal.signal_id,
         outcome=verdict.outcome,
         checks=verdict.checks,
@@ -426,11 +421,7 @@ def _confirmed(signal: Signal, verdict: Verdict, now_ns: int) -> Confirmed:
     failed = "; ".join(f"{check.rule}: {check.reason}" for check in verdict.checks if not check.passed)
     noted = "; ".join(check.reason for check in verdict.checks if check.reason)
     return Confirmed(
-        at_ns=now_ns,
-        account=signal.account,
-        symbol=signal.symbol,
-        trace_id=signal.trace_id,
-        cause=signal.signal_id,
+        **_about(signal, signal.signal_id, now_ns),
         signal_id=signal.signal_id,
         outcome=verdict.outcome,
         side=signal.side,
