@@ -25,47 +25,14 @@ from engine.venues.link import LinkVenue
 from engine.venues.paper import Faults, Truth
 from tests.crash.launch import Launch, launch
 from tests.crash.venue import instruments
+from tests.engine_toml import WIDE, engine_toml, link
 from tests.patience import PATIENCE_SECONDS
 from tests.sim.truth import AnyEntry, Phase, ResumeCalled, StopReported
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BASE = "/api/execution"
 START_SECONDS = PATIENCE_SECONDS
-CONFIG = """
-[engine]
-data_dir = "%(data)s"
-[journal]
-durability = "%(durability)s"
-[api]
-port = 0
-[market]
-kind = "link"
-host = "127.0.0.1"
-port = %(port)d
-[accounts.main]
-venue = "link"
-host = "127.0.0.1"
-port = %(port)d
-orders_per_second = 500
-[accounts.main.limits]
-balance_share_max = 0.5
-order_btc_max = 100
-position_notional_max = 1000000
-positions_max = 100
-exposure_max = 100000000
-daily_volume_btc_max = 1000000
-orders_per_second = 100000
-orders_per_minute = 1000000
-orders_per_day = 10000000
-duplicate_window_seconds = 0
-daily_loss_max = 5000000
-drawdown_max = 0.9
-losses_in_row_max = 100000
-leverage_max = 20
-[[sources]]
-kind = "http"
-%(more)s
-"""
+LIMITS = WIDE | {"balance_share_max": 0.5}
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.crash.launch"])
 _ONE_AT_A_TIME = Lock()  # the fork server takes requests from one thread
@@ -89,7 +56,7 @@ class Site:
     def __init__(self, folder: Path, seed: int = 1, durability: str = "power", data: Path | None = None) -> None:
         self.folder, self.seed, self.durability = folder, seed, durability
         self.data = data or folder / "var"
-        self.more = self.mutant = ""
+        self.mutant = ""
         self.sync_seconds = 0.0
         self.families: tuple[str, ...] = ("kills",)
         self.told: list[AnyEntry] = []  # what the world outside did and heard
@@ -113,8 +80,7 @@ class Site:
         line = self.venue.stdout.readline()
         assert line, (self.folder / "venue.log").read_text()
         self.port = int(line)
-        words = {"data": self.data, "port": self.port, "durability": self.durability, "more": self.more}
-        self.config.write_text(CONFIG % words)
+        self.config.write_text(engine_toml(self.data, *link(self.port), LIMITS, self.durability))
         return self
 
     def __exit__(self, *error: object) -> None:

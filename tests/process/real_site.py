@@ -13,35 +13,18 @@ from engine.core.messages import FillReport
 from engine.exchange.admin import Truth as AdminTruth
 from engine.exchange.asking import ask
 from engine.venues.paper import Truth
+from tests.engine_toml import LOCAL_KEYS, Words, engine_toml, local
 from tests.process.site import Site
 
-ENGINE = """
-[engine]
-env = "testnet"
-data_dir = "%(folder)s/var"
-[api]
-port = 0
-[market]
-kind = "%(venue)s"
-symbols = ["BTCUSDT", "ETHUSDT"]
-[accounts.main]
-venue = "%(venue)s"
-host = "http://127.0.0.1:%(port)s"
-category = "%(category)s"
-key_env = "LOCAL_KEY"
-secret_env = "LOCAL_SECRET"
-%(account)s
-[accounts.main.limits]
-leverage_max = 10
-duplicate_window_seconds = 0
-losses_in_row_max = 1000
-positions_max = 10
-orders_per_second = 1000
-signal_ttl_seconds = 60
-%(limits)s
-[[sources]]
-kind = "http"
-"""
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
+LIMITS: Words = {
+    "leverage_max": 10,
+    "duplicate_window_seconds": 0,
+    "losses_in_row_max": 1000,
+    "positions_max": 10,
+    "orders_per_second": 1000,
+    "signal_ttl_seconds": 60,
+}
 
 
 class RealSite(Site):
@@ -49,22 +32,19 @@ class RealSite(Site):
 
     tape: tuple[str, ...] = ()  # what the exchange plays, if not its synthetic market
 
-    def __init__(
-        self, folder: Path, face: str, category: str, account: str = "", limits: str = "", venue: str = ""
-    ) -> None:
+    def __init__(self, folder: Path, face: str, category: str, venue: str = "") -> None:
         super().__init__(folder)
         self.face, self.category, self.venue = face, category, venue or face
         if category == "spot":  # fees in base leave less than a lot
             self.dust = Decimal("0.0001")
-        self._account, self._limits = account, limits
 
     def __enter__(self) -> "RealSite":
-        os.environ |= {"LOCAL_KEY": "local-key", "LOCAL_SECRET": "local-secret"}
+        os.environ |= LOCAL_KEYS
         process = self.spawn("exchange", "--port", "0", "--json", *self.tape)
         self.ports: dict[str, int] = self.first_line(process)["ports"]
-        words = {"folder": self.folder, "venue": self.venue, "port": self.ports[self.face], "category": self.category}
-        words |= {"account": self._account, "limits": self._limits}
-        self.config.write_text(ENGINE % words, encoding="utf-8")
+        market, account = local(self.venue, self.category, self.ports[self.face], SYMBOLS)
+        text = engine_toml(self.folder / "var", market, account, LIMITS, env="testnet")
+        self.config.write_text(text, encoding="utf-8")
         return self
 
     def admin(self, method: str, path: str, body: dict[str, object] | None = None) -> bytes:

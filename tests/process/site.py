@@ -19,6 +19,7 @@ from engine.runtime.clock import live_clock
 from engine.runtime.journal.sqlite import open_reader
 from engine.venues.link import LinkVenue
 from engine.venues.paper import Truth
+from tests.engine_toml import Words, engine_toml, link
 from tests.patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -33,33 +34,14 @@ balances = { USDT = 100000 }
 leverage = 10
 latency_ms = [0.5, 2.0]
 """
-ENGINE = """
-[engine]
-data_dir = "%(folder)s/var"
-[journal]
-durability = "%(durability)s"
-[api]
-port = 0
-[market]
-kind = "link"
-host = "127.0.0.1"
-port = %(port)d
-[accounts.main]
-venue = "link"
-host = "127.0.0.1"
-port = %(port)d
-orders_per_second = 500
-[accounts.main.limits]
-leverage_max = 10
-duplicate_window_seconds = 0
-orders_per_second = 1000
-orders_per_minute = 10000
-losses_in_row_max = 1000
-order_notional_min = 5
-[[sources]]
-kind = "http"
-%(more)s
-"""
+LIMITS: Words = {
+    "leverage_max": 10,
+    "duplicate_window_seconds": 0,
+    "orders_per_second": 1000,
+    "orders_per_minute": 10_000,
+    "losses_in_row_max": 1000,
+    "order_notional_min": 5,
+}
 
 
 class Site:
@@ -80,8 +62,9 @@ class Site:
         venue.write_text(VENUE, encoding="utf-8")
         process = self.spawn("venue", "--config", str(venue), "--port", "0", "--json")
         self.port = int(self.first_line(process)["port"])
-        words = {"folder": self.folder, "port": self.port, "more": self._more, "durability": self._durability}
-        self.config.write_text(ENGINE % words, encoding="utf-8")
+        data = self.folder / "var"
+        text = engine_toml(data, *link(self.port), LIMITS, self._durability, more=self._more)
+        self.config.write_text(text, encoding="utf-8")
         return self
 
     def __exit__(self, *error: object) -> None:

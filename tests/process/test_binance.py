@@ -18,8 +18,8 @@ FACES = {"linear": "binance-usdm", "spot": "binance-spot"}
 
 
 class BinanceSite(RealSite):
-    def __init__(self, folder: Path, category: str, account: str = "") -> None:
-        super().__init__(folder, FACES[category], category, account, venue="binance")
+    def __init__(self, folder: Path, category: str) -> None:
+        super().__init__(folder, FACES[category], category, venue="binance")
 
     def exec_id(self, inner: str, order_id: str) -> str:
         """The trade's number and the order's, as the codec names an execution."""

@@ -381,21 +381,21 @@ def retry_with_a_new_id() -> Patch:
 
 def retry_with_the_same_id() -> Patch:
     """A second request only where the first was silent; whatever it is told but yes leaves the doubt as it was."""
-    real = actors.order.send
-
-    async def send(order: Order, blotter: Any, ports: Any, on_wire: Callable[[], None]) -> Any:
-        answer = await real(order, blotter, ports, on_wire)
-        if not isinstance(answer, Silence) or actors.order._door(order, blotter, ports) is not None:
-            return answer
-        await ports.account.throttle.wait(Lane.REDUCE)
-        again = await ports.account.venue.submit(order, on_wire)
-        return again if isinstance(again, Acked) else answer
-
-    return everywhere(real, send)
+    return _sent_twice(lambda again: None)
 
 
 def retry_and_duplicate_read_as_reject() -> Patch:
     """On top of the harmless retry: "I know this id" is taken for a no."""
+
+    def read(again: Any) -> Any:
+        known = isinstance(again, Rejection) and again.kind == "duplicate"
+        return replace(again, kind="invalid") if known else None
+
+    return _sent_twice(read)
+
+
+def _sent_twice(read: Callable[[Any], Any]) -> Patch:
+    """`read`: what the second request's answer is taken for if it is not a yes; None: for the silence of the first."""
     real = actors.order.send
 
     async def send(order: Order, blotter: Any, ports: Any, on_wire: Callable[[], None]) -> Any:
@@ -404,9 +404,7 @@ def retry_and_duplicate_read_as_reject() -> Patch:
             return answer
         await ports.account.throttle.wait(Lane.REDUCE)
         again = await ports.account.venue.submit(order, on_wire)
-        if isinstance(again, Rejection) and again.kind == "duplicate":
-            return replace(again, kind="invalid")
-        return again if isinstance(again, Acked) else answer
+        return again if isinstance(again, Acked) else read(again) or answer
 
     return everywhere(real, send)
 
