@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.core.messages import Limits
     from engine.exchange.terms import ExchangeTerms
     from engine.runtime.config import Config
-    from engine.runtime.journal.base import Reader
+    from engine.runtime.journal.reading import SqlReader
     from engine.runtime.terminal import DemoSummary
 
 T = TypeVar("T")
@@ -167,18 +167,50 @@ def _check(arguments: argparse.Namespace) -> int:
 def _audit(arguments: argparse.Namespace) -> int:
     from engine.core.audit import verify
     from engine.core.money import use_exact_context
+    from engine.runtime.journal.archive import folder_of, whole
     from engine.runtime.journal.base import JournalFailed
     from engine.runtime.terminal import show_audit
 
     use_exact_context()
     config = _config(arguments)
+    folder = arguments.archives or folder_of(Path(config.journal.path))
     try:
         with closing(_reader(config)) as reader, reader.snapshot():
-            report = verify(reader.lines(), reader.tables())
+            all_ = whole(reader, folder)
+            report = verify(all_.lines, all_.tables, all_.base, all_.findings, all_.notes)
     except JournalFailed as error:
         raise Quit(REFUSED, str(error)) from error
     show_audit(report, sys.stdout, arguments.json)
     return OK if report.sound else FAILED
+
+
+def _journal(arguments: argparse.Namespace) -> int:
+    """Move what is old to archives, or delete archives."""
+    from engine.core.money import use_exact_context
+    from engine.runtime.clock import live_clock
+    from engine.runtime.journal.archive import DAY_NS, Asked, archive, foresee, retain
+    from engine.runtime.journal.base import JournalFailed
+    from engine.runtime.terminal import progress, show_archived
+
+    use_exact_context()
+    config = _config(arguments)
+    path = Path(config.journal.path)
+    if arguments.what == "retain" and arguments.keep_days is None:
+        raise Quit(USAGE, "journal retain deletes for good: say --keep-days")
+    asked = Asked((arguments.keep_days or 30) * DAY_NS, live_clock().now_ns(), _me())
+    try:
+        with progress("archiving", 1000) as show:
+            if arguments.what == "retain":
+                report = retain(path, asked, arguments.dry_run)
+            elif arguments.dry_run:
+                with closing(_reader(config)) as reader, reader.snapshot():
+                    report = foresee(reader, path, asked, show)
+            else:
+                report = archive(path, asked, show)
+    except JournalFailed as error:
+        raise Quit(REFUSED, str(error)) from error
+    show_archived(report, arguments.what, sys.stdout, arguments.json)
+    return FAILED if report.left else OK
 
 
 def _explain_from_journal(config: "Config", signal_id: str, as_json: bool) -> str:
@@ -202,7 +234,7 @@ def _explain_from_journal(config: "Config", signal_id: str, as_json: bool) -> st
     return encode(explanation).decode() if as_json else render_text(explanation).rstrip()
 
 
-def _reader(config: "Config") -> "Reader":
+def _reader(config: "Config") -> "SqlReader":
     """What is committed, read beside a running engine or without one. Raises JournalFailed."""
     from engine.runtime.journal.sqlite import open_reader
 
@@ -621,6 +653,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "check": _check,
     "explain": _explain,
     "audit": _audit,
+    "journal": _journal,
     "stop": _stop,
     "resume": _resume,
     "flatten": _flatten,

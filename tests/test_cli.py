@@ -22,7 +22,7 @@ from engine.web.ports import Left, ResumeReport, StopReport
 from engine.web.views import Problem, Reason
 from engine.web.wire import encode
 
-COMMANDS = ("run", "demo", "venue", "exchange", "check", "explain", "audit", "stop", "resume", "flatten")
+COMMANDS = ("run", "demo", "venue", "exchange", "check", "explain", "audit", "journal", "stop", "resume", "flatten")
 
 
 @contextmanager

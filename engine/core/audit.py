@@ -4,7 +4,8 @@ Pure: takes lines and rows, returns findings. Opening the file is the reader's b
 are folded once more by the same small functions that the engine uses, and the tables must say what the fold says.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
+from decimal import Decimal
 from hashlib import blake2b
 from typing import TypeVar
 
@@ -41,7 +42,7 @@ from engine.core.messages import (
     Unclear,
     Unsent,
 )
-from engine.core.order import IllegalTransition, OrderFact, advance
+from engine.core.order import IllegalTransition, OrderFact, advance, settled
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -58,6 +59,29 @@ class Line(Struct, frozen=True):
     hash: bytes
 
 
+class Total(Struct, frozen=True):
+    """What the fills of one (account, symbol) add up to."""
+
+    account: str
+    symbol: str
+    qty: Decimal
+    realised: Decimal
+    fees: Decimal
+    volume: Decimal
+
+
+class Base(Struct, frozen=True):
+    """What the facts up to `seq` come to, as far as later facts and rows follow from it; it stands in for them."""
+
+    seq: int = 0
+    hash: bytes = GENESIS
+    orders: tuple[Order, ...] = ()  # not settled
+    corrected: tuple[str, ...] = ()  # those of them that a correction concerns
+    open_signals: tuple[str, ...] = ()  # accepted, and not confirmed
+    totals: tuple[Total, ...] = ()
+    halts: tuple[Halt, ...] = ()  # in force
+
+
 class Tables(Struct, frozen=True):
     """The rows that must follow from the facts. Each is read once, in any order."""
 
@@ -66,6 +90,7 @@ class Tables(Struct, frozen=True):
     signals: Iterable[tuple[str, Outcome]] = ()
     executions: Iterable[tuple[str, str, str]] = ()  # account, symbol, exec id
     halts: Iterable[tuple[str, str, str]] = ()  # in force: scope, kind, maker
+    past: Iterable[str] = ()  # signals that ended among the facts for which the base stands
 
 
 class Finding(Struct, frozen=True):
@@ -86,6 +111,7 @@ class Report(Struct, frozen=True):
     open_signals: int  # accepted and not yet confirmed
     last_hash: str  # hexadecimal; to be kept elsewhere by whoever wants to prove that the end was not cut off
     findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()  # what could not be looked at, and rightly so
 
     @property
     def sound(self) -> bool:
@@ -97,36 +123,70 @@ def chain(before: bytes, seq: int, fact: bytes) -> bytes:
     return blake2b(b"%b%d:%b" % (before, seq, fact), digest_size=32).digest()
 
 
-def verify(lines: Iterable[Line], tables: Tables) -> Report:
-    """Hold the chain and the rows against each other. `lines` come oldest first."""
-    books = _Books()
-    digest, seq = GENESIS, 0
-    for line in lines:
-        if line.seq != seq + 1:
-            books.find("chain", line.seq, f"facts {seq + 1} to {line.seq - 1} are missing")
-        if chain(digest, line.seq, line.fact) != line.hash:
-            books.find("chain", line.seq, "the hash does not follow from the one before and the fact")
-        digest, seq = line.hash, line.seq
-        try:
-            books.take(line.seq, _decode(line.fact))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ArithmeticError) as error:
-            books.find("chain", line.seq, f"the fact cannot be read: {error}")
+def verify(
+    lines: Iterable[Line],
+    tables: Tables,
+    base: Base | None = None,
+    findings: Iterable[Finding] = (),
+    notes: Iterable[str] = (),
+) -> Report:
+    """Hold the chain and the rows against each other. `lines` come oldest first, from the one after `base` on.
+
+    `findings` and `notes` are what was said before, of files that could not be read.
+    """
+    books = fold(lines, base)
     books.hold_against(tables)
-    return books.report(seq, digest)
+    return books.report(tuple(findings), tuple(notes))
 
 
-class _Books:
+def fold(lines: Iterable[Line], base: Base | None = None) -> "Books":
+    """The books after these facts, with what was found on the way."""
+    books = Books(base or Base())
+    for line in lines:
+        books.take_line(line)
+    return books
+
+
+class Books:
     """Everything folded from the facts so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, base: Base) -> None:
+        self.seq, self.hash = base.seq, base.hash
         self.findings: list[Finding] = []
-        self.orders: dict[str, Order] = {}
-        self.corrected: set[str] = set()
-        self.verdicts: dict[str, Outcome] = {}
+        self.orders: dict[str, Order] = {order.cid: order for order in base.orders}
+        self.corrected = set(base.corrected)
+        self.verdicts: dict[str, Outcome] = dict.fromkeys(base.open_signals, Outcome.ACCEPTED)
         self.confirmed: dict[str, Outcome] = {}
         self.executions: dict[tuple[str, str, str], str] = {}
-        self.sums: dict[tuple[str, str], _Sum] = {}
-        self.halts: dict[Key, Halt] = {}
+        self.sums: dict[tuple[str, str], _Sum] = {(t.account, t.symbol): _sum(t) for t in base.totals}
+        self.halts: dict[Key, Halt] = {key_of(halt): halt for halt in base.halts}
+        self._since = base.seq
+
+    def take_line(self, line: Line) -> None:
+        if line.seq != self.seq + 1:
+            self.find("chain", line.seq, f"facts {self.seq + 1} to {line.seq - 1} are missing")
+        if chain(self.hash, line.seq, line.fact) != line.hash:
+            self.find("chain", line.seq, "the hash does not follow from the one before and the fact")
+        self.hash, self.seq = line.hash, line.seq
+        try:
+            self.take(line.seq, _decode(line.fact))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ArithmeticError) as error:
+            self.find("chain", line.seq, f"the fact cannot be read: {error}")
+
+    def carry(self, live: Container[str] = ()) -> Base:
+        """Where a later fold can begin. `live`: orders whose rows stay, whatever the facts say of them."""
+        orders = tuple(order for cid, order in self.orders.items() if not settled(order) or cid in live)
+        return Base(
+            seq=self.seq,
+            hash=self.hash,
+            orders=orders,
+            corrected=tuple(order.cid for order in orders if order.cid in self.corrected),
+            open_signals=tuple(
+                s for s, o in self.verdicts.items() if o is Outcome.ACCEPTED and s not in self.confirmed
+            ),
+            totals=tuple(Total(*key, s.qty, s.realised, s.fees, s.volume) for key, s in self.sums.items()),
+            halts=tuple(self.halts.values()),
+        )
 
     def find(self, rule: str, seq: int, text: str) -> None:
         self.findings.append(Finding(rule, seq, text))
@@ -191,7 +251,7 @@ class _Books:
     def _advance(self, seq: int, fact: OrderFact) -> None:
         order = self.orders.get(fact.cid)
         if order is None:
-            if is_ours(fact.cid):
+            if is_ours(fact.cid) and not self._since:  # else its intent may stand before the base
                 self.find("intent before its fate", seq, f"{type(fact).__name__} of {fact.cid}, never submitted")
             return
         try:
@@ -243,6 +303,9 @@ class _Books:
             self.find("table positions", 0, f"{_name(key)} is missing")
         outcomes = {s: self.confirmed.get(s, outcome) for s, outcome in self.verdicts.items()}
         self._same("signals", outcomes, tables.signals, _values_differ)
+        for signal_id in tables.past:
+            if signal_id in self.verdicts:
+                self.find("one verdict", 0, f"signal {signal_id} was judged before, among the archived facts")
         self._same("fills", self.executions, ((key, "") for key in tables.executions), _values_differ)
         halts: dict[tuple[str, str, str], str] = dict.fromkeys(self.halts, "")
         self._same("halts", halts, ((key, "") for key in tables.halts), _values_differ)
@@ -273,15 +336,16 @@ class _Books:
             return ""
         return _fields(folded, row, Order.__struct_fields__)
 
-    def report(self, seq: int, digest: bytes) -> Report:
+    def report(self, findings: tuple[Finding, ...], notes: tuple[str, ...]) -> Report:
         return Report(
-            facts=seq,
+            facts=self.seq - self._since,
             signals=len(self.verdicts),
             orders=len(self.orders),
             executions=len(self.executions),
             open_signals=sum(o is Outcome.ACCEPTED and s not in self.confirmed for s, o in self.verdicts.items()),
-            last_hash=digest.hex(),
-            findings=tuple(self.findings),
+            last_hash=self.hash.hex(),
+            findings=(*findings, *self.findings),
+            notes=notes,
         )
 
 
@@ -290,6 +354,12 @@ class _Sum:
 
     def __init__(self) -> None:
         self.qty = self.realised = self.fees = self.volume = ZERO
+
+
+def _sum(total: Total) -> _Sum:
+    found = _Sum()
+    found.qty, found.realised, found.fees, found.volume = total.qty, total.realised, total.fees, total.volume
+    return found
 
 
 def _positions_differ(folded: _Sum, row: Position) -> str:

@@ -993,6 +993,26 @@ class Alerted(Fact, frozen=True):
     text: str
 
 
+class Archived(Fact, frozen=True, kw_only=True):
+    """The facts `first_seq` to `last_seq` have gone to a file, and with them the rows of what had ended by then."""
+
+    first_seq: int
+    last_seq: int
+    last_hash: str  # of fact `last_seq`, hexadecimal
+    name: str  # of the file
+    digest: str  # of the file's lines, hexadecimal
+    by: str
+
+
+class Discarded(Fact, frozen=True, kw_only=True):
+    """A file of archived facts was deleted on purpose; the hash of its last fact stays."""
+
+    first_seq: int
+    last_seq: int
+    name: str
+    by: str
+
+
 AnyFact: TypeAlias = (
     EngineStarted
     | EngineStopped
@@ -1030,6 +1050,8 @@ AnyFact: TypeAlias = (
     | DayRolled
     | Mismatched
     | Alerted
+    | Archived
+    | Discarded
 )
 
 

@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_running(commands)
     _add_looking(commands)
+    _add_keeping(commands)
     _add_steering(commands)
     _add(commands, "simulate", "run worlds drawn from seeds and check the promises (needs a checkout)", "")
     return whole
@@ -144,10 +145,35 @@ def _add_looking(commands: Any) -> None:
         commands,
         "audit",
         "verify the journal: its chain of hashes and its invariants",
-        "  surefire audit verify",
+        "  surefire audit verify\n  surefire audit verify --archives /mnt/cold/surefire",
     )
     _add_config(audit)
+    audit.add_argument(
+        "--archives", type=Path, metavar="DIR", help="where the archives are now (default: beside the journal)"
+    )
     audit.add_argument("what", choices=("verify",), help="verify: read the whole chain and check everything")
+
+
+def _add_keeping(commands: Any) -> None:
+    journal = _add(
+        commands,
+        "journal",
+        "keep the journal small: move what is old to archives, delete archives that are old enough",
+        """\
+  surefire journal archive --dry-run                 what would go, and how much of it; reads only
+  surefire journal archive --keep-days 90            older facts, and signals, orders, fills and told events that had
+                                                     ended by then, go to a file beside the journal
+  surefire journal retain --keep-days 2555           delete archives all of which is older
+  surefire audit verify                              reads archives and journal as one chain
+
+No engine may run on the journal meanwhile. A run that is cut off, by kill -9 or a power failure, loses nothing: say it
+again. What is open stays, however old, and so do positions, trades, limits, halts and the audit log. The id of every
+signal stays for ever, with its outcome: one that comes again gets that answer, and is not executed again.""",
+    )
+    _add_config(journal)
+    journal.add_argument("what", choices=("archive", "retain"), help="archive: move; retain: delete archives")
+    journal.add_argument("--keep-days", type=_days, metavar="N", help="how much stays (archive: 30; retain: say it)")
+    journal.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
 
 
 def _add_steering(commands: Any) -> None:
@@ -208,6 +234,13 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 def _add_api_port(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=_port, metavar="N", help="port of the engine's API (default 8002)")
+
+
+def _days(text: str) -> int:
+    days = int(text)
+    if days < 1:
+        raise ValueError(text)
+    return days
 
 
 def _port(text: str) -> int:

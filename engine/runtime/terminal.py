@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from engine.runtime.journal.archive import Part
+    from engine.runtime.journal.archive import Report as Archived
 
 _DRAW_SECONDS = 0.5
 
@@ -113,6 +115,8 @@ def show_audit(report: Report, out: TextIO, as_json: bool = False) -> None:
         where = f"fact {found.seq}" if found.seq else "tables"
         console.print("PROBLEM", style="bold red", end="  ")
         console.print(f"{found.rule}, {where}: {found.text}", markup=False, soft_wrap=True)
+    for note in report.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     verdict = "sound" if report.sound else f"{len(report.findings)} finding(s)"
     console.print(
         f"{verdict}: {report.facts} facts, {report.signals} signals ({report.open_signals} open), "
@@ -120,6 +124,34 @@ def show_audit(report: Report, out: TextIO, as_json: bool = False) -> None:
         style="green" if report.sound else "bold red",
         soft_wrap=True,
     )
+
+
+def show_archived(report: "Archived", what: str, out: TextIO, as_json: bool = False) -> None:
+    """A line for each file, and last what became of the room."""
+    if as_json:
+        out.write(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n")
+        return
+    console = _console(out)
+    done = {"archive": ("moved", "would move"), "retain": ("deleted", "would delete")}[what][report.dry_run]
+    for part in report.parts:
+        counts = (f"{part.last_seq - part.first_seq + 1} facts", *_rows_of(part))
+        found = f"; the audit has {part.findings} finding(s) in it" if part.findings else ""
+        console.print(f"{done} {part.name}: {', '.join(counts)}{found}", markup=False, soft_wrap=True)
+    if not report.parts:
+        console.print("nothing is old enough")
+    if what == "archive" and not report.dry_run:
+        console.print(f"the journal had {_mib(report.bytes_before)} and has {_mib(report.bytes_after)}")
+    if report.left:
+        console.print(f"its file was not made shorter: {report.left}", style="bold red", soft_wrap=True)
+
+
+def _rows_of(part: "Part") -> tuple[str, ...]:
+    rows = {"signals": part.signals, "orders": part.orders, "fills": part.fills, "told events": part.events}
+    return tuple(f"{count} {name}" for name, count in rows.items() if count)
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
 
 
 @contextmanager

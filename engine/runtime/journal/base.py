@@ -11,7 +11,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from engine.core.audit import Line, Tables
+from engine.core.audit import Base, Line, Tables
 from engine.core.messages import (
     AccountRow,
     AnyFact,
@@ -97,6 +97,18 @@ class Record(Struct, frozen=True):
     at_ns: int
     fact: AnyFact
     hash: bytes
+
+
+class ArchiveRow(Struct, frozen=True):
+    """Facts that are no longer in the journal: in which file they are, and what they come to."""
+
+    first_seq: int
+    last_seq: int
+    name: str  # of the file
+    digest: bytes  # of its lines
+    newest_ns: int  # wall time of its newest fact
+    base: Base  # after `last_seq`
+    discarded_ns: int | None  # when the file was deleted on purpose
 
 
 class Journal(Protocol):

@@ -6,13 +6,14 @@ Synchronous: each call is a few index look-ups. Nothing here writes.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from itertools import chain as chain_of
 from typing import Any, TypeVar
 
 import apsw
 import msgspec
 from msgspec.structs import replace
 
-from engine.core.audit import GENESIS, Line, Tables, chain
+from engine.core.audit import GENESIS, Base, Line, Tables, chain
 from engine.core.messages import (
     AccountRow,
     Confirmed,
@@ -30,13 +31,22 @@ from engine.core.messages import (
     SignalRow,
     Trade,
 )
-from engine.runtime.journal.base import AuditEntry, Execution, JournalFailed, OpenState, Record
+from engine.runtime.journal.base import ArchiveRow, AuditEntry, Execution, JournalFailed, OpenState, Record
 from engine.runtime.journal.group import OUTGOING_MAX, Place
 from engine.runtime.journal.tables import decode_fact
 
 T = TypeVar("T")
 TAIL = 10_000  # facts whose hashes are verified at every open; the audit verifies all
+MAX = 2**63 - 1
 BOOKED_MARGIN_NS = 600 * 1_000_000_000
+
+# From which moment on a start needs the executions of an account. A look-up asks for all executions of an order that
+# has not ended: those belong to it, however old.
+SINCE = (
+    "SELECT p.account AS account, min(coalesce(max(r.venue_ns), 0), coalesce((SELECT min(o.submitted_ns)"
+    " FROM orders AS o WHERE o.live = 1 AND o.account = p.account), 9223372036854775807)) AS since"
+    " FROM positions AS p LEFT JOIN reconciled AS r ON r.account = p.account GROUP BY p.account"
+)
 
 _SIGNALS = (
     "SELECT row, confirmed, (SELECT fact FROM journal WHERE seq = received_seq),"
@@ -49,6 +59,7 @@ _position = msgspec.json.Decoder(Position).decode
 _trade = msgspec.json.Decoder(Trade).decode
 _account = msgspec.json.Decoder(AccountRow).decode
 _limits = msgspec.json.Decoder(LimitsRow).decode
+_base = msgspec.json.Decoder(Base).decode
 _halt = msgspec.json.Decoder(Halt).decode
 _event = msgspec.json.Decoder(Event).decode
 
@@ -60,9 +71,10 @@ class SqlReader:
         self._connection = connection
         self._where = where
         self._owned = owned
+        self._has_past: bool | None = None
 
     def signal(self, signal_id: str) -> SignalRow | None:
-        return _one(self._signals("WHERE signal_id = ?", signal_id))
+        return _one(self._signals("WHERE signal_id = ?", signal_id)) or self._past(signal_id)
 
     def signals(self, limit: int, before: int = 0) -> tuple[SignalRow, ...]:
         edge = self._edge("signals", "received_ns", "1", (), limit, before)
@@ -121,18 +133,41 @@ class SqlReader:
         sql = f"SELECT seq, at_ns, who, what, account, detail FROM audit_log WHERE {edge} ORDER BY seq DESC LIMIT ?"
         return tuple(AuditEntry(*line) for line in self._query(sql, limit))
 
-    def lines(self) -> Iterator[Line]:
-        for seq, fact, digest in self._query("SELECT seq, fact, hash FROM journal ORDER BY seq"):
+    def lines(self, after: int = 0, until: int = MAX) -> Iterator[Line]:
+        sql = "SELECT seq, fact, hash FROM journal WHERE seq > ? AND seq <= ? ORDER BY seq"
+        for seq, fact, digest in self._query(sql, after, until):
             yield Line(seq, self._blob(seq, fact), self._blob(seq, digest))
 
-    def tables(self) -> Tables:
+    def tables(self, after: int = 0) -> Tables:
+        """`after`: the rows of what followed from the facts behind this number; it is the end of an archive."""
+        past = ((i, o) for i, o, _ in self.past_signals(after))
+        standing = ((i, self._outcome(o)) for i, o in self._query("SELECT signal_id, outcome FROM signals"))
         return Tables(
             orders=self._each(_order, "SELECT row FROM orders"),
             positions=self._each(_position, "SELECT row FROM positions"),
-            signals=((i, self._outcome(o)) for i, o in self._query("SELECT signal_id, outcome FROM signals")),
-            executions=self._query("SELECT account, symbol, exec_id FROM fills"),
+            signals=chain_of(past, standing),
+            executions=self._query("SELECT account, symbol, exec_id FROM fills WHERE seq > ?", after),
             halts=((s, k, w) for s, k, w in self._query("SELECT scope, kind, whose FROM halts WHERE ended_ns IS NULL")),
+            past=(i for (i,) in self._query("SELECT signal_id FROM past_signals WHERE archive <= ?", after)),
         )
+
+    def archives(self) -> tuple[ArchiveRow, ...]:
+        """What has gone to files, oldest first."""
+        sql = "SELECT first_seq, last_seq, name, digest, newest_ns, base, discarded_ns FROM archives ORDER BY last_seq"
+        return tuple(
+            ArchiveRow(first, last, name, digest, newest_ns, self._read(_base, base), discarded_ns)
+            for first, last, name, digest, newest_ns, base, discarded_ns in self._query(sql)
+        )
+
+    def base(self) -> Base:
+        """What the archived facts come to; the chain goes on after it."""
+        found = next(self._query("SELECT base FROM archives ORDER BY last_seq DESC LIMIT 1"), None)
+        return self._read(_base, found[0]) if found else Base()
+
+    def past_signals(self, after: int = 0) -> Iterator[tuple[str, Outcome, int]]:
+        """Signals that were archived, with the last number of their archive."""
+        sql = "SELECT signal_id, outcome, archive FROM past_signals WHERE archive > ?"
+        return ((i, self._outcome(o), archive) for i, o, archive in self._query(sql, after))
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -188,6 +223,14 @@ class SqlReader:
         found = self._query(sql, after, limit)
         return tuple(OutboxRow(event_id=i, event=self._read(_event, row)) for i, row in found)
 
+    def told_events(self) -> Iterator[OutboxRow]:
+        """Published ones, but the last of all, from whose number the next one's follows."""
+        sql = (
+            "SELECT event_id, row FROM outbox WHERE published = 1 AND event_id < (SELECT max(event_id) FROM outbox)"
+            " ORDER BY event_id"
+        )
+        return (OutboxRow(event_id=i, event=self._read(_event, row)) for i, row in self._query(sql))
+
     def place(self) -> Place:
         """The chain's end and the outbox's."""
         seq, digest = next(
@@ -207,11 +250,11 @@ class SqlReader:
 
     def verify_tail(self, count: int = TAIL) -> None:
         """Raises JournalFailed with the number at which the chain of the last `count` facts breaks."""
-        last = self.place().seq
-        start = max(last - count, 0)
-        digest, expected = GENESIS, 1
+        base = self.base()
+        start = max(self.place().seq - count, base.seq)
+        digest, expected = base.hash, base.seq + 1
         for seq, fact, found in self._query("SELECT seq, fact, hash FROM journal WHERE seq >= ? ORDER BY seq", start):
-            if seq == start:  # its own predecessor is not read: taken as it is
+            if seq == start > base.seq:  # its own predecessor is not read: taken as it is
                 digest, expected = self._blob(seq, found), seq + 1
                 continue
             if seq != expected:
@@ -222,6 +265,10 @@ class SqlReader:
             expected += 1
 
     # -------------------------------------------------------------------------------------------------------- details
+
+    def query(self, sql: str, *values: Any) -> Iterator[Any]:
+        """What else a journal's own work needs. Raises JournalFailed."""
+        return self._query(sql, *values)
 
     def _query(self, sql: str, *values: Any) -> Iterator[Any]:
         try:
@@ -267,6 +314,13 @@ class SqlReader:
             rows.append(row)
         return tuple(rows)
 
+    def _past(self, signal_id: str) -> SignalRow | None:
+        if self._has_past is None:  # archives are made while no engine runs
+            self._has_past = next(self._query("SELECT 1 FROM past_signals LIMIT 1"), None) is not None
+        if not self._has_past:
+            return None
+        return _one(self._rows(_signal, "SELECT row FROM past_signals WHERE signal_id = ?", signal_id))
+
     def _told(self, received: bytes | None, judged: bytes | None) -> SignalRow:
         """A row that was written as the numbers of its two facts."""
         one, other = (self._read(decode_fact, fact or b"") for fact in (received, judged))
@@ -281,11 +335,7 @@ class SqlReader:
     def _executions(self, account: str | None, symbol: str | None) -> tuple[Execution, ...]:
         wheres, values = _wheres(account=account, symbol=symbol)
         sql = (
-            "SELECT f.account, f.symbol, f.exec_id, f.venue_ns, f.delta FROM"
-            # A look-up asks for all executions of an order that has not ended: those belong here, however old.
-            " (SELECT p.account AS account, min(coalesce(max(r.venue_ns), 0), coalesce((SELECT min(o.submitted_ns)"
-            " FROM orders AS o WHERE o.live = 1 AND o.account = p.account), 9223372036854775807)) AS since"
-            " FROM positions AS p LEFT JOIN reconciled AS r ON r.account = p.account GROUP BY p.account) AS a"
+            f"SELECT f.account, f.symbol, f.exec_id, f.venue_ns, f.delta FROM ({SINCE}) AS a"
             " CROSS JOIN fills AS f ON f.account = a.account AND f.moment_ns >= a.since - ?"
             f" WHERE 1{wheres.replace(' account', ' f.account').replace(' symbol', ' f.symbol')} ORDER BY f.seq"
         )

@@ -79,7 +79,19 @@ _HALTS_SIDE_BY_SIDE = (
 # A dead letter is looked for by the id it may have had; there are few.
 _DEAD_LETTERS = ("CREATE INDEX journal_dead ON journal (seq) WHERE kind = 'DeadLettered'",)
 
+# What has gone to archives (engine/runtime/journal/archive.py): which facts went where, what they come to, and every
+# signal that ended among them, for its id must never be executed again.
+_ARCHIVES = (
+    """CREATE TABLE archives (
+        last_seq INTEGER PRIMARY KEY, first_seq INTEGER NOT NULL, name TEXT NOT NULL, digest BLOB NOT NULL,
+        newest_ns INTEGER NOT NULL, base BLOB NOT NULL, discarded_ns INTEGER
+    ) STRICT""",
+    """CREATE TABLE past_signals (
+        signal_id TEXT NOT NULL UNIQUE, outcome TEXT NOT NULL, archive INTEGER NOT NULL, row BLOB NOT NULL
+    ) STRICT""",
+)
+
 # Entry n brings a journal of version n to version n + 1; version 0 is an empty file.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _HALTS_SIDE_BY_SIDE, _DEAD_LETTERS)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _HALTS_SIDE_BY_SIDE, _DEAD_LETTERS, _ARCHIVES)
 
 VERSIONS = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL) STRICT"

@@ -8,7 +8,8 @@ copied into the file at quiet moments through a connection of its own, never by 
 import fcntl
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Literal
@@ -148,7 +149,7 @@ class SqliteJournal:
         try:
             _create(self.path)
             self._connection = _connect(self.path, self.durability)
-            self._refuse_a_damaged_log()
+            _refuse_a_damaged_log(self._connection, self.path)
             migrate(self._connection, where, self._clock.now_ns())
             self._reader_connection = _connect_to_read(self.path)
             self._reader = SqlReader(self._reader_connection, where)
@@ -174,15 +175,6 @@ class SqliteJournal:
         trio.lowlevel.spawn_system_task(self._group.run, name="journal.commit")
         trio.lowlevel.spawn_system_task(self._keep_log_short, name="journal.log")
         return state
-
-    def _refuse_a_damaged_log(self) -> None:
-        frames, _ = self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
-        lost = commits_behind(_wal(self.path), max(frames, 0))
-        if lost > 1 and was_synced(self._connection):
-            raise JournalFailed(
-                f"{_wal(self.path)}: the write-ahead log is damaged at frame {frames + 1}, and {lost} whole commits"
-                " stand behind that place"
-            )
 
     # --------------------------------------------------------------------------------------------------------- commits
 
@@ -387,6 +379,41 @@ def open_reader(path: Path) -> SqlReader:
     except apsw.Error as error:
         raise JournalFailed(f"{path}: {_sentence(error)}{_damage(Path(path), error)}") from error
     return SqlReader(connection, str(path))
+
+
+@contextmanager
+def alone(path: Path, at_ns: int) -> Iterator[apsw.Connection]:
+    """The journal's file for work on the whole of it, while no engine runs on it. Raises JournalFailed.
+
+    Sound and of this program's version, as at the start of an engine; whatever is committed is synced.
+    """
+    if not Path(path).is_file():
+        raise JournalFailed(f"{path}: there is no journal here")
+    lock = _Lock(path.with_name(path.name + ".lock"))
+    lock.take()
+    try:
+        connection = _connect(path, "power")
+        try:
+            _refuse_a_damaged_log(connection, path)
+            migrate(connection, str(path), at_ns)
+            SqlReader(connection, str(path), owned=False).verify_tail()
+            yield connection
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise JournalFailed(f"{path}: {_sentence(error)}{_damage(path, error)}") from error
+    finally:
+        lock.release()
+
+
+def _refuse_a_damaged_log(connection: apsw.Connection, path: Path) -> None:
+    frames, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+    lost = commits_behind(_wal(path), max(frames, 0))
+    if lost > 1 and was_synced(connection):
+        raise JournalFailed(
+            f"{_wal(path)}: the write-ahead log is damaged at frame {frames + 1}, and {lost} whole commits"
+            " stand behind that place"
+        )
 
 
 def _connect(path: Path, durability: str) -> apsw.Connection:

@@ -14,7 +14,9 @@ from engine.core.messages import (
     AccountRow,
     Alerted,
     AnyFact,
+    Archived,
     ControlReceived,
+    Discarded,
     EngineStarted,
     EngineStopped,
     Event,
@@ -240,6 +242,16 @@ FROM_FACTS: dict[type, tuple[str, Callable[..., Values]]] = {
     Mismatched: (
         AUDIT,
         _who(lambda f: "engine", lambda f: f"mismatch on {f.symbol}: {f.what}", lambda f: f"{f.ours} / {f.theirs}"),
+    ),
+    Archived: (
+        AUDIT,
+        _who(
+            lambda f: f.by, lambda f: f"archived facts {f.first_seq} to {f.last_seq}", lambda f: f"{f.name} {f.digest}"
+        ),
+    ),
+    Discarded: (
+        AUDIT,
+        _who(lambda f: f.by, lambda f: f"deleted archived facts {f.first_seq} to {f.last_seq}", lambda f: f.name),
     ),
     Alerted: (AUDIT, _who(lambda f: "engine", lambda f: f"{f.severity}: {f.kind}", lambda f: f.text)),
 }
