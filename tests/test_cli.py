@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+import trio
 
 import run
 from engine.core.messages import Halt, PositionReport
@@ -21,6 +22,7 @@ from engine.web import app, asking
 from engine.web.ports import Left, ResumeReport, StopReport
 from engine.web.views import Problem, Reason
 from engine.web.wire import encode
+from tests.runtime.test_archive import fill
 
 COMMANDS = ("run", "demo", "venue", "exchange", "check", "explain", "audit", "journal", "stop", "resume", "flatten")
 
@@ -105,7 +107,16 @@ def test_the_exit_codes_that_are_documented_are_those_that_are_used():
 
 
 @pytest.mark.parametrize(
-    "wrong", [[], ["fly"], ["run", "--port", "70000"], ["run", "--port", "x"], ["explain"], ["audit", "all"]]
+    "wrong",
+    [
+        [],
+        ["fly"],
+        ["run", "--port", "70000"],
+        ["run", "--port", "x"],
+        ["explain"],
+        ["audit", "all"],
+        ["journal", "burn"],
+    ],
 )
 def test_wrong_arguments_are_code_2(wrong: list[str], capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as left:
@@ -255,3 +266,49 @@ def test_check_says_what_is_wrong_with_a_journal(tmp_path: Path, capsys: pytest.
     (tmp_path / "journal.sqlite").write_bytes(b"this is no journal, but long enough to be looked at" * 100)
     assert run.main(["check", "--data-dir", str(tmp_path)]) == FAILED
     assert re.search(r"^PROBLEM +journal .*journal\.sqlite", capsys.readouterr().out, re.MULTILINE)
+
+
+# --------------------------------------------------------------------------------------------------- keeping a journal
+
+
+def test_archive_without_a_journal_and_retain_without_an_age_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    data = ["--data-dir", str(tmp_path)]
+    assert run.main(["journal", "archive", *data]) == REFUSED
+    assert run.main(["journal", "archive", "--dry-run", *data]) == REFUSED
+    assert capsys.readouterr().err.count("there is no journal here") == 2
+    assert run.main(["journal", "retain", *data]) == USAGE
+    assert "say --keep-days" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run.main(["journal", "retain", "--keep-days", "0", *data])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_old_facts_are_archived_found_by_the_audit_and_deleted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """The journal of this test is of November 2025."""
+    path = tmp_path / "journal.sqlite"
+    trio.run(fill, path, 0, 20)
+    data = ["--data-dir", str(tmp_path)]
+
+    assert run.main(["journal", "archive", "--dry-run", *data]) == OK
+    assert "would move facts-000000000001-000000000120.ndjson.gz: 120 facts, 20 signals" in capsys.readouterr().out
+    assert run.main(["journal", "archive", "--keep-days", "30", "--json", *data]) == OK
+    told = json.loads(capsys.readouterr().out)
+    assert [(p["first_seq"], p["last_seq"], p["signals"]) for p in told["parts"]] == [(1, 120, 20)]
+    assert told["dry_run"] is False and told["left"] == ""
+    assert run.main(["journal", "archive", *data]) == OK
+    assert "nothing is old enough" in capsys.readouterr().out
+
+    assert run.main(["audit", "verify", *data]) == OK
+    assert "sound: 121 facts, 20 signals" in capsys.readouterr().out
+    elsewhere = tmp_path / "cold"
+    (tmp_path / "journal.sqlite.archive").rename(elsewhere)
+    assert run.main(["audit", "verify", *data]) == FAILED
+    assert "is not there" in capsys.readouterr().out
+    assert run.main(["audit", "verify", "--archives", str(elsewhere), *data]) == OK
+    elsewhere.rename(tmp_path / "journal.sqlite.archive")
+
+    capsys.readouterr()
+    assert run.main(["journal", "retain", "--keep-days", "90", *data]) == OK
+    assert "deleted facts-000000000001-000000000120.ndjson.gz: 120 facts" in capsys.readouterr().out
+    assert run.main(["audit", "verify", *data]) == OK
+    assert "note: facts 1 to 120 were not looked at" in capsys.readouterr().out
