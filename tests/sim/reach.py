@@ -99,7 +99,7 @@ POINTS = {
 }
 ELSEWHERE = {
     "4": "signal and verdict are one commit: there is nothing between them",
-    "22, 23": "the worlds compact and migrate nothing: tests/runtime/test_journal.py",
+    "22, 23": "the worlds archive and migrate nothing: tests/runtime/test_archive.py, test_journal_disk.py",
 }
 _CODES = {
     "-1021": "a request came after its window",
