@@ -6,6 +6,7 @@ Whatever a sub-command needs is imported inside it, so that `--help` answers at 
 import argparse
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -250,7 +251,11 @@ def _run(arguments: argparse.Namespace) -> int:
     from engine.runtime.clock import LOOP_CLOCK
 
     config = _config(arguments)
-    with _logging(config):
+    with _logging(config), ExitStack() as beside:
+        if config.rehearsal.venue:
+            folder = Path(config.engine.data_dir) / f"rehearsal-{time.strftime('%Y%m%d-%H%M%S')}"
+            folder.mkdir(parents=True)
+            config, _ = _at_exchange(beside, config, arguments.config, folder)
         return _started(lambda: trio.run(_live, config, arguments, clock=LOOP_CLOCK))
 
 
@@ -286,7 +291,12 @@ async def _live(config: "Config", arguments: argparse.Namespace) -> int:
         gc.collect()
         gc.freeze()
         where = f"http://{config.api.host}:{port}" if config.api.enabled else ""
-        _print({"state": "running", "api": where}, f"surefire runs, API {where or 'off'}", arguments.json)
+        said, text = {"state": "running", "api": where}, f"surefire runs, API {where or 'off'}"
+        if config.rehearsal.venue:
+            exchange = next(iter(config.accounts.values())).host
+            said |= {"exchange": exchange, "data_dir": config.engine.data_dir}
+            text += f", at a local exchange, {exchange}, with its journal in {config.engine.data_dir}"
+        _print(said, text, arguments.json)
     return code[0]
 
 
@@ -352,9 +362,121 @@ def _demo(arguments: argparse.Namespace) -> int:
     use_exact_context()
     # Refusals and alerts are the point of a demo; they are in its summary, and would tear the progress bar.
     configure(live_clock(), io.BytesIO(), LogSection().level)
-    summary = _started(lambda: _play_demo(arguments))
+    venue, faults = _demo_venue(arguments)
+    if venue in ("", "paper"):
+        summary = _started(lambda: _play_demo(arguments))
+    else:
+        summary = _started(lambda: _rehearse(arguments, venue, faults))
     show_summary(summary, sys.stdout, arguments.json)
     return OK if summary.books_balance else FAILED
+
+
+def _demo_venue(arguments: argparse.Namespace) -> tuple[str, bool]:
+    """Where the demo trades, and whether that misbehaves: as the command line says, else the config."""
+    from engine.runtime.config import ConfigError, RehearsalSection, load
+
+    try:
+        said = load(arguments.config).rehearsal if arguments.config else RehearsalSection()
+    except ConfigError as error:
+        raise Quit(USAGE, "the config cannot be used:\n  " + "\n  ".join(error.problems)) from error
+    venue = said.venue if arguments.venue is None else arguments.venue
+    faults = said.faults if arguments.faults is None else arguments.faults
+    if faults and venue in ("", "paper"):
+        raise Quit(USAGE, "faults are the local exchange's: name one of its faces with --venue")
+    return venue, faults
+
+
+def _rehearse(arguments: argparse.Namespace, venue: str, faults: bool) -> "DemoSummary":
+    """The demo at a local exchange in a process of its own; its journal is on disk, and gone afterwards."""
+    from functools import partial
+    from random import Random
+    from tempfile import TemporaryDirectory
+
+    import trio
+
+    from actors.rehearsal import SPEED, Rehearsal, demo_config, run_rehearsal
+    from engine.exchange.asking import ask
+    from engine.market import synthetic
+    from engine.market.recorded import survey
+    from engine.runtime.clock import LOOP_CLOCK, live_clock
+    from engine.runtime.journal.sqlite import SqliteJournal
+    from engine.runtime.terminal import progress
+
+    played = survey(arguments.tape).instruments if arguments.tape else synthetic.instruments()
+    symbols = tuple(dict.fromkeys(instrument.symbol for instrument in played))
+    tape = f'kind = "recorded"\ntape = {_toml(str(arguments.tape))}' if arguments.tape else f"seed = {arguments.seed}"
+    with TemporaryDirectory(prefix="surefire-demo-") as name, ExitStack() as beside:
+        folder = Path(name)
+        (folder / "exchange.toml").write_text(f"[market]\n{tape}\nspeed = {SPEED}\n", encoding="utf-8")
+        config = demo_config(venue, symbols, faults)
+        config, port = _at_exchange(beside, config, folder / "exchange.toml", folder, demo=True)
+
+        async def tell(method: str, path: str, body: dict[str, object] | None) -> bytes:
+            return await trio.to_thread.run_sync(partial(ask, "127.0.0.1", port, method, path, body))
+
+        rehearsal = Rehearsal(
+            config=config,
+            title=f"{arguments.tape.name if arguments.tape else 'synthetic'} at {venue}, a local exchange",
+            seed=arguments.seed,
+            seconds=arguments.seconds,
+            lines=tuple(arguments.signals.read_bytes().splitlines()) if arguments.signals else None,
+            journal=lambda clock: SqliteJournal(folder / "journal.sqlite", "power", clock),
+            ask=tell,
+            progress=beside.enter_context(progress(f"trading at {venue}", 1000)),
+        )
+        return trio.run(run_rehearsal, rehearsal, live_clock(), Random(arguments.seed + 1), clock=LOOP_CLOCK)
+
+
+def _toml(text: str) -> str:
+    import msgspec
+
+    return msgspec.json.encode(text).decode()  # a basic string of TOML is written as JSON's
+
+
+def _at_exchange(
+    beside: ExitStack, config: "Config", market: Path | None, folder: Path, demo: bool = False
+) -> tuple["Config", int]:
+    """The config with its accounts at a local exchange, and that one's port; it runs until `beside` is closed.
+
+    `market` is the config whose market it plays.
+    """
+    import msgspec
+
+    from actors.assembly import open_market
+    from actors.rehearsal import at_exchange, exchange_terms, keys_of
+    from engine.core.messages import InstrumentKind
+    from engine.runtime.clock import live_clock
+
+    (folder / "terms.json").write_bytes(msgspec.json.encode(exchange_terms(config, demo)))
+    ports = beside.enter_context(_exchange_beside(market, folder))
+    symbols = tuple(i.symbol for i in open_market(config.market, InstrumentKind.LINEAR, live_clock()).instruments)
+    os.environ.update(keys_of(config))
+    return at_exchange(config, ports, symbols, folder.absolute()), ports[config.rehearsal.venue]
+
+
+@contextmanager
+def _exchange_beside(market: Path | None, folder: Path) -> Iterator[dict[str, int]]:
+    """A local exchange as a process of its own, with the terms that are in the folder; its ports."""
+    import json
+    import subprocess
+
+    command = [sys.executable, str(Path(__file__).resolve()), "exchange", "--port", "0", "--json", "--until-eof"]
+    command += ["--terms", str(folder / "terms.json"), *(("--config", str(market)) if market else ())]
+    with (folder / "exchange.log").open("wb") as log:
+        # In a session of its own: an interrupt at the terminal ends us, and it only when we have come to rest.
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+        )
+    with process:
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            if not line:
+                said = (folder / "exchange.log").read_text(encoding="utf-8", errors="replace")
+                raise Quit(REFUSED, f"the local exchange did not start: {said[-500:].strip()}")
+            yield json.loads(line)["ports"]
+        finally:
+            process.terminate()
 
 
 def _play_demo(arguments: argparse.Namespace) -> "DemoSummary":
@@ -491,9 +613,19 @@ async def _serve_exchange(config: "Config", arguments: argparse.Namespace) -> in
             said = {"host": arguments.host, "ports": ports, "keys": [key.key for key in terms.keys]}
             where = ", ".join(f"{name} on {arguments.host}:{port}" for name, port in ports.items())
             _print(said, f"{where}; keys: {', '.join(key.key for key in terms.keys)}", arguments.json)
+            if arguments.until_eof:
+                nursery.start_soon(_end_with_input, nursery.cancel_scope)
             await anext(received)
             nursery.cancel_scope.cancel()
     return OK
+
+
+async def _end_with_input(scope: "trio.CancelScope") -> None:
+    """Whoever started us has gone when standard input ends; nothing is ever written to it."""
+    import trio
+
+    await trio.lowlevel.wait_readable(sys.stdin.fileno())
+    scope.cancel()
 
 
 def _exchange_terms(arguments: argparse.Namespace) -> "ExchangeTerms":

@@ -179,7 +179,8 @@ def open_market(
     match section.kind:
         case "synthetic":
             traded = chosen(synthetic.instruments(kind), section.symbols)
-            return Market(traded, synthetic.events(Random(section.seed), traded, clock.now_ns()))
+            endless = synthetic.events(Random(section.seed), traded, clock.now_ns())
+            return Market(traded, faster(endless, section.speed))
         case "recorded":
             found = survey(section.tape)
             events = faster(Recording(section.tape).events(), section.speed)

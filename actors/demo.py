@@ -5,6 +5,7 @@ trades. The decider here only exists to give the engine something to do. It know
 signals, good and bad, in several dialects, so that every gate is seen to open and to close.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from functools import partial
@@ -110,7 +111,9 @@ async def run_demo(demo: Demo) -> tuple[DemoSummary, Callable[[], None]]:
         await trio.sleep(1.0)  # of virtual time: the stream's last reports
         await journal.durable(journal.append(()))
         reader = journal.reader()
-        summary.append(_summary(demo, engine, venue.truth(), reader, source, last[0], clock.ticks_ns() - began))
+        quote = demo.instruments[0].quote
+        played = Played(demo.tape, demo.seed, last[0] - demo.start_ns, clock.ticks_ns() - began, quote)
+        summary.append(summary_of(played, engine, reader, source, differences(venue.truth(), reader, quote)))
         reader.close()
         stop.set()
     return summary[0], venue.close
@@ -152,9 +155,10 @@ class DemoSource:
 
     name = "demo"
 
-    def __init__(self, bodies: Iterator[tuple[float, Callable[[], bytes]]], clock: Clock) -> None:
+    def __init__(self, bodies: Iterator[tuple[float, Callable[[], bytes]]], clock: Clock, speed: float = 1.0) -> None:
         self._bodies = bodies
         self._clock = clock
+        self._speed = speed
         self._scope = trio.CancelScope()
         self.sent = 0
         self.receipts: list[Receipt] = []
@@ -162,20 +166,19 @@ class DemoSource:
     async def run(self, arrivals: trio.MemorySendChannel[Arrival]) -> None:
         with self._scope:
             for wait, body in self._bodies:
-                await trio.sleep(wait)
-                raw = body()
-                self.sent += 1
+                await trio.sleep(wait / self._speed)
                 await arrivals.send(
                     Arrival(
-                        raw=raw,
+                        raw=body(),
                         source=self.name,
                         dialect=None,
                         received_ns=self._clock.now_ns(),
                         received_tick=self._clock.ticks_ns(),
                         answer=self.receipts.append,
-                        fallback_id=f"demo:{self.sent}",
+                        fallback_id=f"demo:{self.sent + 1}",
                     )
                 )
+                self.sent += 1
 
     def stop(self) -> None:
         self._scope.cancel()
@@ -194,7 +197,7 @@ def given(lines: tuple[bytes, ...]) -> Iterator[tuple[float, Callable[[], bytes]
 
 
 def decide(
-    instruments: tuple[Instrument, ...], quote: Callable[[str], Quote | None], rng: Random
+    instruments: tuple[Instrument, ...], quote: Callable[[str], Quote | None], rng: Random, venue: str = "paper"
 ) -> Iterator[tuple[float, Callable[[], bytes]]]:
     """Endless signals at random moments; each body is drawn from the quote of its moment."""
     number = 0
@@ -204,7 +207,10 @@ def decide(
         number += 1
         kind, instrument, seed = rng.choice(kinds), rng.choice(instruments), rng.getrandbits(32)
 
-        yield rng.uniform(*PAUSE_SECONDS), partial(_drawn, kind, f"demo-{number:05d}", instrument, quote, seed, last)
+        yield (
+            rng.uniform(*PAUSE_SECONDS),
+            partial(_drawn, kind, f"demo-{number:05d}", instrument, quote, seed, last, venue),
+        )
 
 
 def _drawn(
@@ -214,9 +220,10 @@ def _drawn(
     quote: Callable[[str], Quote | None],
     seed: int,
     last: list[bytes],
+    venue: str,
 ) -> bytes:
     if kind != "again":
-        last[0] = _body(kind, signal_id, instrument, quote(instrument.symbol), Random(seed))
+        last[0] = _body(kind, signal_id, instrument, quote(instrument.symbol), Random(seed), venue)
     return last[0]
 
 
@@ -242,7 +249,7 @@ _MIX = (
 )
 
 
-def _body(kind: str, signal_id: str, instrument: Instrument, quote: Quote | None, rng: Random) -> bytes:
+def _body(kind: str, signal_id: str, instrument: Instrument, quote: Quote | None, rng: Random, venue: str) -> bytes:
     price = quote.mid if quote else Decimal(100)
     spot = instrument.kind is InstrumentKind.SPOT
     side = Side.BUY if spot or rng.random() < 0.5 else Side.SELL
@@ -267,7 +274,7 @@ def _body(kind: str, signal_id: str, instrument: Instrument, quote: Quote | None
             "id": signal_id,
             "decision": "enter_trade",
             "symbol": instrument.symbol,
-            "exchange": "paper",
+            "exchange": venue,
             "side": side.value,
             "strength": "0.8",
             "confluence_score": plain(Decimal(rng.randint(20, 60)) / 10),
@@ -317,23 +324,34 @@ def _body(kind: str, signal_id: str, instrument: Instrument, quote: Quote | None
 # ------------------------------------------------------------------------------------------------------- the end
 
 
-def _summary(
-    demo: Demo, engine: Engine, truth: Truth, reader: Reader, source: DemoSource, last_ns: int, took_ns: int
+class Played(Struct, frozen=True):
+    """What was played, for the summary: durations are nanoseconds."""
+
+    tape: str
+    seed: int
+    market_ns: int
+    took_ns: int
+    quote: str
+
+
+def summary_of(
+    played: Played, engine: Engine, reader: Reader, source: DemoSource, found: tuple[str, ...]
 ) -> DemoSummary:
+    """`found` is where our books and the venue's differ."""
     counted = engine.parts.tally.snapshot()
     positions = reader.positions(ACCOUNT)
     gaps = counted.stages[UNCOVERED]
     return DemoSummary(
-        tape=demo.tape,
-        seed=demo.seed,
-        market_ns=last_ns - demo.start_ns,
-        took_ns=took_ns,
+        tape=played.tape,
+        seed=played.seed,
+        market_ns=played.market_ns,
+        took_ns=played.took_ns,
         signals=source.sent,
         verdicts=_verdicts(source.receipts),
         refusals=counted.refusals,
         orders=counted.endings,
         fills=counted.facts.get("Filled", 0),
-        quote=demo.instruments[0].quote,
+        quote=played.quote,
         realised=sum((p.realised for p in positions), ZERO),
         fees=sum((p.fees for p in positions), ZERO),
         funding=sum((p.funding for p in positions), ZERO),
@@ -342,7 +360,7 @@ def _summary(
         gap_max_ns=gaps.max_ns,
         gap_total_ns=gaps.sum_ns,
         latency={name: counted.stages[name] for name in (*STAGES, JUDGING) if counted.stages[name].count},
-        books_balance=not (found := differences(engine, truth, reader, demo)),
+        books_balance=not found,
         differences=found,
     )
 
@@ -364,27 +382,38 @@ def _left(position: Position, quote: Quote | None) -> PositionLeft:
     )
 
 
-def differences(engine: Engine, truth: Truth, reader: Reader, demo: Demo) -> tuple[str, ...]:
-    """Ours, as committed, against the venue's truth: executions, positions, live orders, and the wallet's change."""
+def differences(truth: Truth, reader: Reader, quote: str, held: tuple[str, ...] = ()) -> tuple[str, ...]:
+    """Ours, as committed, against the venue's truth: executions, positions, live orders, and the wallet's change.
+
+    Executions are compared by what they did, each as often as it happened; venues name them in ways of their own.
+    `held`: orders that wait with an adapter, and are not the venue's.
+    """
     found = []
-    booked = {r.fact.exec_id for r in all_records(reader) if isinstance(r.fact, Filled)}
-    executed = {e.exec_id for e in truth.executions if isinstance(e, FillReport)}
+    filled = [r.fact for r in all_records(reader) if isinstance(r.fact, Filled)]
+    booked = Counter(map(_deed, filled))
+    executed = Counter(_deed(e) for e in truth.executions if isinstance(e, FillReport))
     if booked != executed:
-        found.append(f"executions: {len(booked - executed)} of ours unknown there, {len(executed - booked)} not booked")
+        extra, missing = (booked - executed).total(), (executed - booked).total()
+        found.append(f"executions: {extra} of ours unknown there, {missing} not booked")
+    if len({(fact.symbol, fact.exec_id) for fact in filled}) != len(filled):
+        found.append("executions: one is booked twice")
     theirs = {p.symbol: p.qty for p in truth.positions if p.qty}
     ours = {p.symbol: p.qty for p in reader.positions(ACCOUNT) if p.qty}
     if ours != theirs:
         found.append(f"positions: ours {_pairs(ours)}, the venue's {_pairs(theirs)}")
-    live = {o.cid for o in reader.orders(ACCOUNT, None, True, 100_000)}
+    live = {o.cid for o in reader.orders(ACCOUNT, None, True, 100_000)} - set(held)
     open_there = {o.cid for o in truth.orders if o.status == "open" and is_ours(o.cid)}
     if live != open_there:
         found.append(f"live orders: {len(live - open_there)} only ours, {len(open_there - live)} only the venue's")
-    quote = demo.instruments[0].quote
     cash = sum((p.cash for p in reader.positions(ACCOUNT)), ZERO)
     wallet = next((b.total for b in truth.balances if b.asset == quote), ZERO) - CASH
     if cash != wallet:
         found.append(f"cash: ours moved by {plain(cash)} {quote}, the venue's wallet by {plain(wallet)}")
     return tuple(found)
+
+
+def _deed(execution: Filled | FillReport) -> tuple[str, str, Side, Decimal, Decimal]:
+    return execution.symbol, execution.cid, execution.side, execution.qty, execution.price
 
 
 def all_records(reader: Reader) -> Iterator[Record]:

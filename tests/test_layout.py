@@ -63,6 +63,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "actors.assembly": ("engine", "actors"),  # from a config to the parts that wiring connects
     "actors.web": (*_GROUND, "engine.edges", "engine.web", "actors"),  # the API's ports, filled
     "actors.demo": ("engine", "actors"),
+    "actors.rehearsal": ("engine", "actors"),
     "actors.real": ("engine", "actors.wiring"),  # accounts at real venues, opened and looked over
     "actors.checkup": ("engine", "actors.real"),  # looks at everything before anything runs
     "run": ("engine", "actors", "tests.sim"),

@@ -77,6 +77,12 @@ class Skew(Struct, frozen=True, tag_field="do", tag="skew", forbid_unknown_field
     ms: int
 
 
+class Hold(Struct, frozen=True, tag_field="do", tag="hold", forbid_unknown_fields=True):
+    """The market stands where it is, and moves by the admin's hand only; or goes on with what its tape tells then."""
+
+    on: bool = True
+
+
 class Funding(Struct, frozen=True, tag_field="do", tag="funding", forbid_unknown_fields=True):
     symbol: str
     rate: Decimal
@@ -100,7 +106,7 @@ class Show(Struct, frozen=True, tag_field="do", tag="book", forbid_unknown_field
     asks: tuple[Level, ...]
 
 
-Deed: TypeAlias = Drop | Stall | Mangle | Lag | Ban | Liquidate | Restart | Skew | Funding | Print | Show
+Deed: TypeAlias = Drop | Stall | Mangle | Lag | Ban | Liquidate | Restart | Skew | Hold | Funding | Print | Show
 
 _deed = msgspec.json.Decoder(Deed)
 _fault = msgspec.json.Decoder(Fault)
@@ -200,12 +206,14 @@ class Admin:
                 return {"dropped": self._restart(deed.face, now_ns)}
             case Skew():
                 exchange.skew_ns = deed.ms * 1_000_000
+            case Hold():
+                exchange.held = deed.on
             case Funding():
-                exchange.publish(FundingRate(deed.symbol, now_ns, deed.rate, deed.mark))
+                exchange.tell(FundingRate(deed.symbol, now_ns, deed.rate, deed.mark))
             case Print():
-                exchange.publish(TradePrint(deed.symbol, now_ns, deed.price, deed.qty, deed.side))
+                exchange.tell(TradePrint(deed.symbol, now_ns, deed.price, deed.qty, deed.side))
             case Show():
-                exchange.publish(BookSnapshot(deed.symbol, now_ns, now_ns, deed.bids, deed.asks))
+                exchange.tell(BookSnapshot(deed.symbol, now_ns, now_ns, deed.bids, deed.asks))
         return {"done": True}
 
     def _restart(self, name: str, now_ns: int) -> int:

@@ -108,6 +108,7 @@ class Exchange:
         self.skew_ns = 0  # how far the exchange's clock is ahead of the machine's
         self.stalled: dict[str, int] = {}  # scope ("" for all) -> until when its messages are lost
         self.served = 0
+        self.held = False  # the market stands: what the tape tells is not heard any more
         self.admin: Callable[[Request], Response] | None = None
         self._numbered = 0
 
@@ -116,6 +117,10 @@ class Exchange:
 
     def publish(self, event: MarketEvent) -> None:
         """One event of the tape, to every house."""
+        if not self.held:
+            self.tell(event)
+
+    def tell(self, event: MarketEvent) -> None:
         for face in self.faces.values():
             face.house.hear(event)
 

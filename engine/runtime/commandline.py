@@ -69,8 +69,21 @@ signals to the process:
   surefire demo --seed 7 --json                      another one, the result as JSON
   surefire demo --tape market.gz                     a recording (Binance combined streams, each line with a time)
   surefire demo --tape market.gz --signals s.ndjson  with signals of your own, one JSON object per line
+  surefire demo --venue bybit                        by Bybit's protocol, at a local exchange that it starts itself
+  surefire demo --venue binance-usdm --faults        ... which loses answers, drops streams, swaps messages
+  surefire demo --config surefire.toml               ... where the file says so: [rehearsal] venue = "bybit"
 
 Exits with 0 only if the books balance with the venue.""",
+    )
+    demo.add_argument("--config", type=Path, metavar="FILE", help="a TOML file, of which [rehearsal] counts")
+    demo.add_argument(
+        "--venue",
+        choices=("paper", "bybit", "binance-spot", "binance-usdm"),
+        help="paper (default), or a face of the local exchange, in real time and by the venue's own protocol",
+    )
+    demo.add_argument("--faults", action="store_true", default=None, help="the local exchange misbehaves meanwhile")
+    demo.add_argument(
+        "--seconds", type=float, default=40.0, metavar="N", help="of real time at the local exchange (default 40)"
     )
     demo.add_argument("--tape", type=Path, metavar="FILE", help="a recording to replay instead of a synthetic market")
     demo.add_argument(
@@ -106,7 +119,7 @@ and while it runs, at the port of any of its faces:
   surefire exchange fault lose_reply on=order.create times=2
   surefire exchange fault refuse on=order.place code=-1007 status=503 text='Timeout waiting for response'
   surefire exchange do liquidate face=bybit symbol=BTCUSDT
-  surefire exchange do drop scope=private            (stall, mangle, lag, ban, restart, skew, funding, trade, book)
+  surefire exchange do drop scope=private  (stall, mangle, lag, ban, restart, skew, hold, funding, trade, book)
   surefire exchange truth                            all orders, executions, balances, positions
   surefire exchange state | clear                    what it is doing; forget the faults that are still to come
 
@@ -121,6 +134,7 @@ faults: lose_request lose_reply hang delay delay_reply refuse refuse_done garbag
     exchange.add_argument("--port", type=_port, default=9200, metavar="N", help="of the first face; 0: any free ones")
     exchange.add_argument("--host", default="127.0.0.1", help="where to listen, or to find it (default 127.0.0.1)")
     exchange.add_argument("--tape", metavar="FILE", help="a recording, or 'still' (default: what the config says)")
+    exchange.add_argument("--until-eof", action="store_true", help="end when standard input does, as well")
     exchange.add_argument("--terms", type=Path, metavar="FILE", help="JSON: keys, balances, leverage, memory, limits")
 
 

@@ -138,6 +138,16 @@ class AccountSection(Section, frozen=True):
     paper: PaperSection = PaperSection()
 
 
+class RehearsalSection(Section, frozen=True):
+    """Trade by a real venue's protocol at a local exchange that is started beside the engine.
+
+    With `venue` every account trades there, whatever its own table says, and the market is what the exchange plays.
+    """
+
+    venue: Literal["", "bybit", "binance-spot", "binance-usdm"] = ""
+    faults: bool = False  # demo: answers are lost, streams dropped, messages swapped, and so on, while it trades
+
+
 class SourceSection(Section, frozen=True):
     kind: Literal["ndjson", "stdin", "http"]
     path: str = ""  # ndjson
@@ -161,6 +171,7 @@ class Config(Section, frozen=True):
     api: ApiSection = ApiSection()
     log: LogSection = LogSection()
     market: MarketSection = MarketSection()
+    rehearsal: RehearsalSection = RehearsalSection()
     accounts: dict[str, AccountSection] = msgspec.field(
         default_factory=lambda: {"main": AccountSection(limits=Limits())}
     )
@@ -380,6 +391,11 @@ def _conflicts(config: Config) -> Iterator[tuple[KeyPath, str]]:
         yield ("market",), f"[market] of kind '{market.kind}' needs 'symbols', those to listen to"
     if market.kind == "link" and not market.port:
         yield ("market",), "[market] of kind 'link' needs 'port', where the paper venue listens"
+    if market.kind == "synthetic" and not market.speed:
+        yield ("market", "speed"), "a synthetic market has no end, and cannot be played with speed 0"
+    if config.rehearsal.venue and market.kind not in ("synthetic", "recorded"):
+        text = f"a rehearsal's exchange plays a market that is synthetic or recorded, not '{market.kind}'"
+        yield ("rehearsal", "venue"), text
     if not _loopback(config.api.host):
         yield ("api", "host"), f"api.host must be a loopback address such as 127.0.0.1, but is '{config.api.host}'"
     if not config.accounts:

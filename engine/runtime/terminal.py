@@ -68,6 +68,7 @@ class DemoSummary(Struct, frozen=True, kw_only=True):
     latency: dict[str, StageFigures]  # by stage, in the order of the way
     books_balance: bool  # our ledger and the venue's say the same
     differences: tuple[str, ...] = ()  # where they do not
+    suffered: dict[str, int] = {}  # what a local exchange did to us on purpose
 
     @property
     def net(self) -> Decimal:
@@ -204,6 +205,8 @@ def _main_table(summary: DemoSummary) -> "Table":
     table.add_row("refused by rule", _counts(summary.refusals))
     table.add_row("orders", _counts(summary.orders))
     table.add_row("fills", str(summary.fills))
+    if summary.suffered:
+        table.add_row("faults", _counts(summary.suffered))
     table.add_row("realised", f"{_money(summary.realised)} {summary.quote}")
     table.add_row("fees", f"{_money(-summary.fees)} {summary.quote}")
     table.add_row("funding", f"{_money(summary.funding)} {summary.quote}")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from engine.exchange.opening import both_kinds, open_exchange, still
 from engine.exchange.server import Exchange
 from engine.exchange.terms import ExchangeTerms
 from engine.market import synthetic
+from engine.market.events import BookSnapshot
 from engine.runtime.clock import live_clock
 from tests.exchange.site import KEY, SECRET
 from tests.exchange.world import hmac_hex
@@ -264,6 +266,28 @@ async def test_the_market_the_clock_and_the_account_can_be_taken_in_hand() -> No
         assert (await site.http.get(f"{site.address('binance-spot')}/api/v3/ping")).status_code == 200
         truth = (await site.admin("GET", "/truth?face=bybit&account=main")).json()["bybit"]["main"]
         assert [order["status"] for order in truth["orders"]] == ["filled", "filled"]
+
+
+async def test_a_market_that_is_held_hears_the_admin_and_not_its_tape_until_it_is_let_go() -> None:
+    async def bid() -> str:
+        ticker = await site.http.get(f"{site.address()}/v5/market/tickers", params=LINEAR)
+        return str(ticker.json()["result"]["list"][0]["bid1Price"])
+
+    def tape(price: str) -> None:
+        at_ns, levels = site.exchange.now_ns(), ((Decimal(price), Decimal(5)),)
+        site.exchange.publish(BookSnapshot("BTCUSDT", at_ns, at_ns, levels, ((Decimal("70000"), Decimal(5)),)))
+
+    async with running() as site:
+        assert (await site.admin("POST", "/do", {"do": "hold"})).json() == {"done": True}
+        before = await bid()
+        tape("40000")
+        assert await bid() == before
+        book = {"do": "book", "symbol": "BTCUSDT", "bids": [["50000", "5"]], "asks": [["50001", "5"]]}
+        await site.admin("POST", "/do", book)
+        assert await bid() == "50000"
+        await site.admin("POST", "/do", {"do": "hold", "on": False})
+        tape("41000")
+        assert await bid() == "41000"
 
 
 @pytest.mark.parametrize(

@@ -185,9 +185,12 @@ class Site:
         lines = (self.folder / "var" / "events.ndjson").read_text(encoding="utf-8").splitlines()
         return list({event["event_id"]: event for event in map(json.loads, lines)}.values())
 
+    def journal(self) -> Path:
+        return self.folder / "var" / "journal.sqlite"
+
     def differences(self, truth: Truth) -> list[str]:
         """Where the journal and the venue's truth differ, and promises that are broken."""
-        reader = open_reader(self.folder / "var" / "journal.sqlite")
+        reader = open_reader(self.journal())
         facts = [record.fact for record in reader.records(0, 1_000_000)]
         positions = {p.symbol: p.qty for p in reader.positions() if p.qty}
         live = {o.cid for o in reader.orders(None, None, True, 10_000)}

@@ -78,6 +78,11 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
         ("[[sources]]\nfollow = true", "line 1: [[sources]] number 1 needs 'kind'"),
         ('[market]\nsymbols = [\n  "BTCUSDT",\n  5,\n]', "line 2: market.symbols.2 must be text in quotes, but is 5"),
         ("[market]\nspeed = -1", "line 2: market.speed must be from 0 to 100000000000000000: -1"),
+        ("[market]\nspeed = 0", "line 2: a synthetic market has no end, and cannot be played with speed 0"),
+        (
+            '[market]\nkind = "bybit"\nsymbols = ["BTCUSDT"]\n[rehearsal]\nvenue = "bybit"',
+            "line 5: a rehearsal's exchange plays a market that is synthetic or recorded, not 'bybit'",
+        ),
         ("[market]\nspeed = nan", "line 2: market.speed is not a finite number: NaN"),
         ("[market]\nspeed = true", "line 2: market.speed must be a number: true"),
         ('[market]\nspeed = "fast"', "line 2: market.speed must be a number: 'fast'"),

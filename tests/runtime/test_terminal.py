@@ -71,6 +71,11 @@ def test_the_summary_says(words: str):
     assert words in shown(SUMMARY)
 
 
+def test_what_an_exchange_did_on_purpose_is_told_only_where_it_did():
+    assert "faults" not in shown(SUMMARY)
+    assert "6 to requests" in shown(replace(SUMMARY, suffered={"to requests": 6}))
+
+
 def test_a_pipe_gets_no_colours():
     assert "\x1b" not in shown(SUMMARY)
 

@@ -141,6 +141,10 @@ class SpotVenue:
         """Keeps the order socket up and the venue's clock known, until cancelled; then closes every connection."""
         await self.session.keep()
 
+    def held(self) -> tuple[str, ...]:
+        """Client ids of the targets that wait with us, of which the venue knows nothing."""
+        return tuple(self._held)
+
     def close(self) -> None:
         """Nothing is held that `run` does not close."""
 
