@@ -14,9 +14,9 @@ from engine.core.messages import Failed, InstrumentKind
 from engine.runtime.clock import Clock
 from engine.runtime.config import REAL as REAL_NAMES
 from engine.runtime.config import AccountSection, Config
-from engine.venues.admission import Remark, environment_remark, refuse
+from engine.venues.admission import Remark, environment_remark, local, refuse
 from engine.venues.base import QuoteSource
-from engine.venues.keys import read_credentials
+from engine.venues.keys import read_credentials, read_secrets
 from engine.venues.order_socket import OrderSocket
 from engine.venues.registry import REAL, THROTTLES, WORLDS, RealVenue, Setup
 from engine.venues.throttle import Throttle
@@ -36,9 +36,10 @@ def public_hosts(config: Config) -> tuple[str, str]:
     Raises Inadmissible.
     """
     first = next(iter(config.accounts.values()))
-    if not is_real(first) or first.venue != config.market.kind:
+    here = first.venue == "ccxt" and config.market.kind in REAL_NAMES and local(first.host)  # its face serves both
+    if not is_real(first) or (first.venue != config.market.kind and not here):
         return "", ""
-    world = WORLDS[first.venue](first.host, InstrumentKind(first.category))
+    world = WORLDS[config.market.kind](first.host, InstrumentKind(first.category))
     return world.public_stream, world.public_rest
 
 
@@ -55,6 +56,7 @@ def open_real(
     kind = InstrumentKind(section.category)
     world = WORLDS[section.venue](section.host, kind)
     refuse((environment_remark(config.engine.env, world.environment, section.host),), name)
+    ccxt = section.venue == "ccxt"  # it signs by itself
     throttle = THROTTLES[section.venue](section.orders_per_second, kind, clock)
     venue = REAL[section.venue](
         Setup(
@@ -62,17 +64,20 @@ def open_real(
             rng=rng,
             host=section.host,
             kind=kind,
-            credentials=read_credentials(environ, section.key_env, section.secret_env),
+            credentials=None if ccxt else read_credentials(environ, section.key_env, section.secret_env),
             throttle=throttle,
             symbols=section.limits.symbols or config.market.symbols,
             order_socket=section.order_socket,
             disconnect_cancel_seconds=section.disconnect_cancel_seconds,
             leverage=section.leverage,
             margin=section.margin,
+            exchange=section.exchange,
+            foreign=read_secrets(environ, secrets_of(section)) if ccxt else {},
+            poll_seconds=section.poll_seconds,
             quote=quote,
         )
     )
-    return AccountParts(name, section.venue, venue, throttle, section.limits)
+    return AccountParts(name, section.exchange or section.venue, venue, throttle, section.limits)
 
 
 async def admit(account: AccountParts, section: AccountSection, services: trio.Nursery, stop: trio.Event) -> None:
@@ -105,6 +110,18 @@ async def examine(account: AccountParts, section: AccountSection) -> tuple[Remar
             remarks = (*remarks, *await venue.look_at_streams(), limits_remark(account.throttle))
         nursery.cancel_scope.cancel()
     return remarks
+
+
+def secrets_of(section: AccountSection) -> dict[str, str]:
+    """The environment variables that hold what a foreign client signs with, by our words for it."""
+    words = ("key", "secret", "password", "uid")
+    return dict(zip(words, (section.key_env, section.secret_env, section.password_env, section.uid_env), strict=True))
+
+
+def notes(account: AccountParts) -> tuple[str, ...]:
+    """What a person should know of an account while it trades: a slower way, and what its venue cannot promise."""
+    told = (slow_way(account), *(f"account/{account.name}: {note}" for note in getattr(account.venue, "notes", ())))
+    return tuple(note for note in told if note)
 
 
 def slow_way(account: AccountParts) -> str:

@@ -3,7 +3,7 @@
 import trio
 
 from actors.operator import StopReport as Cleared
-from actors.real import slow_way
+from actors.real import notes
 from actors.wiring import Engine
 from engine.core.messages import HaltKind, Limits, Refusal
 from engine.edges.base import Receipt
@@ -109,7 +109,7 @@ def health(engine: Engine, config: Config) -> Health:
         uptime_ns=world.clock.now_ns() - engine.started_ns,
         build=engine.parts.build,
         durability=config.journal.durability,
-        notes=tuple(note for account in engine.parts.accounts if (note := slow_way(account))),
+        notes=tuple(note for account in engine.parts.accounts for note in notes(account)),
     )
 
 

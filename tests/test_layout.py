@@ -101,7 +101,12 @@ UNSAFE_CALLS = re.compile(
     r"(builtins\.)?(eval|exec|compile|__import__)|(pickle|cPickle|marshal|shelve|dill|yaml)(\..+)?|msgspec\.yaml(\..+)?"
 )
 CLOCK_ROOMS = ("engine.runtime.clock", "engine.runtime.journal.sqlite", "run")
-THREAD_ROOMS = ("engine.runtime.journal.sqlite", "actors.metrics", "run")  # metrics: its log file, past the loop
+THREAD_ROOMS = (
+    "engine.runtime.journal.sqlite",
+    "engine.venues.ccxt.process",  # foreign code that waits, in a process of its own
+    "actors.metrics",  # its log file, past the loop
+    "run",
+)
 SEEDLESS_ROOMS = ("run", "actors.assembly")  # where the one live generator is made
 CATCH_ALL_ROOMS = ("engine.runtime.supervise",)  # the supervisor alone catches what must not happen
 FLOAT_ROOMS = ("engine.core.tally", "engine.core.performance")  # statistics, no money

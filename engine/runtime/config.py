@@ -43,7 +43,7 @@ Leverage = Annotated[Decimal, Between(Decimal(1), Decimal(125))]
 Fee = Annotated[Decimal, Between(Decimal("-0.1"), Decimal("0.1"))]
 Amount = Annotated[Decimal, Between(Decimal(0), Decimal(10**17))]
 Port = Annotated[int, Meta(ge=0, le=65535)]  # 0: any free one
-REAL = ("bybit", "binance")  # venues across a network, with keys
+REAL = ("bybit", "binance", "ccxt")  # venues across a network, with keys
 
 
 class ConfigError(Exception):
@@ -123,12 +123,16 @@ class PaperSection(Section, frozen=True):
 
 class AccountSection(Section, frozen=True):
     limits: Limits  # no default: an account without limits does not trade
-    venue: Literal["paper", "link", "bybit", "binance"] = "paper"
+    venue: Literal["paper", "link", "bybit", "binance", "ccxt"] = "paper"
     host: str = "127.0.0.1"  # link; a real venue: mainnet, testnet, demo, or a URL (a local exchange, a regional site)
     port: Port = 0  # link
+    exchange: str = ""  # ccxt: its name there, such as "kraken"
     category: Literal["linear", "spot"] = "linear"  # a real venue
     key_env: str = ""  # a real venue: the environment variable that holds the API key
     secret_env: str = ""  # ... and the one that holds its secret, or a private key in PEM (RSA, Ed25519)
+    password_env: str = ""  # ccxt: likewise, where the exchange wants a password (a passphrase) beside the key
+    uid_env: str = ""  # ccxt: likewise a user id
+    poll_seconds: Annotated[float, Meta(ge=0.5, le=60)] = 2.0  # ccxt: between questions for private events
     allow_withdrawal_keys: bool = False  # else a key that may withdraw is refused
     order_socket: bool = True  # orders by the venue's WebSocket while it stands, by REST when not
     disconnect_cancel_seconds: Annotated[int, Meta(ge=0, le=300)] = 0  # the venue cancels when we are gone; 0: off
@@ -402,9 +406,9 @@ def _conflicts(config: Config) -> Iterator[tuple[KeyPath, str]]:
         yield ("accounts",), "[accounts] is empty: there is nothing to trade with"
     for name, account in config.accounts.items():
         yield from _account_conflicts(name, account)
-        if account.venue == "binance" and not (account.limits.symbols or market.symbols):
-            table = _table_name(("accounts", name, "limits"))
-            yield ("accounts", name), f"{table} needs 'symbols': Binance tells executions only by symbol"
+        if account.venue in ("binance", "ccxt") and not (account.limits.symbols or market.symbols):
+            table, venue = _table_name(("accounts", name, "limits")), account.venue.capitalize()
+            yield ("accounts", name), f"{table} needs 'symbols': {venue} tells executions only by symbol"
     for place, source in enumerate(config.sources):
         if (source.kind == "ndjson") != bool(source.path):
             words = "needs 'path', the file to read" if not source.path else f"of kind '{source.kind}' takes no 'path'"
@@ -433,17 +437,34 @@ def _real_conflicts(path: KeyPath, account: AccountSection) -> Iterator[tuple[Ke
     table = _table_name(path)
     if account.host == "127.0.0.1":
         yield path, f"{table} needs 'host': mainnet, testnet, demo, or the URL of a local exchange"
-    for key, name in (("key_env", account.key_env), ("secret_env", account.secret_env)):
-        if not name:
+    more = (("password_env", account.password_env), ("uid_env", account.uid_env))
+    for key, name in (("key_env", account.key_env), ("secret_env", account.secret_env), *more):
+        if not name and key in ("key_env", "secret_env"):
             yield path, f"{table} needs '{key}', the name of an environment variable"
-        elif not fullmatch(r"[A-Z_][A-Z0-9_]{0,99}", name):  # what stands there may be the key itself: do not show it
+        elif name and not fullmatch(
+            r"[A-Z_][A-Z0-9_]{0,99}", name
+        ):  # what stands there may be the key itself: do not show it
             yield (*path, key), f"{_dotted((*path, key))} must be the name of an environment variable, in capitals"
     if account.leverage and account.category != "linear":
         yield (*path, "leverage"), f"{_dotted((*path, 'leverage'))} is only set on linear futures"
     if account.margin and (account.venue, account.category) != ("binance", "linear"):
         yield (*path, "margin"), f"{_dotted((*path, 'margin'))} is only set on Binance's linear futures"
+    yield from _ccxt_conflicts(path, account)
     if 0 < account.disconnect_cancel_seconds < 3:
         yield (*path, "disconnect_cancel_seconds"), "disconnect_cancel_seconds must be 0 (off) or 3 to 300"
+
+
+def _ccxt_conflicts(path: KeyPath, account: AccountSection) -> Iterator[tuple[KeyPath, str]]:
+    if account.venue == "ccxt":
+        if not fullmatch(r"[a-z0-9]{2,40}", account.exchange):
+            text = "needs 'exchange', ccxt's name of it in small letters, such as 'kraken'"
+            yield (*path, "exchange"), f"{_table_name(path)} with venue 'ccxt' {text}"
+        if account.disconnect_cancel_seconds:
+            yield (*path, "disconnect_cancel_seconds"), "ccxt has no disconnect-cancel: it must be 0"
+        return
+    for key in ("exchange", "password_env", "uid_env"):
+        if getattr(account, key):
+            yield (*path, key), f"{_dotted((*path, key))} means nothing with venue '{account.venue}', only with 'ccxt'"
 
 
 def _repeated(section: str, names: tuple[str, ...]) -> Iterator[tuple[KeyPath, str]]:

@@ -52,6 +52,11 @@ def read_credentials(environ: Mapping[str, str], key_env: str, secret_env: str) 
         raise KeyProblem(f"the environment variable {secret_env} {problem}") from None
 
 
+def read_secrets(environ: Mapping[str, str], names: Mapping[str, str]) -> dict[str, Secret]:
+    """By our own word for each ("key", "password"), from the variables that are named. Raises KeyProblem."""
+    return {word: Secret(_read(environ, name)) for word, name in names.items() if name}
+
+
 def signer(secret: Secret) -> tuple[str, Sign]:
     """The kind of key ("hmac", "rsa", "ed25519") and its signing function. Raises KeyProblem."""
     text = secret.reveal()

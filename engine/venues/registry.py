@@ -27,7 +27,11 @@ from engine.venues.bybit import caller as bybit_caller
 from engine.venues.bybit.client import BybitVenue
 from engine.venues.bybit.hosts import hosts as bybit_hosts
 from engine.venues.bybit.terms import BybitTerms
-from engine.venues.keys import Credentials
+from engine.venues.ccxt.client import COSTS as CCXT_COSTS
+from engine.venues.ccxt.client import CcxtTerms, CcxtVenue
+from engine.venues.ccxt.client import limits as ccxt_limits
+from engine.venues.ccxt.hosts import environment as ccxt_environment
+from engine.venues.keys import Credentials, Secret
 from engine.venues.link import LinkVenue
 from engine.venues.paper import PaperTerms, PaperVenue
 from engine.venues.rest import Rest
@@ -53,6 +57,9 @@ class Setup(Struct, frozen=True, kw_only=True):
     disconnect_cancel_seconds: int = 0
     leverage: int = 0  # to be set at the start; 0: left as it is
     margin: Literal["", "isolated", "crossed"] = ""
+    exchange: str = ""  # ccxt: its name there
+    foreign: dict[str, Secret] = {}  # ccxt: what it signs with, by our words for it; ours are in `credentials`
+    poll_seconds: float = 2.0  # ccxt
     quote: QuoteSource = lambda symbol: None  # the market, where a venue lacks an order type that it stands in for
 
 
@@ -144,6 +151,28 @@ def _binance_throttle(orders_per_second: int, kind: InstrumentKind, clock: Clock
     return Throttle(binance_limits(BINANCE_MARKETS[kind], orders_per_second), clock, costs=BINANCE_COSTS)
 
 
+def _ccxt(setup: Setup) -> CcxtVenue:
+    assert setup.throttle is not None, "ccxt needs a throttle"
+    terms = CcxtTerms(
+        exchange=setup.exchange,
+        kind=setup.kind,
+        host=setup.host,
+        credentials=setup.foreign,
+        symbols=setup.symbols,
+        poll_seconds=setup.poll_seconds,
+        leverage=setup.leverage,
+    )
+    return CcxtVenue(terms, setup.throttle, setup.clock)
+
+
+def _ccxt_world(host: str, kind: InstrumentKind) -> World:
+    return World(ccxt_environment(host), "")
+
+
+def _ccxt_throttle(orders_per_second: int, kind: InstrumentKind, clock: Clock) -> Throttle:
+    return Throttle(ccxt_limits(orders_per_second), clock, costs=CCXT_COSTS)
+
+
 BINANCE_MARKETS = {InstrumentKind.SPOT: Market.SPOT, InstrumentKind.LINEAR: Market.USDM}
 MARGINS: dict[str, Literal["", "ISOLATED", "CROSSED"]] = {"": "", "isolated": "ISOLATED", "crossed": "CROSSED"}
 VENUES: dict[str, Callable[[Setup], OpenVenue]] = {
@@ -151,13 +180,16 @@ VENUES: dict[str, Callable[[Setup], OpenVenue]] = {
     "link": _link,
     "bybit": _bybit,
     "binance": _binance,
+    "ccxt": _ccxt,
 }
-REAL: dict[str, Callable[[Setup], RealVenue]] = {"bybit": _bybit, "binance": _binance}
+REAL: dict[str, Callable[[Setup], RealVenue]] = {"bybit": _bybit, "binance": _binance, "ccxt": _ccxt}
 WORLDS: dict[str, Callable[[str, InstrumentKind], World]] = {  # raise Inadmissible
     "bybit": _bybit_world,
     "binance": _binance_world,
+    "ccxt": _ccxt_world,
 }
 THROTTLES: dict[str, Callable[[int, InstrumentKind, Clock], Throttle]] = {
     "bybit": _bybit_throttle,
     "binance": _binance_throttle,
+    "ccxt": _ccxt_throttle,
 }
