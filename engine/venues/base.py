@@ -5,9 +5,9 @@ A request (`submit`, `cancel`) is answered with one of three things: yes (`Acked
 raises for anything that the network or the venue may do.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import trio
 from msgspec import Struct
@@ -40,6 +40,15 @@ class Traits(Struct, frozen=True):
     queue_ns: int = 30 * SECOND  # Q: from the venue's gate to its book, at worst
     visible_ns: int = 30 * SECOND  # V: an accepted order shows in queries within this
     horizon_ns: int = 24 * 3600 * SECOND  # how far back absence in the venue's history proves anything
+
+
+def window_ms(orders: Iterable[Order], now_ns: int, most_ms: int) -> int:
+    """How old a request may be when it arrives: no older than the first of its orders is good for.
+
+    What is signed shortly before a signal is over must not be executed long after it. Never less than a millisecond.
+    """
+    left = [(order.valid_until_ns - now_ns) // 1_000_000 for order in orders if order.valid_until_ns]
+    return max(1, min([most_ms, *left]))
 
 
 class StreamDown(Exception):
@@ -81,6 +90,15 @@ class Venue(Protocol):
 
     def stream(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[VenueReport]]:
         """Private events from the moment the context is entered; StreamDown when it ends."""
+        ...
+
+
+@runtime_checkable
+class KeepsOrders(Protocol):
+    """An adapter that keeps some orders itself, because the venue cannot: they are lost with the process."""
+
+    def take_back(self, orders: Iterable[Order]) -> None:
+        """At a start, before anything is asked: the account's open orders by the journal, to keep those on."""
         ...
 
 

@@ -12,9 +12,10 @@ import structlog
 import trio
 from msgspec import Raw, Struct, field
 
-from engine.core.messages import Failed, Rejection, Silence
+from engine.core.messages import Failed, Order, Rejection, Silence
 from engine.runtime.clock import Clock
 from engine.venues import offset
+from engine.venues.base import window_ms
 from engine.venues.binance.errors import Class, ErrorBody, Market, Verdict, judge, judge_body
 from engine.venues.binance.filters import RateLimit, header_limits, limit_name
 from engine.venues.binance.sign import Params, encoded, frame, signed_params, signed_query
@@ -185,6 +186,10 @@ class Api:
                 return outcome
         return await self.send(method, path, params, decoder, on_wire)
 
+    def window(self, *orders: Order) -> dict[str, str | int]:
+        """The parameter that says how old the request with these orders may be when it arrives."""
+        return {"recvWindow": window_ms(orders, self.clock.now_ns(), self._window_ms)}
+
     def signed(self, params: Params) -> Params:
         """Of the WebSocket API; `synced` comes first."""
         stamped = {**self._stamped(params), "apiKey": self._credentials.key.reveal()}
@@ -250,7 +255,8 @@ class Api:
         return now.ticks_ns - best.at.ticks_ns < AGE_MAX_NS and offset.error_ns(best, now) < ERROR_MAX_NS
 
     def _stamped(self, params: Params) -> dict[str, str | int]:
-        return {**params, "recvWindow": self._window_ms, "timestamp": self.now_ns() // MILLISECOND}
+        window = {} if "recvWindow" in params else {"recvWindow": self._window_ms}
+        return {**params, **window, "timestamp": self.now_ns() // MILLISECOND}
 
     # ---------------------------------------------------------------------------------------------------- answers
 

@@ -6,7 +6,7 @@ cancel takes it over: cancels bear an id that leads back, and orders are asked f
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from random import Random
@@ -34,6 +34,7 @@ from engine.core.messages import (
     Rejection,
     Side,
     Silence,
+    State,
     VenueReport,
 )
 from engine.venues.admission import Remark
@@ -132,6 +133,7 @@ class SpotVenue:
         self._executions = Executions(self._names, self._trades, spot_fill, self._numbered, DAY)
         self._standing: dict[str, dict[str, Decimal]] = {}  # symbol -> our stops that hold coins, oldest first
         self._held: dict[str, Order] = {}  # targets that wait with us
+        self._unsure: dict[str, int] = {}  # those that an earlier process may have sent, since when
         self._fire_ns: dict[str, int] = {}  # of those that were refused: not again before
         self._let_go: dict[str, OrderReport] = {}  # and those that do no more
         self._closing: dict[str, trio.Lock] = {}
@@ -154,6 +156,13 @@ class SpotVenue:
 
     async def look_at_streams(self) -> tuple[Remark, ...]:
         return await look_at_streams(self.stream, self.socket)
+
+    def take_back(self, orders: Iterable[Order]) -> None:
+        """Targets that waited with the process before this one; whether one has gone out is asked before it goes."""
+        for order in orders:
+            if order.state is State.OPEN and order.venue_order_id.startswith(HELD):
+                self._held[order.cid] = order
+                self._unsure[order.cid] = self.api.clock.now_ns()
 
     # ------------------------------------------------------------------------------------------------------- queries
 
@@ -192,7 +201,7 @@ class SpotVenue:
         return (*reports, *(held_report(order) for order in self._held.values()))
 
     async def order(self, symbol: str, cid: str) -> OrderReport | NotFound | Failed:
-        if (held := self._held.get(cid)) is not None:
+        if (held := self._held.get(cid)) is not None and cid not in self._unsure:
             return held_report(held)
         if (let_go := self._let_go.get(cid)) is not None:
             return let_go
@@ -212,7 +221,8 @@ class SpotVenue:
         if symbol in self._sales:
             dead_ns = self.traits.window_ns + self.traits.queue_ns + SECOND
             self._sales[symbol].absent(cid, self.api.clock.now_ns(), dead_ns)
-        return NotFound(cid)
+        held = self._held.get(cid)
+        return held_report(held) if held is not None else NotFound(cid)
 
     async def fills(self, since_ns: int, cid: str | None = None) -> tuple[FillReport | FundingReport, ...] | Failed:
         now_ns = self.api.now_ns()
@@ -235,6 +245,8 @@ class SpotVenue:
             return await self._close(order, on_wire)
 
     async def cancel(self, cancel: Cancel) -> Answer:
+        if cancel.cid in self._unsure and isinstance(found := await self.order(cancel.symbol, cancel.cid), Failed):
+            return Rejection("not_sent", "not_sent", found.why)
         if (held := self._held.pop(cancel.cid, None)) is not None:
             return self._let(held, "canceled", "by request")
         number = cancel.venue_order_id if cancel.venue_order_id.isdecimal() else self._names.number(cancel.cid)
@@ -265,7 +277,7 @@ class SpotVenue:
     async def replace(self, standing_cid: str, order: Order, on_wire: Callable[[], None] = lambda: None) -> Answer:
         """The new order in the place of a standing one, which must still be there: never both."""
         where = ("order.cancelReplace", "POST", "/api/v3/order/cancelReplace")
-        params = spot_cancel_replace(standing_cid, order)
+        params = {**spot_cancel_replace(standing_cid, order), **self.api.window(order)}
         done = await self.api.act(self.socket, *where, params, _REPLACED, on_wire)
         standing = self._standing.setdefault(order.symbol, {})
         if isinstance(done, Verdict):
@@ -341,6 +353,8 @@ class SpotVenue:
         return report
 
     def _learn(self, report: VenueReport) -> None:
+        if isinstance(report, OrderReport | FillReport) and self._unsure.pop(report.cid, None) is not None:
+            self._held.pop(report.cid, None)  # the venue has it: the earlier process had sent it
         if isinstance(report, FillReport):
             self._hear_sale(report.symbol, report.cid, report.side, True)
             return self._listening.witness.hears(report)
@@ -361,7 +375,8 @@ class SpotVenue:
 
     async def _place(self, order: Order, on_wire: Callable[[], None]) -> Answer:
         where = ("order.place", "POST", "/api/v3/order")
-        done = await self.api.act(self.socket, *where, spot_order(order), _PLACED, on_wire)
+        params = {**spot_order(order), **self.api.window(order)}
+        done = await self.api.act(self.socket, *where, params, _PLACED, on_wire)
         if isinstance(done, Verdict):
             return done.answer()
         self._names.learn(order.symbol, str(done.orderId), order.cid)
@@ -434,7 +449,7 @@ class SpotVenue:
     async def _fire(self, order: Order) -> None:
         await self.api.throttle.wait(Lane.REDUCE)
         async with self._closing.setdefault(order.symbol, trio.Lock()):
-            if self._held.pop(order.cid, None) is None:
+            if not await self._may_fire(order) or self._held.pop(order.cid, None) is None:
                 return  # canceled meanwhile
             self._names.sends(order.symbol, order.cid, self.api.sure_ns())
             answer = await self._close(fired(order), lambda: None)
@@ -447,6 +462,27 @@ class SpotVenue:
                 self._let(order, "rejected", f"{code}: {text}")
             case Silence():
                 pass  # the engine misses it among the open orders and asks for it by its id
+
+    async def _may_fire(self, order: Order) -> bool:
+        """One that an earlier process may have sent goes while the stop stands in whose place it would have gone.
+
+        Without one it waits until nothing of that process can arrive any more, and shows nowhere.
+        """
+        since_ns = self._unsure.get(order.cid)
+        if since_ns is None:
+            return True
+        self._fire_ns[order.cid] = self.api.clock.now_ns() + FIRE_AGAIN_NS
+        found = await self.order(order.symbol, order.cid)
+        if isinstance(found, Failed) or order.cid not in self._held:
+            return False
+        standing = await self._open_orders_of(order.symbol)
+        if isinstance(standing, Failed):
+            return False
+        bound_ns = self.traits.window_ns + self.traits.queue_ns + self.traits.visible_ns + SECOND
+        if self.api.clock.now_ns() - since_ns > bound_ns:
+            self._unsure.pop(order.cid, None)
+            return True
+        return any(holds_coins(report) for report in standing)
 
     def _let(self, order: Order, status: str, reason: str) -> Answer:
         """A held target ends without having gone to the venue."""

@@ -243,7 +243,8 @@ class UsdmVenue:
         if order.order_type.conditional:
             return await self._submit_algo(order, on_wire)
         where = ("order.place", "POST", "/fapi/v1/order")
-        done = await self.api.act(self.socket, *where, usdm_order(order), _PLACED, on_wire)
+        params = {**usdm_order(order), **self.api.window(order)}
+        done = await self.api.act(self.socket, *where, params, _PLACED, on_wire)
         if isinstance(done, Verdict):
             return done.answer()
         self._names.learn(order.symbol, str(done.orderId), order.cid)
@@ -282,7 +283,8 @@ class UsdmVenue:
         """Up to five plain orders in one request, each with its own answer."""
         for order in orders:
             self._names.sends(order.symbol, order.cid, self.api.sure_ns())
-        done = await self.api.send("POST", "/fapi/v1/batchOrders", usdm_batch(orders), _RAWS, on_wire)
+        params = {**usdm_batch(orders), **self.api.window(*orders)}
+        done = await self.api.send("POST", "/fapi/v1/batchOrders", params, _RAWS, on_wire)
         if isinstance(done, Verdict):
             return tuple(done.answer() for _ in orders)
         answers = [self._of_batch(order, raw) for order, raw in zip(orders, done, strict=False)]
@@ -349,7 +351,7 @@ class UsdmVenue:
     async def _submit_algo(self, order: Order, on_wire: Callable[[], None]) -> Answer:
         self._algos.setdefault(order.cid, "")
         where = ("algoOrder.place", "POST", "/fapi/v1/algoOrder")
-        params = usdm_algo(order, self._terms.working_type)
+        params = {**usdm_algo(order, self._terms.working_type), **self.api.window(order)}
         done = await self.api.act(self.socket, *where, params, _ALGO_PLACED, on_wire)
         if isinstance(done, Verdict):
             return done.answer()

@@ -4,17 +4,17 @@ Each answer tells the venue's time (and so our offset), how much of a limit is l
 Docs: "Integration Guidance", "Rate Limit Rules".
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
 
-from engine.core.messages import Failed, Rejection, Silence
+from engine.core.messages import Failed, Order, Rejection, Silence
 from engine.runtime.clock import Clock
 from engine.runtime.log import STARS
 from engine.venues.admission import OFFSET_ERROR_MAX_NS
-from engine.venues.base import SECOND
+from engine.venues.base import SECOND, window_ms
 from engine.venues.bybit import sign
 from engine.venues.bybit.errors import answer_to_status
 from engine.venues.bybit.frames import Envelope, Page, decode, envelope_decoder, page_decoder
@@ -92,6 +92,10 @@ class Caller:
             return None
         return (self._clock.now_ns() + (offset_ns or 0)) // MILLISECOND
 
+    def window_ms(self, orders: Iterable[Order]) -> int:
+        """How old the request that brings these orders may be when it arrives."""
+        return window_ms(orders, self._clock.now_ns(), WINDOW_MS)
+
     def venue_ns(self) -> int:
         """The venue's time as well as it is known."""
         return self._clock.now_ns() + (self.known.best.offset_ns if self.known.best else 0)
@@ -121,12 +125,12 @@ class Caller:
         return found if found.retCode == 0 else Denied(f"{path}: {found.retCode}: {found.retMsg}", found.retCode)
 
     async def post(
-        self, call: Call, body: sign.Body, stamp_ms: int, on_wire: Callable[[], None]
+        self, call: Call, body: sign.Body, stamp_ms: int, on_wire: Callable[[], None], window_ms: int = WINDOW_MS
     ) -> Envelope | Rejection | Silence:
         """A request that changes something; its tokens are taken by whoever decided to send it."""
         if banned := self._banned():
             return Rejection("403", "unavailable", banned)
-        request = sign.post(call.path, body, self._credentials, stamp_ms, WINDOW_MS)
+        request = sign.post(call.path, body, self._credentials, stamp_ms, window_ms)
         outcome = await self.rest.send(request, on_wire)
         if isinstance(outcome, Reply):
             self.heard_limits(outcome.headers, call.bucket)

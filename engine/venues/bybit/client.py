@@ -105,7 +105,7 @@ class BybitVenue:
 
     async def submit(self, order: Order, on_wire: Callable[[], None]) -> Answer:
         body = orders.create(order, self.terms.kind)
-        answer = await self._request(CREATE, body, False, on_wire, needs_clock=not order.reduce_only)
+        answer = await self._request(CREATE, body, False, on_wire, needs_clock=not order.reduce_only, of=(order,))
         return await self._ask_first(order, answer) if _limited(answer) else answer
 
     async def cancel(self, cancel: Cancel) -> Answer:
@@ -141,7 +141,7 @@ class BybitVenue:
     async def submit_batch(self, batch: tuple[Order, ...], on_wire: Callable[[], None]) -> tuple[Answer, ...]:
         """One answer per order; the venue may take some and refuse others."""
         bodies = tuple(orders.create(order, self.terms.kind) for order in batch)
-        answers = await self._batch(CREATE_BATCH, bodies, answer_to_place, on_wire)
+        answers = await self._batch(CREATE_BATCH, bodies, answer_to_place, on_wire, batch)
         pairs = zip(batch, answers, strict=True)
         return tuple([await self._ask_first(order, answer) if _limited(answer) else answer for order, answer in pairs])
 
@@ -283,16 +283,18 @@ class BybitVenue:
         change: bool,
         on_wire: Callable[[], None] = lambda: None,
         needs_clock: bool = False,
+        of: tuple[Order, ...] = (),
     ) -> Answer:
         """By the socket, or, only if surely nothing was written there, by REST."""
         stamp_ms = await self.caller.stamp_ms(needs_clock)
         if stamp_ms is None:
             return Rejection("clock", "unavailable", "the venue's clock is not known well enough to open a position")
+        window_ms = self.caller.window_ms(of)
         if self.socket is not None and self.socket.ready:
-            answer = await self._by_socket(self.socket, call, body, change, stamp_ms, on_wire)
+            answer = await self._by_socket(self.socket, call, body, change, stamp_ms, on_wire, window_ms)
             if not (isinstance(answer, Rejection) and answer.kind == "not_sent"):
                 return answer
-        envelope = await self.caller.post(call, body, stamp_ms, on_wire)
+        envelope = await self.caller.post(call, body, stamp_ms, on_wire, window_ms)
         if not isinstance(envelope, frames.Envelope):
             return envelope
         read = answer_to_change if change else answer_to_place
@@ -306,9 +308,10 @@ class BybitVenue:
         change: bool,
         stamp_ms: int,
         on_wire: Callable[[], None],
+        window_ms: int,
     ) -> Answer:
         number = self._next()
-        frame = frames.trade_request(number, call.op, body, stamp_ms, WINDOW_MS)
+        frame = frames.trade_request(number, call.op, body, stamp_ms, window_ms)
         raw = await socket.call(number, call.op, frame, on_wire, self.terms.timeout_seconds)
         if not isinstance(raw, bytes):
             return raw
@@ -347,12 +350,13 @@ class BybitVenue:
         bodies: tuple[dict[str, object], ...],
         read: Callable[[int, str, str, int], Answer],
         on_wire: Callable[[], None],
+        of: tuple[Order, ...] = (),
     ) -> tuple[Answer, ...]:
         stamp_ms = await self.caller.stamp_ms(needed=True)
         if stamp_ms is None:
             return (Rejection("clock", "unavailable", "the venue's clock is not known"),) * len(bodies)
         body = orders.batch(self.terms.kind, bodies)
-        envelope = await self.caller.post(call, body, stamp_ms, on_wire)
+        envelope = await self.caller.post(call, body, stamp_ms, on_wire, self.caller.window_ms(of))
         if not isinstance(envelope, frames.Envelope):
             return (envelope,) * len(bodies)
         if envelope.retCode != 0:
