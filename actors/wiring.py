@@ -67,7 +67,7 @@ from engine.runtime.journal.base import Journal, JournalFailed, OpenState
 from engine.runtime.mail import offer, post, waiting
 from engine.runtime.supervise import Fallen, Run, Window, attempt, supervise
 from engine.runtime.switch import Switch
-from engine.venues.base import Venue
+from engine.venues.base import KeepsOrders, Venue
 from engine.venues.throttle import Throttle
 
 ARRIVALS = 256
@@ -213,6 +213,7 @@ async def _run(
     parts, world = engine.parts, engine.world
     accounts = {a.name: Account(a.name, a.venue_name, a.venue, a.throttle) for a in parts.accounts}
     engine.streams = {name: StreamState(name, False, engine.started_ns, "not connected yet") for name in accounts}
+    _take_back(engine, state)
     late = await _instruments_of_all(engine, nursery)
     engine.admission = _admission(engine, state)
 
@@ -434,6 +435,12 @@ async def _instruments_of_all(engine: Engine, nursery: trio.Nursery) -> _Late:
             await event.wait()
     late.early = tuple(name for name in known if name in engine.instruments)
     return late
+
+
+def _take_back(engine: Engine, state: OpenState) -> None:
+    for account in engine.parts.accounts:
+        if isinstance(account.venue, KeepsOrders):
+            account.venue.take_back(order for order in state.orders if order.account == account.name)
 
 
 def _open_holdings(engine: Engine, state: OpenState, name: str) -> None:

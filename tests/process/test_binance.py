@@ -129,6 +129,27 @@ def test_a_spot_target_that_waits_with_us_is_carried_out_when_the_market_reaches
         assert {kind for kind in sold if kind != ("filled", OrderType.MARKET)} == {("canceled", OrderType.STOP_MARKET)}
 
 
+def test_a_spot_target_outlives_the_process_that_it_waited_with(tmp_path: Path) -> None:
+    with StillSite(tmp_path, "spot") as site:
+        site.show("60000", "60000.1")
+        site.start()
+        body = {"symbol": "BTCUSDT", "action": "open", "side": "buy", "quote_amount": "400"}
+        body |= {"stop_loss": "59400", "take_profit": "61200"}
+        tries = count(1)
+        site.until("60000", "60000.1", lambda: site.post({**body, "signal_id": f"t{next(tries)}"}).status_code == 202)
+        site.rested()
+        before = {order["leg"]: order["cid"] for order in site.live()}
+        site.kill()
+        site.start()
+        assert {order["leg"]: order["cid"] for order in site.live()} == before
+        site.until("61200", "61200.1", lambda: not site.live())
+        truth = site.rested()
+        assert site.end() == 0
+        assert site.differences(truth) == []
+        sold = [o.cid for o in truth.orders if o.side is Side.SELL and o.status == "filled"]
+        assert sold == [before["target"]], "the target of before, and not one made anew when it was proven lost"
+
+
 def test_an_account_of_real_money_is_refused_in_another_environment(tmp_path: Path) -> None:
     with BinanceSite(tmp_path, "linear") as site:
         text = site.config.read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from engine.core.messages import (
     Acked,
@@ -22,6 +23,7 @@ from engine.core.messages import (
     Rejection,
     Side,
     Silence,
+    State,
 )
 from engine.venues.base import StreamDown
 from engine.venues.binance.spot import SpotVenue
@@ -400,6 +402,89 @@ async def test_a_target_that_the_market_reaches_takes_the_stops_place() -> None:
         (said,) = fake.said("POST /api/v3/order/cancelReplace")
         assert (said["type"], said["newClientOrderId"], said["cancelOrigClientOrderId"]) == ("MARKET", TARGET.cid, CID)
         assert await open_orders(venue) == ()
+
+
+WAITED = replace(TARGET, state=State.OPEN, venue_order_id=f"held-{TARGET.cid}")
+STANDING = {
+    **ORDER_ROW,
+    "clientOrderId": CID,
+    "status": "NEW",
+    "type": "STOP_LOSS",
+    "side": "SELL",
+    "stopPrice": "90",
+    "price": "0",
+}
+
+
+def high(venues: list[SpotVenue]) -> Callable[[str], Quote]:
+    return lambda symbol: Quote(symbol, D(110), D(111), at_ns=venues[0].api.clock.now_ns())
+
+
+async def test_after_a_restart_a_target_waits_on_and_takes_the_stops_place() -> None:
+    """Before, it was missing until it was proven lost, about a minute after the restart."""
+    venues: list[SpotVenue] = []
+    async with spot_venue(high(venues)) as (fake, venue):
+        venues.append(venue)
+        fake.rest["GET /api/v3/order"] = refused(-2013, "Order does not exist.")
+        fake.rest["GET /api/v3/openOrders"] = (200, [STANDING])
+        fake.rest["POST /api/v3/order/cancelReplace"] = replaced(2)
+        venue.take_back([WAITED, replace(WAITED, cid=OTHER, venue_order_id="77"), replace(WAITED, state=State.CLOSED)])
+        assert [r.cid for r in await open_orders(venue)] == [CID, TARGET.cid]
+        found = await venue.order("BTCUSDT", TARGET.cid)
+        assert isinstance(found, OrderReport) and found.status == "open"
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_for_ever, venue)
+            await until(lambda: fake.said("POST /api/v3/order/cancelReplace"))
+            nursery.cancel_scope.cancel()
+        (said,) = fake.said("POST /api/v3/order/cancelReplace")
+        assert (said["newClientOrderId"], said["cancelOrigClientOrderId"]) == (TARGET.cid, CID)
+        assert fake.said("POST /api/v3/order") == []
+
+
+async def test_a_target_that_went_out_just_before_the_restart_is_not_sent_again() -> None:
+    venues: list[SpotVenue] = []
+    sold = {**ORDER_ROW, "clientOrderId": TARGET.cid, "status": "FILLED", "side": "SELL", "type": "MARKET"}
+    async with spot_venue(high(venues)) as (fake, venue):
+        venues.append(venue)
+        fake.rest["GET /api/v3/order"] = (200, sold)
+        fake.rest["GET /api/v3/openOrders"] = (200, [])
+        venue.take_back([WAITED])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_for_ever, venue)
+            await until(lambda: fake.said("GET /api/v3/order"))
+            await until(lambda: not venue._held)
+            nursery.cancel_scope.cancel()
+        found = await venue.order("BTCUSDT", TARGET.cid)
+        assert isinstance(found, OrderReport) and found.status == "filled"
+        assert fake.said("POST /api/v3/order") == [] and fake.said("POST /api/v3/order/cancelReplace") == []
+
+
+async def test_a_target_of_before_the_restart_that_no_stop_stands_for_waits_until_nothing_can_arrive() -> None:
+    venues: list[SpotVenue] = []
+    async with spot_venue(high(venues)) as (fake, venue):
+        venues.append(venue)
+        fake.rest["GET /api/v3/order"] = refused(-2013, "Order does not exist.")
+        fake.rest["GET /api/v3/openOrders"] = (200, [])
+        fake.rest["POST /api/v3/order"] = placed(1)
+        venue.take_back([WAITED])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_for_ever, venue)
+            await until(lambda: fake.said("GET /api/v3/openOrders"))
+            assert fake.said("POST /api/v3/order") == [], "it may be on its way, and would be sold twice"
+            venue._unsure[TARGET.cid] -= 70 * 10**9  # more than window, queue and visibility together
+            await until(lambda: fake.said("POST /api/v3/order"))
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("answer", [(500, b""), (200, b"<html>"), CUT])
+async def test_a_target_of_before_the_restart_is_not_cancelled_by_a_guess(answer: Any) -> None:
+    async with spot_venue() as (fake, venue):
+        fake.rest["GET /api/v3/order"] = answer
+        venue.take_back([WAITED])
+        assert isinstance(await venue.cancel(Cancel(TARGET.cid, "BTCUSDT")), Rejection)
+        fake.rest["GET /api/v3/order"] = refused(-2013, "Order does not exist.")
+        assert isinstance(await venue.cancel(Cancel(TARGET.cid, "BTCUSDT")), Acked)
+        assert fake.said("DELETE /api/v3/order") == []
 
 
 async def test_a_target_that_is_refused_is_not_tried_again_with_every_look() -> None:
