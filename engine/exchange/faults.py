@@ -18,6 +18,7 @@ class Woe(Enum):
     REFUSE = "refuse"  # nothing is done; answered with `code`, `text` and `status`
     REFUSE_DONE = "refuse_done"  # it is done, and answered all the same with `code`, `text` and `status`
     GARBAGE = "garbage"  # it is done; the answer is half a JSON text
+    PAGE = "page"  # it is done; the answer is a page of HTML with status 200
     REJECT_LATER = "reject_later"  # an order is acknowledged, and rejected on the stream
 
 

@@ -61,6 +61,10 @@ class Face(Protocol):
     def refuse_message(self, session: Session, text: bytes, fault: Fault, now_ns: int) -> bytes: ...
 
 
+HALF = b'{"half": '
+PAGE = b"<!DOCTYPE html><html><head><title>Attention</title></head><body>One moment, please.</body></html>"
+
+
 class Mangling(Struct):
     """What befalls the next messages of a stream: "lose", "repeat" or "swap"."""
 
@@ -198,7 +202,9 @@ class Exchange:
             case Woe.REFUSE_DONE:
                 return face.refusal(fault, self.now_ns()).wire(keep_alive=True)
             case Woe.GARBAGE:
-                return Response(200, b'{"half": ').wire(keep_alive=True)
+                return Response(200, HALF).wire(keep_alive=True)
+            case Woe.PAGE:
+                return Response(200, PAGE, (), "text/html").wire(keep_alive=True)
         return reply
 
     # --------------------------------------------------------------------------------------------------- WebSockets
@@ -268,7 +274,9 @@ class Exchange:
         if fault.do is Woe.REFUSE_DONE:
             replies = [face.refuse_message(line.session, text, fault, self.now_ns())]
         if fault.do is Woe.GARBAGE:
-            replies = [b'{"half": ']
+            replies = [HALF]
+        if fault.do is Woe.PAGE:
+            replies = [PAGE]
         for reply in replies:
             line.socket.post(reply)
         return None

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from engine.exchange.binance import market, usdm
+from engine.exchange.binance import market, spot, usdm
 from engine.exchange.binance.caller import Caller
 from engine.exchange.binance.face import Binance, Layout
 from engine.exchange.binance.gate import Limits, OrderLimit, Route
@@ -90,6 +90,7 @@ _V1: dict[tuple[str, str], Route] = {
     ("DELETE", "listenKey"): _listen("userDataStream.stop", lambda face: face.close_listen_key),
 }
 _LATER: dict[tuple[str, str], Route] = {
+    ("GET", "/sapi/v1/account/apiRestrictions"): Route("apiRestrictions", spot.restrictions),
     ("GET", "/fapi/v2/ticker/price"): _public("ticker.price", market.ticker_price),
     ("GET", "/fapi/v3/positionRisk"): Route("v2/account.position", usdm.position_risk, 5),
     ("GET", "/fapi/v2/positionRisk"): Route("account.position", usdm.position_risk_2, 5),
