@@ -5,13 +5,13 @@ engine behind it.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from random import Random
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 import trio
@@ -24,7 +24,7 @@ from actors.web import ports_for
 from actors.wiring import AccountParts, Engine, Parts, run_engine
 from engine.core.messages import Instrument, InstrumentKind, Malformed, Quote
 from engine.core.tally import Tally
-from engine.edges.base import Sink, Source
+from engine.edges.base import LivingSink, Sink, Source
 from engine.edges.dialects import DialectTerms
 from engine.edges.http import HttpSource
 from engine.edges.ndjson import NdjsonFile, NdjsonSink, NdjsonSource, dead_letter_line
@@ -36,13 +36,25 @@ from engine.market.recorded import Recording, survey
 from engine.market.tape import Market as HeardMarket
 from engine.market.tape import play
 from engine.runtime.clock import Clock, live_clock
-from engine.runtime.config import AccountSection, Config, MarketSection, PaperSection, SourceSection, config_hash
+from engine.runtime.config import (
+    AccountSection,
+    Config,
+    MarketSection,
+    PaperSection,
+    SinkSection,
+    SourceSection,
+    config_hash,
+)
 from engine.runtime.journal.sqlite import SqliteJournal
 from engine.venues.base import SECOND
+from engine.venues.keys import KeyProblem
 from engine.venues.link import LinkVenue
 from engine.venues.paper import Faults, PaperTerms, PaperVenue
 from engine.venues.throttle import Limit, Throttle
 from engine.web.serve import serve
+
+if TYPE_CHECKING:
+    from engine.edges import redis
 
 FEED_ROOM = 10_000  # events; a full channel makes the feed wait
 LOG = structlog.get_logger("assembly")
@@ -103,6 +115,10 @@ async def _live(
         hearers: list[Hears] = [*(v.venue for v in venues if isinstance(v.venue, PaperVenue)), board]
         start_market(services, market, hearers, clock, rng)
         broadcast = Broadcast("stream")
+        sinks = open_sinks(config, broadcast, os.environ)
+        for sink in sinks:
+            if isinstance(sink, LivingSink):
+                await services.start(sink.live)
         http = next((HttpSource(s.name, clock) for s in config.sources if s.kind == "http"), None)
         dead = NdjsonFile(folder / "dead-letters.ndjson")
         parts = Parts(
@@ -112,9 +128,8 @@ async def _live(
             rng=rng,
             accounts=tuple(venues),
             quote=_quotes(venues, board),
-            sources=tuple(open_source(s, clock) for s in config.sources if s.kind != "http")
-            + ((http,) if http else ()),
-            sinks=open_sinks(config, broadcast),
+            sources=open_sources(config, http, clock, os.environ),
+            sinks=sinks,
             dialects=dialect_terms(config),
             dead_letter=lambda m: bury(dead, m),
             tally=Tally(),
@@ -240,21 +255,62 @@ def paper_terms(section: PaperSection) -> PaperTerms:
     )
 
 
-def open_source(section: SourceSection, clock: Clock) -> Source:
-    if section.kind == "stdin":
-        return NdjsonSource.stdin(section.name, clock, dialect=section.dialect or None)
-    return NdjsonSource(section.name, Path(section.path), clock, follow=section.follow, dialect=section.dialect or None)
+def open_source(section: SourceSection, clock: Clock, engine: str, environ: Mapping[str, str]) -> Source:
+    """Raises KeyProblem for a password that is not there."""
+    dialect = section.dialect or None
+    match section.kind:
+        case "stdin":
+            return NdjsonSource.stdin(section.name, clock, dialect=dialect)
+        case "redis":
+            from engine.edges import redis  # takes long, and few have it
+
+            terms = redis.Streams(
+                section.streams,
+                section.group,
+                section.consumer or engine,
+                dialect,
+                float(section.reclaim_seconds),
+                section.dead_letters,
+            )
+            return redis.RedisSource(section.name, _redis(section, environ), terms, clock)
+        case _:
+            return NdjsonSource(section.name, Path(section.path), clock, follow=section.follow, dialect=dialect)
 
 
-def open_sources(config: Config, http: HttpSource | None, clock: Clock) -> tuple[Source, ...]:
-    others = tuple(open_source(s, clock) for s in config.sources if s.kind != "http")
+def open_sources(
+    config: Config, http: HttpSource | None, clock: Clock, environ: Mapping[str, str]
+) -> tuple[Source, ...]:
+    """Raises KeyProblem for a password that is not there."""
+    others = tuple(open_source(s, clock, config.engine.name, environ) for s in config.sources if s.kind != "http")
     return others if http is None else (*others, http)
 
 
-def open_sinks(config: Config, broadcast: Broadcast) -> tuple[Sink, ...]:
+def open_sinks(config: Config, broadcast: Broadcast, environ: Mapping[str, str]) -> tuple[Sink, ...]:
+    """Raises KeyProblem for a password that is not there."""
+    return (*(_open_sink(section, config, environ) for section in config.sinks), broadcast)
+
+
+def _open_sink(section: SinkSection, config: Config, environ: Mapping[str, str]) -> Sink:
+    if section.kind == "redis":
+        from engine.edges import redis
+
+        server = _redis(section, environ)
+        return redis.RedisSink(section.name, server, section.stream, section.keep, section.mirror)
     # What is marked as published must not be lost with the power either.
-    durable = config.journal.durability == "power"
-    return (*(NdjsonSink(s.name, Path(s.path), durable) for s in config.sinks), broadcast)
+    return NdjsonSink(section.name, Path(section.path), config.journal.durability == "power")
+
+
+def _redis(section: SourceSection | SinkSection, environ: Mapping[str, str]) -> "redis.Server":
+    from engine.edges import redis
+
+    password = ""
+    if section.password_env:
+        password = environ.get(section.password_env, "")
+        if not password:
+            raise KeyProblem(
+                f"'{section.name}' needs the environment variable {section.password_env}, which is not set"
+            )
+    return redis.Server.at(section.server, password, section.ca_file)
 
 
 def dialect_terms(config: Config) -> DialectTerms:

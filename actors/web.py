@@ -6,7 +6,7 @@ from actors.operator import StopReport as Cleared
 from actors.real import notes
 from actors.wiring import Engine
 from engine.core.messages import HaltKind, Limits, Refusal
-from engine.edges.base import Receipt
+from engine.edges.base import Connected, Receipt
 from engine.edges.http import HttpSource, status_of
 from engine.edges.stream import Broadcast
 from engine.runtime.clock import Clock
@@ -80,6 +80,9 @@ def health(engine: Engine, config: Config) -> Health:
         ),
     ]
     entry = all(c.ok for c in components) and not any(h.scope == "engine" for h in halts)
+    for kind, edges in (("source", engine.parts.sources), ("sink", engine.parts.sinks)):  # these close no entries
+        found = [edge for edge in edges if isinstance(edge, Connected)]
+        components += [Component(name=f"{kind}/{e.name}", ok=not e.down, detail=e.down or "connected") for e in found]
     return Health(
         live=not stats.failed,
         protective_ready=all(engine.reconciled.values()),

@@ -5,7 +5,7 @@ is the back-pressure. It is told by `answer`, once the result is durable, what b
 """
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import trio
 from msgspec import Struct
@@ -55,4 +55,25 @@ class Sink(Protocol):
 
     async def send(self, rows: tuple[OutboxRow, ...]) -> None:
         """Returns when the receiver has them. Raises SinkDown."""
+        ...
+
+
+@runtime_checkable
+class LivingSink(Protocol):
+    """A sink that holds connections."""
+
+    async def live(self, task_status: trio.TaskStatus[None]) -> None:
+        """As long as anything is sent. Reports itself started at once, whether its receiver is there or not."""
+        ...
+
+
+@runtime_checkable
+class Connected(Protocol):
+    """A source or sink with a far end."""
+
+    name: str
+
+    @property
+    def down(self) -> str:
+        """Why it does not come through now; "" when it does."""
         ...

@@ -141,6 +141,11 @@ def _kind(word: str) -> str:
     return next((name for name, dialect in DIALECTS.items() if word in dialect.events), "")
 
 
+def is_event(word: str) -> bool:
+    """Whether a body may say so of its type."""
+    return bool(word) and bool(_kind(word))
+
+
 def _all_kinds() -> list[str]:
     return [*DIALECTS, *(event for dialect in DIALECTS.values() for event in dialect.events), *CONTROLS]
 

@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from re import fullmatch, search
 from typing import Annotated, Any, Literal, get_args, get_origin
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -153,17 +154,31 @@ class RehearsalSection(Section, frozen=True):
 
 
 class SourceSection(Section, frozen=True):
-    kind: Literal["ndjson", "stdin", "http"]
+    kind: Literal["ndjson", "stdin", "http", "redis"]
     path: str = ""  # ndjson
     follow: bool = False  # ndjson: wait for more lines at the end
+    server: str = ""  # redis: redis://USER@HOST:PORT/DB, rediss:// with TLS, or unix:///path
+    password_env: str = ""  # redis: the environment variable that holds the password
+    ca_file: str = ""  # rediss: who signs the server's certificate; default: the system's list
+    streams: tuple[str, ...] = ()  # redis
+    group: str = "surefire"  # redis
+    consumer: str = ""  # redis: default: the engine's name
+    reclaim_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 60  # redis: what another consumer left that long ago
+    dead_letters: str = ""  # redis: the stream for what could not be read; default: none, only the file
     dialect: str = ""  # default: told by each body's fields
     name: str = ""  # default: the kind
     controls: bool = False  # whether its ess.cleared, policy.updated and model.promoted are obeyed
 
 
 class SinkSection(Section, frozen=True):
-    kind: Literal["ndjson"]
-    path: str = ""  # default: events.ndjson in data_dir
+    kind: Literal["ndjson", "redis"]
+    path: str = ""  # ndjson; default: events.ndjson in data_dir
+    server: str = ""  # redis: as a source's
+    password_env: str = ""  # redis
+    ca_file: str = ""  # rediss
+    stream: str = ""  # redis: one for all events; default: each event has the stream of its name
+    keep: Annotated[int, Meta(ge=1)] = 100_000  # redis: about so many entries stay in a stream
+    mirror: str = ""  # redis: hashes MIRROR:ACCOUNT:SYMBOL show what is open; default: none
     name: str = ""  # default: the kind
 
 
@@ -241,7 +256,11 @@ def _settle(config: Config, data_dir: str | None, port: int | None) -> Config:
         api=config.api if port is None else replace(config.api, port=port),
         sources=tuple(replace(source, name=source.name or source.kind) for source in config.sources),
         sinks=tuple(
-            replace(sink, name=sink.name or sink.kind, path=sink.path or str(folder / "events.ndjson"))
+            replace(
+                sink,
+                name=sink.name or sink.kind,
+                path=sink.path or (str(folder / "events.ndjson") if sink.kind == "ndjson" else ""),
+            )
             for sink in config.sinks
         ),
     )
@@ -410,15 +429,53 @@ def _conflicts(config: Config) -> Iterator[tuple[KeyPath, str]]:
             table, venue = _table_name(("accounts", name, "limits")), account.venue.capitalize()
             yield ("accounts", name), f"{table} needs 'symbols': {venue} tells executions only by symbol"
     for place, source in enumerate(config.sources):
-        if (source.kind == "ndjson") != bool(source.path):
-            words = "needs 'path', the file to read" if not source.path else f"of kind '{source.kind}' takes no 'path'"
-            yield ("sources", place), f"[[sources]] number {place + 1} {words}"
-        if source.follow and source.kind != "ndjson":
-            yield ("sources", place, "follow"), "only a source of kind 'ndjson' can be followed"
+        yield from _edge_conflicts("sources", place, source)
+    for place, sink in enumerate(config.sinks):
+        yield from _edge_conflicts("sinks", place, sink)
     if any(source.kind == "http" for source in config.sources) and not config.api.enabled:
         yield ("api", "enabled"), "the source 'http' is a part of the API, which is not enabled"
     yield from _repeated("sources", tuple(source.name or source.kind for source in config.sources))
-    yield from _repeated("sinks", tuple(sink.path for sink in config.sinks))
+    yield from _repeated("sinks", tuple(sink.path or sink.name or sink.kind for sink in config.sinks))
+
+
+_EDGE_KEYS = {  # kind of source or sink -> the keys that are its own, and those of them that it needs
+    "ndjson": (("path", "follow"), ("path",)),
+    "redis": (
+        (
+            *("server", "password_env", "ca_file", "streams", "group", "consumer", "reclaim_seconds", "dead_letters"),
+            *("stream", "keep", "mirror"),
+        ),
+        ("server", "streams"),
+    ),
+}
+
+
+def _edge_conflicts(section: str, place: int, edge: SourceSection | SinkSection) -> Iterator[tuple[KeyPath, str]]:
+    name = f"[[{section}]] number {place + 1}"
+    own, needed = _EDGE_KEYS.get(edge.kind, ((), ()))
+    for field in fields(edge):
+        value = getattr(edge, field.name)
+        if value != field.default and field.name not in ("kind", "name", "dialect", "controls", *own):
+            yield (section, place, field.name), f"{name} of kind '{edge.kind}' takes no '{field.name}'"
+        if field.name in needed and not value and not (section == "sinks" and field.name == "path"):
+            yield (section, place), f"{name} of kind '{edge.kind}' needs '{field.name}'"
+    if edge.kind == "redis" and edge.server:
+        yield from _redis_conflicts((section, place, "server"), edge.server)
+
+
+def _redis_conflicts(path: KeyPath, url: str) -> Iterator[tuple[KeyPath, str]]:
+    name = _dotted(path)
+    try:
+        place = urlsplit(url)
+        known = place.scheme in ("redis", "rediss") and place.hostname and (place.port or 6379)
+    except ValueError:
+        return (yield path, f"{name} is no address of a server")
+    if place.password is not None:  # not shown: it is out already, but need not be in a log, too
+        yield path, f"{name} holds a password; secrets are never read from a file: name a variable in 'password_env'"
+    elif not known and not (place.scheme == "unix" and place.path):
+        yield path, f"{name} must be redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///path, but is {_shown(url)}"
+    elif place.scheme != "unix" and not fullmatch(r"(/\d{0,4})?", place.path):
+        yield path, f"{name} ends in the number of a database, but here in {_shown(place.path)}"
 
 
 def _account_conflicts(name: str, account: AccountSection) -> Iterator[tuple[KeyPath, str]]:

@@ -165,15 +165,34 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
         ('[market]\nkind = "bybit"', "line 1: [market] of kind 'bybit' needs 'symbols', those to listen to"),
         ('[market]\nkind = "link"', "line 1: [market] of kind 'link' needs 'port', where the paper venue listens"),
         ('[api]\nhost = "0.0.0.0"', "line 2: api.host must be a loopback address such as 127.0.0.1, but is '0.0.0.0'"),
-        ('[[sources]]\nkind = "ndjson"', "line 1: [[sources]] number 1 needs 'path', the file to read"),
+        ('[[sources]]\nkind = "ndjson"', "line 1: [[sources]] number 1 of kind 'ndjson' needs 'path'"),
         (
             '[[sources]]\nkind = "stdin"\nfollow = true',
-            "line 3: only a source of kind 'ndjson' can be followed",
+            "line 3: [[sources]] number 1 of kind 'stdin' takes no 'follow'",
         ),
         (
             '[[sources]]\nkind = "stdin"\n[[sources]]\nkind = "stdin"',
             "line 3: [[sources]] number 2 is called 'stdin' like another",
         ),
+        ('[[sources]]\nkind = "redis"\nstreams = ["a"]', "line 1: [[sources]] number 1 of kind 'redis' needs 'server'"),
+        (
+            '[[sources]]\nkind = "redis"\nserver = "redis://h"\nstreams = ["a"]\npath = "x"',
+            "line 5: [[sources]] number 1 of kind 'redis' takes no 'path'",
+        ),
+        (
+            '[[sinks]]\nkind = "redis"\nserver = "redis://u:geheim@h:1/0"',
+            "line 3: sinks.1.server holds a password; secrets are never read from a file: name a variable in "
+            "'password_env'",
+        ),
+        (
+            '[[sinks]]\nkind = "redis"\nserver = "http://h"',
+            "line 3: sinks.1.server must be redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///path, but is 'http://h'",
+        ),
+        (
+            '[[sinks]]\nkind = "redis"\nserver = "redis://h:1/x"',
+            "line 3: sinks.1.server ends in the number of a database, but here in '/x'",
+        ),
+        ('[[sinks]]\nkind = "redis"\nserver = "redis://h:x"', "line 3: sinks.1.server is no address of a server"),
         ("[api]\nenabled = false", "line 2: the source 'http' is a part of the API, which is not enabled"),
         ("[api]\nport = \n", "line 2: is not TOML: Invalid value (column 8)"),
         ("[api]\nport = 1\nport = 2\n", "line 3: is not TOML: Cannot overwrite a value (column 9)"),
