@@ -22,6 +22,7 @@ from actors.metrics import IntervalLog, LagWatch
 from actors.real import admit, is_real, open_real, public_hosts
 from actors.web import ports_for
 from actors.wiring import AccountParts, Engine, Parts, run_engine
+from engine.core.breakers import OwnTerms, StallTerms, StormTerms
 from engine.core.messages import Instrument, InstrumentKind, Malformed, Quote
 from engine.core.tally import Tally
 from engine.edges.base import LivingSink, Sink, Source
@@ -38,6 +39,7 @@ from engine.market.tape import play
 from engine.runtime.clock import Clock, live_clock
 from engine.runtime.config import (
     AccountSection,
+    BreakersSection,
     Config,
     MarketSection,
     PaperSection,
@@ -134,6 +136,7 @@ async def _live(
             dead_letter=lambda m: bury(dead, m),
             tally=Tally(),
             lag=LagWatch(),
+            breakers=own_terms(config.breakers),
             interval_log=IntervalLog(folder / "latency.hlog", clock),
             build=build,
             config_hash=config_hash(config),
@@ -155,6 +158,21 @@ async def _live(
         task_status.started((engine, port))
         await drained.wait()
         services.cancel_scope.cancel()
+
+
+def own_terms(section: BreakersSection) -> OwnTerms:
+    storms = StormTerms(
+        symbol_max=section.rejects_symbol_max,
+        account_max=section.rejects_account_max,
+        window_ns=section.rejects_window_seconds * SECOND,
+        pause_ns=section.rejects_pause_seconds * SECOND,
+    )
+    stalls = StallTerms(
+        loop_ns=section.loop_stall_ms * SECOND // 1000,
+        commit_ns=section.commit_stall_ms * SECOND // 1000,
+        pause_ns=section.stall_pause_seconds * SECOND,
+    )
+    return OwnTerms(storms, stalls)
 
 
 def start_market(nursery: trio.Nursery, market: Market, papers: Sequence[Hears], clock: Clock, rng: Random) -> None:

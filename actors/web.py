@@ -5,7 +5,8 @@ import trio
 from actors.operator import StopReport as Cleared
 from actors.real import notes
 from actors.wiring import Engine
-from engine.core.messages import HaltKind, Limits, Refusal
+from engine.core.breakers import BY
+from engine.core.messages import Halt, HaltKind, Limits, Refusal
 from engine.edges.base import Connected, Receipt
 from engine.edges.http import HttpSource, status_of
 from engine.edges.stream import Broadcast
@@ -69,6 +70,7 @@ def health(engine: Engine, config: Config) -> Health:
     halts = world.switch.halts()
     components = [
         Component(name="journal", ok=not stats.failed, detail=stats.failed or config.journal.durability),
+        Component(name="stalls", ok=not _stalled(halts), detail=_stalls(engine)),
         Component(name="actors", ok=not engine.down, detail=", ".join(engine.down)),
         *(
             Component(
@@ -114,6 +116,16 @@ def health(engine: Engine, config: Config) -> Health:
         durability=config.journal.durability,
         notes=tuple(note for account in engine.parts.accounts for note in notes(account)),
     )
+
+
+def _stalled(halts: tuple[Halt, ...]) -> bool:
+    return any(h.scope == "engine" and h.by.startswith(BY) for h in halts)
+
+
+def _stalls(engine: Engine) -> str:
+    """How often the engine itself stood still since its start, and what was the last time."""
+    found = engine.breakers
+    return f"{found.stalls}; the last: {found.last_stall}" if found.stalls else "none"
 
 
 async def stop(engine: Engine, by: str, reason: str, flatten: bool) -> StopReport:

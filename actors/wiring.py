@@ -37,7 +37,9 @@ from actors.ports import Account, Arrived, GateMail, World
 from actors.protector import protector
 from actors.publisher import publisher
 from actors.reconciler import Reconciler, ReconcilerPorts
+from actors.stalls import stalls
 from engine.core.admission import AccountTerms, Admission
+from engine.core.breakers import Breakers, OwnTerms
 from engine.core.messages import (
     ZERO,
     Alerted,
@@ -108,6 +110,7 @@ class Parts(Struct, frozen=True):
     tally: Tally
     lag: LagWatch | None = None
     interval_log: IntervalLog | None = None
+    breakers: OwnTerms = OwnTerms()
     build: str = ""
     config_hash: str = ""
 
@@ -115,8 +118,9 @@ class Parts(Struct, frozen=True):
 class Engine:
     """A running engine, as the API, the demo and tests see it."""
 
-    def __init__(self, parts: Parts, world: World, state: OpenState) -> None:
+    def __init__(self, parts: Parts, world: World, state: OpenState, breakers: Breakers) -> None:
         self.parts = parts
+        self.breakers = breakers
         self.world = world
         self.epoch = state.epoch
         self.started_ns = world.clock.now_ns()
@@ -181,6 +185,7 @@ async def run_engine(
     """From the journal's open state to a drained, closed journal. Raises JournalFailed when it must not start."""
     state = await parts.journal.open()
     switch = Switch(parts.journal, parts.clock, state.halts)
+    breakers = Breakers(parts.breakers)
     measured, measurements = trio.open_memory_channel[MetricsMail](METRICS)
 
     def observe(facts: tuple[AnyFact, ...]) -> None:
@@ -190,19 +195,33 @@ async def run_engine(
             if isinstance(fact, Alerted):
                 log = LOG.error if fact.severity == "critical" else LOG.warning
                 log("alert", kind=fact.kind, text=fact.text, account=fact.account, symbol=fact.symbol)
+            for halt in breakers.fact(fact):
+                trip(halt)
+
+    def trip(halt: Halt) -> None:
+        """Entries stop in memory at once; the switch writes it down, and the alert is counted and logged."""
+        kind = "reject_storm" if "/rejects/" in halt.by else "engine_stall"
+        at_ns, text = parts.clock.now_ns(), f"{halt.scope}: {halt.reason}"
+        parts.journal.append((alert := Alerted(at_ns=at_ns, severity="critical", kind=kind, text=text, cause=halt.by),))
+        switch.halt(halt)
+        observe((alert,))
 
     def timed(sample: Timed) -> None:
         if not offer(measured, sample):
             parts.tally.dropped += 1
 
     world = World(parts.env, parts.clock, parts.journal, switch, parts.rng, parts.quote, observe, timed)
-    engine = Engine(parts, world, state)
+    engine = Engine(parts, world, state, breakers)
     started = EngineStarted(
         at_ns=parts.clock.now_ns(), epoch=state.epoch, build=parts.build, config_hash=parts.config_hash
     )
     parts.journal.append((started,))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(metrics, measurements, parts.tally, parts.lag, parts.interval_log)
+        watch = partial(stalls, breakers, world, trip)
+        nursery.start_soon(
+            supervise, "stalls", "engine", watch, switch, parts.clock, engine.fallen, None, name="stalls"
+        )
         await _run(engine, state, stop, nursery, task_status)
         nursery.cancel_scope.cancel()
 

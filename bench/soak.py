@@ -78,6 +78,11 @@ durability = "%(durability)s"
 port = 0
 [log]
 level = "error"
+[breakers]
+loop_stall_ms = 60000
+commit_stall_ms = 60000
+rejects_symbol_max = 1000000
+rejects_account_max = 1000000
 [market]
 kind = "link"
 port = %(port)d

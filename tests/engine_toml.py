@@ -25,6 +25,14 @@ WIDE: Words = {
     "leverage_max": 20,
 }
 
+# A loaded machine lets a process wait for seconds: that is no stall of the engine's.
+PATIENT: Words = {
+    "loop_stall_ms": 60_000,
+    "commit_stall_ms": 60_000,
+    "rejects_symbol_max": 100_000,
+    "rejects_account_max": 100_000,
+}
+
 
 def engine_toml(
     data: Path, market: Words, account: Words, limits: Words, durability: str = "power", env: str = "", more: str = ""
@@ -35,6 +43,7 @@ def engine_toml(
         "engine": engine | ({"env": env} if env else {}),
         "journal": {"durability": durability},
         "api": {"port": 0},
+        "breakers": PATIENT,
         "market": market,
         "accounts.main": account,
         "accounts.main.limits": limits,

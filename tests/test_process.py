@@ -39,7 +39,8 @@ class Process:
         )
 
     def write(self, config: str) -> None:
-        self.file.write_text(f'[log]\nfile = "{self.log}"\n[accounts.main.limits]\n{config}')
+        patient = "[breakers]\nloop_stall_ms = 60000\ncommit_stall_ms = 60000\n"
+        self.file.write_text(f'[log]\nfile = "{self.log}"\n{patient}[accounts.main.limits]\n{config}')
 
     def ready(self) -> str:
         """Where the API is, once the process says that it runs."""

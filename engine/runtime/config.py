@@ -81,6 +81,18 @@ class LogSection(Section, frozen=True):
     file: str = ""  # default: standard error
 
 
+class BreakersSection(Section, frozen=True):
+    """The engine's own breakers (engine/core/breakers.py): each halts entries for a while, longer when it repeats."""
+
+    rejects_symbol_max: Annotated[int, Meta(ge=1)] = 5  # entries of a symbol rejected for one class of reason
+    rejects_account_max: Annotated[int, Meta(ge=1)] = 15  # ... of an account
+    rejects_window_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 60
+    rejects_pause_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 60
+    loop_stall_ms: Annotated[int, Meta(ge=100)] = 1_000  # from when on an event loop that does not run is a stall
+    commit_stall_ms: Annotated[int, Meta(ge=100)] = 2_000  # ... a commit of the journal
+    stall_pause_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 10
+
+
 class MarketSection(Section, frozen=True):
     kind: Literal["synthetic", "recorded", "binance", "bybit", "link"] = "synthetic"
     tape: str = ""  # recorded: the file
@@ -189,6 +201,7 @@ class Config(Section, frozen=True):
     journal: JournalSection = JournalSection()
     api: ApiSection = ApiSection()
     log: LogSection = LogSection()
+    breakers: BreakersSection = BreakersSection()
     market: MarketSection = MarketSection()
     rehearsal: RehearsalSection = RehearsalSection()
     accounts: dict[str, AccountSection] = msgspec.field(

@@ -7,9 +7,10 @@ import httpx
 import trio
 import trio.testing
 
-from actors.assembly import run_live
+from actors.assembly import own_terms, run_live
 from actors.checkup import look_over
 from actors.demo import Demo, run_demo
+from engine.core.breakers import OwnTerms
 from engine.market import synthetic
 from engine.runtime.clock import live_clock
 from engine.runtime.config import parse
@@ -33,6 +34,9 @@ def text(folder: Path, more: str = "") -> str:
 data_dir = "{folder}/var"
 [api]
 port = 0
+[breakers]
+loop_stall_ms = 60000
+commit_stall_ms = 60000
 [accounts.main.limits]
 [[sources]]
 kind = "http"
@@ -138,3 +142,18 @@ def test_a_demo_ends_with_books_that_balance() -> None:
     assert summary.books_balance, summary.differences
     assert summary.signals > 5 and summary.fills > 0 and summary.orders
     assert sum(summary.verdicts.values()) == summary.signals
+
+
+def test_the_engines_own_breakers_are_as_the_config_says() -> None:
+    limits = "[accounts.main.limits]\n"
+    words = (
+        "[breakers]\nrejects_symbol_max = 3\nrejects_pause_seconds = 7\nloop_stall_ms = 250\ncommit_stall_ms = 500\n"
+    )
+    terms = own_terms(parse(words + limits, "test.toml").breakers)
+    assert (terms.storms.symbol_max, terms.storms.account_max, terms.storms.pause_ns) == (3, 15, 7 * SECOND)
+    assert (terms.stalls.loop_ns, terms.stalls.commit_ns, terms.stalls.pause_ns) == (
+        SECOND // 4,
+        SECOND // 2,
+        10 * SECOND,
+    )
+    assert own_terms(parse(limits, "test.toml").breakers) == OwnTerms()
