@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from actors.order import Mail, OrderPorts, order_actor
 from actors.ports import Account, Ask, World
-from engine.core.blotter import Blotter, Message, Terms
+from engine.core.blotter import Blotter, Message, Seen, Terms
 from engine.core.messages import Enact, Halt, Instrument, Order, Position, Standing, Trade
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.mail import MailboxFull, offer, waiting
@@ -46,7 +46,7 @@ class Holding(Struct):
     orders: list[Order]
     trade: Trade | None
     signals: list[Enact]
-    seen: list[tuple[str, int, Decimal]]
+    seen: list[tuple[str, Seen]]
 
 
 def empty(account: str, symbol: str) -> Holding:
@@ -235,7 +235,7 @@ def holdings(
     positions: Iterable[Position],
     trades: Iterable[Trade],
     signals: Iterable[Enact],
-    seen: Iterable[tuple[str, str, str, int, Decimal]],
+    seen: Iterable[tuple[str, str, str, Seen]],
 ) -> dict[tuple[str, str], Holding]:
     """The journal's open state by (account, symbol); flat symbols without orders or signals are left out."""
     found: dict[tuple[str, str], Holding] = {}
@@ -254,6 +254,6 @@ def holdings(
         of(trade.account, trade.symbol).trade = trade
     for enact in signals:
         of(enact.signal.account, enact.signal.symbol).signals.append(enact)
-    for account, symbol, exec_id, venue_ns, delta in seen:
-        of(account, symbol).seen.append((exec_id, venue_ns, delta))
+    for account, symbol, exec_id, execution in seen:
+        of(account, symbol).seen.append((exec_id, execution))
     return found

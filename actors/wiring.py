@@ -39,6 +39,7 @@ from actors.publisher import publisher
 from actors.reconciler import Reconciler, ReconcilerPorts
 from actors.stalls import stalls
 from engine.core.admission import AccountTerms, Admission
+from engine.core.blotter import Seen
 from engine.core.breakers import Breakers, OwnTerms
 from engine.core.messages import (
     ZERO,
@@ -558,7 +559,7 @@ def _holdings(state: OpenState) -> dict[tuple[str, str], Holding]:
         state.positions,
         state.trades,
         (Enact(row.signal, row.plan) for row in state.signals if row.plan is not None),
-        ((e.account, e.symbol, e.exec_id, e.venue_ns, e.delta) for e in state.executions),
+        ((e.account, e.symbol, e.exec_id, Seen(e.venue_ns, e.delta, e.cid)) for e in state.executions),
     )
 
 

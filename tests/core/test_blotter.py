@@ -882,3 +882,49 @@ def test_ids_are_functions_of_the_signal(order_type: OrderType) -> None:
         desk.tell(enact(order_type=order_type, price=D("100")))
         cids.add(desk.placed()[0].cid)
     assert len(cids) == 1
+
+
+def resting_and_partly_filled() -> tuple[Desk, Order, FillReport, tuple[Order, ...]]:
+    """An entry of 1 at a limit, of which 0.1 is filled and covered; its execution, and what covers it."""
+    desk = Desk()
+    desk.tell(enact(qty=D("1"), order_type=OrderType.LIMIT, price=D("99.5")))
+    (entry,) = desk.placed()
+    desk.answer(entry)
+    own = desk.fill_report(entry, "0.1")
+    desk.tell(own)
+    cover = tuple(desk.placed())
+    desk.tell(*(Answered(order.cid, "place", Acked(f"v-{order.leg.value}")) for order in cover))
+    return desk, entry, own, cover
+
+
+def trade_by_hand(desk: Desk, entry: Order) -> None:
+    """Somebody buys and sells in the account."""
+    bought = desk.fill_report(replace(entry, cid="theirs"), "0.001")
+    desk.tell(bought, replace(bought, exec_id=f"{bought.exec_id}-back", side=Side.SELL), after=2 * 3600)
+
+
+def test_under_an_order_that_rests_for_months_executions_are_forgotten_and_its_own_not_counted_twice() -> None:
+    desk, entry, own, cover = resting_and_partly_filled()
+    for _ in range(800):  # four hours apart
+        trade_by_hand(desk, entry)
+        reports = (desk.report(entry, "open", "0.1"), *(desk.report(order, "open") for order in cover))
+        desk.tell(desk.compared("0.1", reports), after=2 * 3600)
+        assert len(desk.blotter.seen) <= 1002
+        assert len(desk.blotter.orders) == 3
+    before = desk.blotter.position
+    desk.tell(Looked(entry.cid, desk.report(entry, "open", "0.1"), (own,), desk.now, desk.now))
+    assert desk.blotter.position == before and before.qty == D("0.1")
+    assert desk.blotter.orders[entry.cid].filled_qty == D("0.1")
+
+
+def test_an_old_execution_of_an_order_that_ended_while_it_was_looked_for_is_not_counted_twice() -> None:
+    desk, entry, own, cover = resting_and_partly_filled()
+    desk.tell(desk.report(entry, "canceled", "0.1"), after=30 * 24 * 3600)
+    assert entry.cid not in desk.blotter.orders
+    for _ in range(600):
+        trade_by_hand(desk, entry)
+    desk.tell(desk.compared("0.1", tuple(desk.report(order, "open") for order in cover)), after=3600)
+    assert len(desk.blotter.seen) < 10
+    before = desk.blotter.position
+    desk.tell(Looked(entry.cid, desk.report(entry, "canceled", "0.1"), (own,), desk.now, desk.now))
+    assert desk.blotter.position == before

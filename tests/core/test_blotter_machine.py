@@ -251,7 +251,7 @@ class BooksMatchTheVenue(RuleBasedStateMachine):
             tuple(old.orders.values()),
             old.trade,
             tuple(old.signals.values()),
-            tuple((k, at, delta) for k, (at, delta) in old.seen.items()),
+            tuple(old.seen.items()),
         )
         self.requests.clear()
         self.looks.clear()

@@ -71,9 +71,8 @@ async def test_what_ended_leaves_and_what_is_open_stays(path: Path) -> None:
     await fill(path, 0, 20, open_too=True)
     before = audit(path)
     report = archive(path, ASKED)
-    assert [(p.signals, p.orders, p.fills, p.events) for p in report.parts] == [(20, 20, 0, 19)]
-    # The open order is as old as the fills: a look for it brings executions since then, which must be told apart.
-    assert [count(path, t) for t in ("signals", "orders", "fills", "positions", "journal")] == [1, 1, 20, 1, 1]
+    assert [(p.signals, p.orders, p.fills, p.events) for p in report.parts] == [(20, 20, 20, 19)]
+    assert [count(path, t) for t in ("signals", "orders", "fills", "positions", "journal")] == [1, 1, 0, 1, 1]
     journal = SqliteJournal(path, "process", CLOCK)
     state = await journal.open()
     await journal.close()
@@ -150,6 +149,16 @@ async def test_executions_that_a_start_asks_for_stay_though_their_facts_go(path:
     archive(path, ASKED)
     assert (count(path, "fills"), count(path, "journal")) == (4, 1)
     assert audit(path).sound
+
+
+async def test_executions_of_an_order_that_lives_stay_too(path: Path) -> None:
+    await fill(path, 0, 4)
+    journal = SqliteJournal(path, "process", CLOCK)
+    await journal.open()
+    await journal.durable(journal.append((), (order(2),)))  # it lives again, as after a correction
+    await journal.close()
+    archive(path, ASKED)
+    assert count(path, "fills") == 1
 
 
 async def test_a_dry_run_says_the_same_and_does_nothing(path: Path) -> None:

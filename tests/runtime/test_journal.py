@@ -161,6 +161,22 @@ async def test_executions_are_loaded_from_ten_minutes_before_the_reconciled_mome
         assert [e.exec_id for e in state.executions] == ["e2"]
 
 
+async def test_of_an_old_order_that_lives_its_own_executions_are_loaded_and_not_all_since(make: Make) -> None:
+    """However long it rests: a look for it asks for its own, from its beginning on."""
+    async with opened(make) as (journal, _):
+        steps, position = whole(1)
+        await write(journal, *steps)
+        await write(journal, taken(2), submitted(2), filled(2, position))
+        await write(journal, ((), (replace(order(1), filled_qty=Decimal("0.004"), qty=Decimal("0.01")),)))  # it lives
+        await write(journal, ((), (order(3),)))  # so does this one, of which nothing is filled
+        await write(journal, ((), (Reconciled(account=ACCOUNT, venue_ns=NOW + 3600 * SECOND),)))
+    async with opened(make) as (journal, state):
+        assert [o.cid for o in state.orders] == [order(1).cid, order(3).cid]
+        assert [(e.exec_id, e.cid) for e in state.executions] == [("e1", order(1).cid)]
+        assert journal.reload(ACCOUNT, SYMBOL).executions == state.executions
+        assert journal.reload(ACCOUNT, "ETHUSDT").executions == ()
+
+
 async def test_an_execution_booked_twice_stands_once_in_the_table(make: Make) -> None:
     async with opened(make) as (journal, _):
         await write(journal, taken(1), submitted(1), filled(1), (filled(1)[0][1:2], ()))

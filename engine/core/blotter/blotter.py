@@ -12,7 +12,6 @@ it is never sent again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
 from typing import TypeAlias, assert_never
 
 from msgspec import Struct
@@ -21,7 +20,7 @@ from engine.core.blotter.answers import answered, looked
 from engine.core.blotter.enact import enact
 from engine.core.blotter.follow import follow
 from engine.core.blotter.reports import fold_comparison, fold_fill, fold_funding, fold_report
-from engine.core.blotter.sheet import Sheet, Terms, Worth
+from engine.core.blotter.sheet import Seen, Sheet, Terms, Worth
 from engine.core.messages import (
     ZERO,
     Answered,
@@ -83,7 +82,7 @@ class Step(Struct, frozen=True):
 
 
 class Blotter:
-    """See the module. `signals` are accepted and not ended; `seen` are booked executions: id, venue time, delta."""
+    """See the module. `signals` are accepted and not ended; `seen` are booked executions, by their ids."""
 
     def __init__(
         self,
@@ -93,7 +92,7 @@ class Blotter:
         orders: Iterable[Order] = (),
         trade: Trade | None = None,
         signals: Iterable[Enact] = (),
-        seen: Iterable[tuple[str, int, Decimal]] = (),
+        seen: Iterable[tuple[str, Seen]] = (),
         worth: Worth = lambda asset: None,
     ) -> None:
         self._sheet = Sheet(terms, instrument, position, orders, trade, signals, seen, worth)
@@ -122,7 +121,7 @@ class Blotter:
         return self._sheet.signals
 
     @property
-    def seen(self) -> Mapping[str, tuple[int, Decimal]]:
+    def seen(self) -> Mapping[str, Seen]:
         """Booked executions: venue time and what each did to the position."""
         return self._sheet.seen
 

@@ -5,7 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from engine.core.announce import position_event, trade_event
-from engine.core.blotter.sheet import SECOND, Sheet
+from engine.core.blotter.sheet import SECOND, Seen, Sheet
 from engine.core.ids import is_ours
 from engine.core.messages import (
     ZERO,
@@ -37,6 +37,7 @@ from engine.core.reconcile import compare
 
 FIRST_LOOK_NS = 30 * SECOND  # from the start of the engine to its first look at a symbol, as a rule
 LEFT_OVER_MAX = 16
+SEEN_MAX = 1000  # executions in memory, before it is looked which of them may go
 SEEN_KEPT_NS = 600 * SECOND  # executions older than the last comparison by this much need no telling apart any more
 
 
@@ -180,7 +181,7 @@ def fold_fill(sheet: Sheet, report: FillReport, now_ns: int) -> None:
         sheet.stop_failures = 0
         sheet.not_before[Leg.STOP] = sheet.not_before[Leg.TARGET] = 0
     sheet.facts.append(fact)
-    sheet.seen[report.exec_id] = (report.venue_ns, after.qty - before.qty)
+    sheet.seen[report.exec_id] = Seen(report.venue_ns, after.qty - before.qty, report.cid)
     sheet.position = after
     if order is not None:
         order = sheet.apply(fact)
@@ -247,7 +248,7 @@ def fold_funding(sheet: Sheet, report: FundingReport, now_ns: int) -> None:
     key = f"funding/{report.funding_id}"
     if key in sheet.seen:
         return
-    sheet.seen[key] = (report.venue_ns, ZERO)
+    sheet.seen[key] = Seen(report.venue_ns, ZERO)
     sheet.facts.append(
         FundingPaid(
             at_ns=now_ns,
@@ -280,11 +281,19 @@ def fold_comparison(sheet: Sheet, message: Compared, now_ns: int) -> None:
     # Gone from the venue's list for as long as that may lag: nobody will tell of it again.
     gone = message.asked_ns - sheet.terms.visible_ns
     sheet.foreign = {venue_id: seen_ns for venue_id, seen_ns in sheet.foreign.items() if seen_ns >= gone}
-    # A look-up asks for all of an order's executions: those of a live order are never forgotten.
-    oldest_order = min((o.submitted_ns for o in sheet.orders.values()), default=message.asked_ns)
-    old = min(message.asked_ns, oldest_order) - SEEN_KEPT_NS
-    if len(sheet.seen) > 1000:
-        sheet.seen = {k: v for k, v in sheet.seen.items() if v[0] >= old}
+    if len(sheet.seen) > SEEN_MAX:
+        _forget_executions(sheet, message.asked_ns - SEEN_KEPT_NS)
+
+
+def _forget_executions(sheet: Sheet, old_ns: int) -> None:
+    """All that no question brings any more: a comparison asks for what is new, a look-up for its own order's, however
+    old. So what is kept is bounded by the executions of a while and of the orders that are held."""
+    held = (sheet.orders, sheet.ended, sheet.looking)
+    sheet.seen = {
+        exec_id: seen
+        for exec_id, seen in sheet.seen.items()
+        if seen.venue_ns >= old_ns or any(seen.cid in orders for orders in held)
+    }
 
 
 def _compare_position(sheet: Sheet, message: Compared, now_ns: int) -> None:
@@ -292,7 +301,7 @@ def _compare_position(sheet: Sheet, message: Compared, now_ns: int) -> None:
     one. A venue's position is often newer than its list of executions; until then the symbol only counts as in doubt.
     """
     at = message.position.venue_ns or message.asked_ns
-    later = sum((delta for when, delta in sheet.seen.values() if when > at), ZERO)
+    later = sum((seen.delta for seen in sheet.seen.values() if seen.venue_ns > at), ZERO)
     difference = message.position.qty - (sheet.position.qty - later)
     if not difference or (message.position.wallet and difference > 0):
         sheet.agreed_ns = now_ns

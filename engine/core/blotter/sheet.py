@@ -61,6 +61,14 @@ STOP_ATTEMPTS = 3  # refused or silent in a row, before the position is closed i
 Worth: TypeAlias = Callable[[str], Decimal | None]  # asset -> quote per unit, None if not known
 
 
+class Seen(Struct, frozen=True, gc=False):
+    """A booked execution, as far as telling a repeat apart needs it."""
+
+    venue_ns: int
+    delta: Decimal  # what it did to the signed position, base
+    cid: str = ""  # of its order
+
+
 class Terms(Struct, frozen=True):
     """What a blotter needs to know about its account and venue. Durations are nanoseconds."""
 
@@ -74,7 +82,7 @@ class Terms(Struct, frozen=True):
 
 
 class Sheet:
-    """See the module. `signals` are accepted and not ended; `seen` are booked executions: id, venue time, delta."""
+    """See the module. `signals` are accepted and not ended; `seen` are booked executions, by their ids."""
 
     def __init__(
         self,
@@ -84,7 +92,7 @@ class Sheet:
         orders: Iterable[Order] = (),
         trade: Trade | None = None,
         signals: Iterable[Enact] = (),
-        seen: Iterable[tuple[str, int, Decimal]] = (),
+        seen: Iterable[tuple[str, Seen]] = (),
         worth: Worth = lambda asset: None,
     ) -> None:
         self.terms = terms
@@ -94,7 +102,7 @@ class Sheet:
         self.orders: dict[str, Order] = {o.cid: o for o in orders}
         self.ended: dict[str, Order] = {}
         self.signals: dict[str, Enact] = {e.signal.signal_id: e for e in signals}
-        self.seen: dict[str, tuple[int, Decimal]] = {exec_id: (at, delta) for exec_id, at, delta in seen}
+        self.seen: dict[str, Seen] = dict(seen)
         self.worth = worth
         self.agreed_ns = 0
         self.stop_failures = 0

@@ -166,10 +166,11 @@ def _live(reader: SqlReader) -> frozenset[str]:
 
 
 def _movable_fills(reader: SqlReader, cut: int) -> Iterator[Fill]:
-    """Executions that no start asks for any more, so that a repeat of one is told by its age (`SINCE`)."""
+    """Executions that no start loads any more, as nobody asks the venue for them again."""
     sql = (
         f"SELECT f.account, f.symbol, f.exec_id, f.seq FROM fills AS f JOIN ({SINCE}) AS a ON a.account = f.account"
-        " WHERE f.seq <= ? AND f.moment_ns < a.since - ? ORDER BY f.seq"
+        " WHERE f.seq <= ? AND f.moment_ns < a.since - ?"
+        " AND f.cid NOT IN (SELECT cid FROM orders INDEXED BY orders_live WHERE live = 1) ORDER BY f.seq"
     )
     return reader.query(sql, cut, BOOKED_MARGIN_NS)
 

@@ -40,6 +40,7 @@ class Execution(Struct, frozen=True):
     exec_id: str
     venue_ns: int
     delta: Decimal  # what it did to the signed position, base
+    cid: str = ""  # of its order
 
 
 class OpenState(Struct, frozen=True):

@@ -40,12 +40,17 @@ TAIL = 10_000  # facts whose hashes are verified at every open; the audit verifi
 MAX = 2**63 - 1
 BOOKED_MARGIN_NS = 600 * 1_000_000_000
 
-# From which moment on a start needs the executions of an account. A look-up asks for all executions of an order that
-# has not ended: those belong to it, however old.
+# From which moment on a start needs the executions of an account: older ones no comparison asks for.
 SINCE = (
-    "SELECT p.account AS account, min(coalesce(max(r.venue_ns), 0), coalesce((SELECT min(o.submitted_ns)"
-    " FROM orders AS o WHERE o.live = 1 AND o.account = p.account), 9223372036854775807)) AS since"
+    "SELECT p.account AS account, coalesce(max(r.venue_ns), 0) AS since"
     " FROM positions AS p LEFT JOIN reconciled AS r ON r.account = p.account GROUP BY p.account"
+)
+_EXECUTION = "SELECT f.account, f.symbol, f.exec_id, f.venue_ns, f.delta, f.cid, f.seq FROM"
+# A look-up asks for all executions of an order that has not ended: those belong to a start, however old.
+_OF_LIVE_ORDERS = (
+    f"{_EXECUTION} orders AS o INDEXED BY orders_live CROSS JOIN fills AS f ON f.account = o.account"
+    " AND f.moment_ns >= o.submitted_ns - ?1 AND f.symbol = o.symbol AND f.cid = o.cid WHERE o.live = 1"
+    " AND CAST(json_extract(CAST(o.row AS TEXT), '$.filled_qty') AS REAL) > 0"
 )
 
 _SIGNALS = (
@@ -334,15 +339,13 @@ class SqlReader:
 
     def _executions(self, account: str | None, symbol: str | None) -> tuple[Execution, ...]:
         wheres, values = _wheres(account=account, symbol=symbol)
-        sql = (
-            f"SELECT f.account, f.symbol, f.exec_id, f.venue_ns, f.delta FROM ({SINCE}) AS a"
-            " CROSS JOIN fills AS f ON f.account = a.account AND f.moment_ns >= a.since - ?"
-            f" WHERE 1{wheres.replace(' account', ' f.account').replace(' symbol', ' f.symbol')} ORDER BY f.seq"
-        )
+        only = wheres.replace(" account = ?", " f.account = ?2").replace(" symbol = ?", " f.symbol = ?3")
+        recent = f"{_EXECUTION} ({SINCE}) AS a CROSS JOIN fills AS f ON f.account = a.account"
+        sql = f"{recent} AND f.moment_ns >= a.since - ?1 WHERE 1{only} UNION {_OF_LIVE_ORDERS}{only} ORDER BY 7"
         try:
             return tuple(
-                Execution(account=a, symbol=s, exec_id=e, venue_ns=ns, delta=Decimal(delta))
-                for a, s, e, ns, delta in self._query(sql, BOOKED_MARGIN_NS, *values)
+                Execution(account=a, symbol=s, exec_id=e, venue_ns=ns, delta=Decimal(delta), cid=cid)
+                for a, s, e, ns, delta, cid, _ in self._query(sql, BOOKED_MARGIN_NS, *values)
             )
         except (ArithmeticError, TypeError) as error:
             raise JournalFailed(f"{self._where}: a fill cannot be read: {error!r}") from error
