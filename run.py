@@ -195,6 +195,8 @@ def _journal(arguments: argparse.Namespace) -> int:
 
     use_exact_context()
     config = _config(arguments)
+    if config.journal.url:
+        raise Quit(USAGE, "archives are made of a journal on SQLite; one on PostgreSQL keeps everything so far")
     path = Path(config.journal.path)
     if arguments.what == "retain" and arguments.keep_days is None:
         raise Quit(USAGE, "journal retain deletes for good: say --keep-days")
@@ -217,6 +219,7 @@ def _journal(arguments: argparse.Namespace) -> int:
 def _explain_from_journal(config: "Config", signal_id: str, as_json: bool) -> str:
     from engine.core.money import use_exact_context
     from engine.runtime.journal.base import JournalFailed
+    from engine.runtime.journal.choice import name_of
     from engine.web.explain import buried, explain, order_ids, render_text
     from engine.web.wire import encode
 
@@ -226,7 +229,7 @@ def _explain_from_journal(config: "Config", signal_id: str, as_json: bool) -> st
             row = reader.signal(signal_id)
             if row is None:
                 told = buried(signal_id, reader.dead_letters(signal_id))
-                raise Quit(FAILED, f"no engine answers; in the journal {config.journal.path} {told}")
+                raise Quit(FAILED, f"no engine answers; in the journal {name_of(config.journal)} {told}")
             story = reader.story(row.signal.trace_id)
             orders = [order for order in map(reader.order, order_ids(story)) if order is not None]
     except JournalFailed as error:
@@ -237,9 +240,9 @@ def _explain_from_journal(config: "Config", signal_id: str, as_json: bool) -> st
 
 def _reader(config: "Config") -> "SqlReader":
     """What is committed, read beside a running engine or without one. Raises JournalFailed."""
-    from engine.runtime.journal.sqlite import open_reader
+    from engine.runtime.journal.choice import reader_of
 
-    return open_reader(Path(config.journal.path))
+    return reader_of(config, os.environ)
 
 
 # ------------------------------------------------------------------------------------------------------- running things
@@ -723,18 +726,23 @@ def _started(go: Callable[[], T]) -> T:
     """Run something of ours; what keeps it from starting is a sentence and an exit code, not a traceback."""
     from engine.core.money import use_exact_context
     from engine.market.recorded import BadTape
-    from engine.runtime.journal.base import JournalFailed
+    from engine.runtime.journal.base import Fenced, JournalFailed
     from engine.venues.admission import Inadmissible
     from engine.venues.keys import KeyProblem
     from engine.venues.store import StoreDamaged
 
     use_exact_context()
     reasons: list[str] = []
+    taken: list[str] = []
     result: list[T] = []
     try:
         result.append(go())
+    except* Fenced as group:
+        taken += [str(error) for error in _leaves(group)]
     except* (JournalFailed, StoreDamaged, BadTape, Inadmissible, KeyProblem, OSError) as group:
         reasons += [str(error) for error in _leaves(group)]
+    if taken:
+        raise Quit(REFUSED, "; ".join(taken))
     if reasons:
         raise Quit(REFUSED, "refused to start: " + "; ".join(reasons))
     return result[0]

@@ -47,7 +47,7 @@ from engine.runtime.config import (
     SourceSection,
     config_hash,
 )
-from engine.runtime.journal.sqlite import SqliteJournal
+from engine.runtime.journal.choice import journal_of
 from engine.venues.base import SECOND
 from engine.venues.keys import KeyProblem
 from engine.venues.link import LinkVenue
@@ -126,7 +126,7 @@ async def _live(
         parts = Parts(
             env=config.engine.env,
             clock=clock,
-            journal=SqliteJournal(Path(config.journal.path), config.journal.durability, clock),
+            journal=journal_of(config, clock, os.environ),
             rng=rng,
             accounts=tuple(venues),
             quote=_quotes(venues, board),

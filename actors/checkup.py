@@ -13,8 +13,8 @@ from engine.core.messages import Failed
 from engine.market.recorded import BadTape, survey
 from engine.runtime.clock import Clock
 from engine.runtime.config import AccountSection, Config
-from engine.runtime.journal.base import JournalFailed
-from engine.runtime.journal.sqlite import open_reader
+from engine.runtime.journal.base import JournalFailed, NoJournal
+from engine.runtime.journal.choice import name_of, reader_of
 from engine.runtime.preflight import look_at_clock, look_at_disk
 from engine.runtime.terminal import Finding
 from engine.venues.admission import Inadmissible
@@ -69,17 +69,19 @@ async def _look_at_real(name: str, config: Config, clock: Clock) -> list[Finding
 
 def _look_at_journal(config: Config) -> Finding:
     """Whether what is committed can be read, and what stands at its end."""
-    path = Path(config.journal.path)
-    if not path.exists():
-        return Finding("journal", True, f"{path}: none yet, the first start makes it")
+    name = name_of(config.journal)
+    if not config.journal.url and not Path(config.journal.path).exists():
+        return Finding("journal", True, f"{name}: none yet, the first start makes it")
     try:
-        with closing(open_reader(path)) as reader:
+        with closing(reader_of(config, os.environ)) as reader:
             signals, halts = reader.signals(1), reader.halts()
             live = reader.orders(None, None, True, 100_000)
+    except NoJournal:
+        return Finding("journal", True, f"{name}: none yet, the first start makes it")
     except JournalFailed as error:
         return Finding("journal", False, str(error))
     last = f"last signal {signals[0].signal.signal_id}" if signals else "no signal yet"
-    return Finding("journal", True, f"{path}: {last}, {len(live)} live order(s), {len(halts)} halt(s) in force")
+    return Finding("journal", True, f"{name}: {last}, {len(live)} live order(s), {len(halts)} halt(s) in force")
 
 
 async def _look_at_market(config: Config, clock: Clock) -> Finding:

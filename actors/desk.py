@@ -5,7 +5,7 @@ mailbox. Of one that stays down, or does not read for so long that its mailbox i
 was told is in the journal or at the venue, and is found there when the actor is made anew.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from decimal import Decimal
 from functools import partial
 
@@ -67,7 +67,7 @@ class Desk:
         instrument: Callable[[str, str], Instrument | None],
         stop_default: Callable[[str], Decimal | None],
         tell: Callable[[Standing], None],
-        load: Callable[[str, str], Holding],
+        load: Callable[[str, str], Awaitable[Holding]],
         worth: Callable[[str], Decimal | None],
         fallen: Fallen,
         epoch: int,
@@ -186,7 +186,7 @@ class Desk:
         except JournalFailed as error:
             # What it has is old, and the venue tells the rest: without an actor nobody would look after the position.
             LOG.error("an actor is made from an old journal", account=account, symbol=symbol, reason=str(error))
-        return self._load(account, symbol)
+        return await self._load(account, symbol)
 
     def _blotter(self, account: Account, symbol: str, instrument: Instrument, known: Holding | None) -> Blotter:
         traits = account.venue.traits

@@ -348,7 +348,7 @@ class Operator:
 
     async def _durable(self, seq: int) -> str:
         """Why it is not; empty: it is."""
-        outcome = await attempt(lambda: self._world.journal.durable(seq), CALL_SECONDS)
+        outcome = await attempt(lambda: self._world.journal.durable(seq, protective=True), CALL_SECONDS)
         return outcome.why if isinstance(outcome, Failure) else ""
 
 

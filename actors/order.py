@@ -166,7 +166,7 @@ async def place(order: Order, seq: int, blotter: Blotter, ports: OrderPorts, tic
 
     answer: Answer
     try:
-        await world.journal.durable(seq, eager=True)
+        await world.journal.durable(seq, eager=True, protective=protective(order))
     except JournalFailed as error:
         # What a signal asked for needs a durable intent: without one its id may come again. Protection goes on: it can
         # open nothing, and its id has the epoch in it, so that no later run uses it again.
@@ -198,10 +198,13 @@ async def send(order: Order, blotter: Blotter, ports: OrderPorts, on_wire: Calla
             if refused := _door(order, blotter, ports):
                 raise Shut(refused)
             ticket = account.throttle.tries()
+        elif why := world.journal.barred(opening=False):
+            raise Shut(Rejection("fenced", "unsent", why))
         on_wire()
 
     for attempt in range(RETRIES):
         await _until_open(order, ports)
+        await _until_ours(opens(order), ports)
         await account.throttle.wait(Lane.OPEN if opens(order) else Lane.REDUCE)
         if refused := _door(order, blotter, ports):
             return refused
@@ -252,6 +255,15 @@ async def _until_open(order: Order, ports: OrderPorts) -> None:
         await trio.sleep(0.02)
 
 
+async def _until_ours(opening: bool, ports: OrderPorts) -> None:
+    """What protects waits while another engine may own the account, and goes when it is known that none does.
+
+    When another does own it, this engine ends, and what waits here with it.
+    """
+    while not opening and ports.world.journal.barred(opening=False):  # noqa: ASYNC110 (time alone may bar it)
+        await trio.sleep(0.02)
+
+
 def _door(order: Order, blotter: Blotter, ports: OrderPorts) -> Rejection | None:
     """Looked at before an adapter is asked to send, and, for an opener, once more right before the first byte."""
     world = ports.world
@@ -263,6 +275,8 @@ def _door(order: Order, blotter: Blotter, ports: OrderPorts) -> Rejection | None
         return Rejection("halted", "unsent", f"{halts[0].scope}: {halts[0].reason}")
     if opens(order) and (closed := ports.closed(order.account)):
         return Rejection("closed", "unsent", closed[0].reason)
+    if why := world.journal.barred(opens(order)):
+        return Rejection("fenced", "unsent", why)
     held = blotter.orders.get(order.cid)
     if held is None or (held.cancel_asked and not protective(order)):
         return Rejection("canceled", "unsent", "it was canceled before it could be sent")
@@ -272,9 +286,10 @@ def _door(order: Order, blotter: Blotter, ports: OrderPorts) -> Rejection | None
 async def cancel(command: Cancel, seq: int, ports: OrderPorts) -> None:
     world = ports.world
     try:
-        await world.journal.durable(seq)
+        await world.journal.durable(seq, protective=True)
     except JournalFailed:
         pass  # a cancel is harmless, and wanted all the more
+    await _until_ours(False, ports)
     await ports.account.throttle.wait(Lane.REDUCE, "cancel")
     sent_ns = world.clock.now_ns()
     answer = await ports.account.venue.cancel(command)

@@ -66,7 +66,7 @@ from engine.core.tally import Tally
 from engine.edges.base import Arrival, Sink, Source
 from engine.edges.dialects import DialectTerms
 from engine.runtime.clock import Clock
-from engine.runtime.journal.base import Journal, JournalFailed, OpenState
+from engine.runtime.journal.base import Fenced, Journal, JournalFailed, OpenState
 from engine.runtime.mail import offer, post, waiting
 from engine.runtime.supervise import Fallen, Run, Window, attempt, supervise
 from engine.runtime.switch import Switch
@@ -183,7 +183,10 @@ class Engine:
 async def run_engine(
     parts: Parts, stop: trio.Event, task_status: trio.TaskStatus[Engine] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """From the journal's open state to a drained, closed journal. Raises JournalFailed when it must not start."""
+    """From the journal's open state to a drained, closed journal.
+
+    Raises JournalFailed when it must not start, and Fenced when another engine has taken its accounts over.
+    """
     state = await parts.journal.open()
     switch = Switch(parts.journal, parts.clock, state.halts)
     breakers = Breakers(parts.breakers)
@@ -218,6 +221,7 @@ async def run_engine(
     )
     parts.journal.append((started,))
     async with trio.open_nursery() as nursery:
+        nursery.start_soon(_leave_when_taken_over, parts.journal)
         nursery.start_soon(metrics, measurements, parts.tally, parts.lag, parts.interval_log)
         watch = partial(stalls, breakers, world, trip)
         nursery.start_soon(
@@ -225,6 +229,17 @@ async def run_engine(
         )
         await _run(engine, state, stop, nursery, task_status)
         nursery.cancel_scope.cancel()
+
+
+async def _leave_when_taken_over(journal: Journal) -> None:
+    """Another engine owns the accounts: this one ends in the middle of whatever it does. Raises Fenced."""
+    try:
+        await journal.failure()
+    except Fenced:
+        await journal.close()
+        raise
+    except JournalFailed:
+        pass  # the actor `journal` says so, and what protects goes on
 
 
 async def _run(
@@ -526,7 +541,7 @@ async def _rebuild(engine: Engine, ports: GatePorts) -> None:
     """As at the start: what the journal holds, and what stands now."""
     journal, clock = engine.parts.journal, engine.world.clock
     await journal.durable(journal.append(()))
-    engine.admission = admission = _admission(engine, journal.reload())
+    engine.admission = admission = _admission(engine, await journal.reload())
     for standing in tuple(engine.standings.values()):
         # Its closed trade and its ended signals have been counted: the journal has both.
         told = replace(standing, closed_trade=None, confirmed=())
@@ -563,9 +578,9 @@ def _holdings(state: OpenState) -> dict[tuple[str, str], Holding]:
     )
 
 
-def _reload(journal: Journal, account: str, symbol: str) -> Holding:
+async def _reload(journal: Journal, account: str, symbol: str) -> Holding:
     """One symbol's holding, for an actor that is made anew."""
-    found = _holdings(journal.reload(account, symbol))
+    found = _holdings(await journal.reload(account, symbol))
     return found.get((account, symbol)) or empty(account, symbol)
 
 

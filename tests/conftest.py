@@ -3,7 +3,7 @@
 import functools
 import inspect
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import trio
 
 from engine.core.money import use_exact_context
 from tests.patience import PATIENCE_SECONDS
+from tests.postgres import Server, running
 
 LIMIT_SECONDS = 5 * PATIENCE_SECONDS
 # On the virtual clock a limit costs nothing to reach: it only has to be longer than any story that a test tells.
@@ -70,3 +71,9 @@ def limited(test: Callable[..., Awaitable[None]], seconds: float) -> Callable[..
 
     within.limit_seconds = seconds  # type: ignore[attr-defined]
     return within
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """One server for all tests that need one; those that stop it start it again."""
+    yield from running()

@@ -104,6 +104,7 @@ CLOCK_ROOMS = ("engine.runtime.clock", "engine.runtime.journal.sqlite", "run")
 THREAD_ROOMS = (
     "engine.runtime.journal.sqlite",
     "engine.venues.ccxt.process",  # foreign code that waits, in a process of its own
+    "engine.runtime.journal.postgres",  # what a start reads
     "actors.metrics",  # its log file, past the loop
     "run",
 )

@@ -67,7 +67,13 @@ class EngineSection(Section, frozen=True):
 
 class JournalSection(Section, frozen=True):
     durability: Literal["power", "process"] = "power"  # survives power loss (fsync), or only the process's death
-    path: str = ""  # default: journal.sqlite in data_dir
+    path: str = ""  # SQLite: default journal.sqlite in data_dir
+    url: str = ""  # PostgreSQL: postgresql://user@host:port/database, without the password
+    schema: str = "surefire"  # PostgreSQL: one for each journal on a server; made at the first start
+    password_env: str = ""  # PostgreSQL: the variable that holds the password; default: libpq's own, PGPASSWORD
+    lease_seconds: Annotated[float, Meta(ge=1, le=3600)] = 10.0  # PostgreSQL: a silent engine keeps its accounts for it
+    away_seconds: Annotated[float, Meta(ge=0, le=3600)] = 30.0  # PostgreSQL: a server away for longer is a failure
+    standby: bool = False  # PostgreSQL: another engine may take over; then a start waits, and a lease's end is strict
 
 
 class ApiSection(Section, frozen=True):
@@ -432,6 +438,7 @@ def _conflicts(config: Config) -> Iterator[tuple[KeyPath, str]]:
     if config.rehearsal.venue and market.kind not in ("synthetic", "recorded"):
         text = f"a rehearsal's exchange plays a market that is synthetic or recorded, not '{market.kind}'"
         yield ("rehearsal", "venue"), text
+    yield from _journal_conflicts(config.journal)
     if not _loopback(config.api.host):
         yield ("api", "host"), f"api.host must be a loopback address such as 127.0.0.1, but is '{config.api.host}'"
     if not config.accounts:
@@ -489,6 +496,35 @@ def _redis_conflicts(path: KeyPath, url: str) -> Iterator[tuple[KeyPath, str]]:
         yield path, f"{name} must be redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///path, but is {_shown(url)}"
     elif place.scheme != "unix" and not fullmatch(r"(/\d{0,4})?", place.path):
         yield path, f"{name} ends in the number of a database, but here in {_shown(place.path)}"
+
+
+def _journal_conflicts(journal: JournalSection) -> Iterator[tuple[KeyPath, str]]:
+    if not journal.url:
+        plain = JournalSection()
+        for key in ("schema", "password_env", "lease_seconds", "away_seconds", "standby"):
+            if getattr(journal, key) != getattr(plain, key):
+                yield ("journal", key), f"journal.{key} is for a journal on PostgreSQL: it needs journal.url"
+        return
+    try:
+        parts = urlsplit(journal.url)
+    except ValueError as error:
+        yield ("journal", "url"), f"journal.url is no address: {error}"
+        return
+    if parts.scheme not in ("postgresql", "postgres"):
+        yield (
+            ("journal", "url"),
+            "journal.url must begin with postgresql://, as in postgresql://user@host:5432/database",
+        )
+    if parts.password is not None or search(r"(?i)\b(ssl)?password=", parts.query):
+        yield (
+            ("journal", "url"),
+            "journal.url has a password in it; secrets are never read from a file. Take it out, and name the"
+            " environment variable that holds it in journal.password_env",
+        )
+    if journal.path:
+        yield ("journal", "path"), "journal.path is SQLite's file; a journal with a url is on PostgreSQL"
+    if not fullmatch(r"[a-z_][a-z0-9_]{0,31}", journal.schema):
+        yield ("journal", "schema"), "journal.schema must be up to 32 small letters, digits and _"
 
 
 def _account_conflicts(name: str, account: AccountSection) -> Iterator[tuple[KeyPath, str]]:

@@ -1,4 +1,4 @@
-"""What every journal promises, held for both stores."""
+"""What every journal promises, held for all stores."""
 
 import time
 from collections.abc import AsyncIterator, Callable
@@ -34,6 +34,7 @@ from engine.core.messages import (
 from engine.runtime.journal.base import Journal, JournalFailed, OpenState
 from engine.runtime.journal.group import Batch, Group, Place
 from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
+from engine.runtime.journal.postgres import PostgresJournal, PostgresTerms
 from engine.runtime.journal.sqlite import SqliteJournal
 from engine.runtime.journal.tables import encode
 from tests.patience import PATIENCE_SECONDS
@@ -55,12 +56,16 @@ SECOND = 1_000_000_000
 Make = Callable[..., Any]
 
 
-@pytest.fixture(params=["power", "process", "memory"])
+@pytest.fixture(params=["power", "process", "memory", "postgres-power", "postgres-process"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     """Journals on one disk, one life after the other."""
     if request.param == "memory":
         disk = MemoryDisk()
         return lambda **options: MemoryJournal(disk, CLOCK, **options)
+    if request.param.startswith("postgres-"):
+        at = request.getfixturevalue("postgres").journal()
+        terms = PostgresTerms(durability=request.param.removeprefix("postgres-"), accounts=(ACCOUNT,))
+        return lambda **options: PostgresJournal(at, terms, CLOCK, tmp_path / "engine.lock", **options)
     path = tmp_path / "journal.sqlite"
     return lambda **options: SqliteJournal(path, request.param, CLOCK, **options)
 
@@ -141,11 +146,11 @@ async def test_a_closed_order_with_executions_still_owed_is_open_state(make: Mak
 async def test_one_symbol_can_be_reloaded(make: Make) -> None:
     async with opened(make) as (journal, _):
         await write(journal, taken(1), submitted(1), taken(2, symbol="ETHUSDT"), submitted(2, "ETHUSDT"), filled(1))
-        state = journal.reload(ACCOUNT, "ETHUSDT")
+        state = await journal.reload(ACCOUNT, "ETHUSDT")
         assert state.orders == (order(2, "ETHUSDT"),)
         assert [s.signal.signal_id for s in state.signals] == ["s-000002"]
         assert state.positions == () and state.executions == ()
-        assert [e.exec_id for e in journal.reload(ACCOUNT, SYMBOL).executions] == ["e1"]
+        assert [e.exec_id for e in (await journal.reload(ACCOUNT, SYMBOL)).executions] == ["e1"]
 
 
 async def test_executions_are_loaded_from_ten_minutes_before_the_reconciled_moment(make: Make) -> None:

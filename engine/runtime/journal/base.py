@@ -32,6 +32,14 @@ class JournalFailed(Exception):
     """The disk is full, locked, gone or wrong. Says what and where, in a sentence for a person."""
 
 
+class NoJournal(JournalFailed):
+    """There is none there yet; a first start makes it."""
+
+
+class Fenced(JournalFailed):
+    """Another engine owns this journal now. Nothing may be sent any more: what protects, too, is the other's affair."""
+
+
 class Execution(Struct, frozen=True):
     """A booked fill (or funding, as `funding/ID`), as far as telling a repeat apart needs it."""
 
@@ -132,10 +140,12 @@ class Journal(Protocol):
         """From now on `outbox` begins with the first event that is not marked as published: its reader is a new one."""
         ...
 
-    async def durable(self, seq: int, eager: bool = False) -> None:
+    async def durable(self, seq: int, eager: bool = False, protective: bool = False) -> None:
         """Returns once everything up to `seq`, and all appended with it, is as safe as the configuration says.
 
         `eager`: nothing more is about to be appended that should share the commit; it need not wait for others.
+        `protective`: whoever waits would rather go on without it: JournalFailed also when the store is out of reach
+        for the moment only.
         """
         ...
 
@@ -148,10 +158,14 @@ class Journal(Protocol):
         ...
 
     async def failure(self) -> None:
-        """Waits as long as the journal is sound. Raises JournalFailed at once when it no longer is."""
+        """Waits as long as the journal is sound. Raises JournalFailed at once when it no longer is; Fenced, if so."""
         ...
 
-    def reload(self, account: str | None = None, symbol: str | None = None) -> OpenState:
+    def barred(self, opening: bool) -> str:
+        """Why nothing of this kind may be sent just now, because another engine may own the accounts; empty: it may."""
+        ...
+
+    async def reload(self, account: str | None = None, symbol: str | None = None) -> OpenState:
         """The committed open state, of one symbol or of all, for an actor that is made anew."""
         ...
 

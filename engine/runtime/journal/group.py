@@ -110,7 +110,7 @@ class Group:
         write: Callable[[Batch, Callable[[JournalFailed | None], None]], Awaitable[None]],
         linger_seconds: float = LINGER_SECONDS,
         start: Callable[[Batch, Callable[[JournalFailed | None], None]], bool] | None = None,
-        fetch: Callable[[int, int], tuple[OutboxRow, ...]] | None = None,
+        fetch: Callable[[int, int], Awaitable[tuple[OutboxRow, ...]]] | None = None,
         handed: int | None = None,
     ) -> None:
         """`start` is `write` without waiting: it calls `settle` at once or later. False: it cannot just now.
@@ -202,7 +202,7 @@ class Group:
             self._outgoing.clear()
             if not rows and self._behind and self._fetch is not None:
                 await trio.lowlevel.checkpoint()
-                rows = self._fetch(self._handed, FETCHED)
+                rows = await self._fetch(self._handed, FETCHED)
                 self._behind = bool(rows) and rows[-1].event_id < self._stored
             if rows:
                 self._handed = rows[-1].event_id

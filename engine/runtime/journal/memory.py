@@ -118,7 +118,7 @@ class MemoryJournal:
         self._life = self._disk.life
         state, place = self._reader.state(), self._reader.place()
         last = handed(state, place.event_id)
-        self._group = Group(place, self._write, self._linger_seconds, self._start, self._reader.outbox, last)
+        self._group = Group(place, self._write, self._linger_seconds, self._start, self._outbox, last)
         trio.lowlevel.spawn_system_task(self._group.run, name="journal.commit")
         return state
 
@@ -128,7 +128,7 @@ class MemoryJournal:
         self._boundary("append.after")
         return seq
 
-    async def durable(self, seq: int, eager: bool = False) -> None:
+    async def durable(self, seq: int, eager: bool = False, protective: bool = False) -> None:
         await self._group.durable(seq, eager)
 
     def hurry(self, seq: int) -> None:
@@ -150,8 +150,14 @@ class MemoryJournal:
     async def signal(self, signal_id: str) -> SignalRow | None:
         return self._reader.signal(signal_id)
 
-    def reload(self, account: str | None = None, symbol: str | None = None) -> OpenState:
+    async def reload(self, account: str | None = None, symbol: str | None = None) -> OpenState:
         return self._reader.state(account, symbol)
+
+    async def _outbox(self, after: int, limit: int) -> tuple[OutboxRow, ...]:
+        return self._reader.outbox(after, limit)
+
+    def barred(self, opening: bool) -> str:
+        return ""
 
     def reader(self) -> SqlReader:
         return self._disk.reader()

@@ -1,13 +1,13 @@
-"""What is committed, read through one SQLite connection: the Reader, and what a start loads.
+"""What is committed, read through one connection to SQLite or PostgreSQL: the Reader, and what a start loads.
 
 Synchronous: each call is a few index look-ups. Nothing here writes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from itertools import chain as chain_of
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import apsw
 import msgspec
@@ -33,7 +33,7 @@ from engine.core.messages import (
 )
 from engine.runtime.journal.base import ArchiveRow, AuditEntry, Execution, JournalFailed, OpenState, Record
 from engine.runtime.journal.group import OUTGOING_MAX, Place
-from engine.runtime.journal.tables import decode_fact
+from engine.runtime.journal.tables import decode_fact, encode
 
 T = TypeVar("T")
 TAIL = 10_000  # facts whose hashes are verified at every open; the audit verifies all
@@ -57,6 +57,8 @@ _SIGNALS = (
     "SELECT row, confirmed, (SELECT fact FROM journal WHERE seq = received_seq),"
     " (SELECT fact FROM journal WHERE seq = judged_seq) FROM signals"
 )
+SIGNAL = f"{_SIGNALS} WHERE signal_id = ?"
+PAST_SIGNAL = "SELECT row FROM past_signals WHERE signal_id = ?"
 _signal = msgspec.json.Decoder(SignalRow).decode
 _confirmed = msgspec.json.Decoder(Confirmed).decode
 _order = msgspec.json.Decoder(Order).decode
@@ -69,10 +71,18 @@ _halt = msgspec.json.Decoder(Halt).decode
 _event = msgspec.json.Decoder(Event).decode
 
 
+class Connection(Protocol):
+    """SQLite's, or what looks like it (postgres_reading.py). Raises apsw.Error or JournalFailed."""
+
+    def execute(self, sql: str, values: tuple[Any, ...] = ()) -> Iterable[Any]: ...
+
+    def close(self) -> None: ...
+
+
 class SqlReader:
     """See `Reader`. Owns its connection and closes it. Raises JournalFailed for a damaged or missing file."""
 
-    def __init__(self, connection: apsw.Connection, where: str, owned: bool = True) -> None:
+    def __init__(self, connection: Connection, where: str, owned: bool = True) -> None:
         self._connection = connection
         self._where = where
         self._owned = owned
@@ -82,7 +92,7 @@ class SqlReader:
         return _one(self._signals("WHERE signal_id = ?", signal_id)) or self._past(signal_id)
 
     def signals(self, limit: int, before: int = 0) -> tuple[SignalRow, ...]:
-        edge = self._edge("signals", "received_ns", "1", (), limit, before)
+        edge = self._edge("signals", "received_ns", "true", (), limit, before)
         return self._signals(f"WHERE {edge} ORDER BY received_ns DESC, rowid DESC")
 
     def order(self, cid: str) -> Order | None:
@@ -90,17 +100,17 @@ class SqlReader:
 
     def orders(self, account: str | None, symbol: str | None, live_only: bool, limit: int) -> tuple[Order, ...]:
         wheres, values = _wheres(account=account, symbol=symbol)
-        live = "INDEXED BY orders_live WHERE live = 1" if live_only else "WHERE 1"
+        live = "INDEXED BY orders_live WHERE live = 1" if live_only else "WHERE true"
         sql = f"SELECT row FROM orders {live}{wheres} ORDER BY rowid DESC LIMIT ?"
         return self._rows(_order, sql, *values, limit)
 
     def positions(self, account: str | None = None) -> tuple[Position, ...]:
         wheres, values = _wheres(account=account)
-        return self._rows(_position, f"SELECT row FROM positions WHERE 1{wheres} ORDER BY account, symbol", *values)
+        return self._rows(_position, f"SELECT row FROM positions WHERE true{wheres} ORDER BY account, symbol", *values)
 
     def trades(self, account: str | None, limit: int, before_ns: int = 0) -> tuple[Trade, ...]:
         wheres, values = _wheres(account=account)
-        edge = self._edge("trades", "opened_ns", f"1{wheres}", values, limit, before_ns)
+        edge = self._edge("trades", "opened_ns", f"true{wheres}", values, limit, before_ns)
         sql = f"SELECT row FROM trades WHERE {edge}{wheres} ORDER BY opened_ns DESC, rowid DESC"
         return self._rows(_trade, sql, *values)
 
@@ -126,15 +136,15 @@ class SqlReader:
         return self._records("WHERE trace_id = ? AND trace_id <> '' ORDER BY seq", trace_id)
 
     def dead_letters(self, signal_id: str) -> tuple[DeadLettered, ...]:
-        where = "WHERE kind = 'DeadLettered' AND json_extract(CAST(fact AS TEXT), '$.signal_id') = ? ORDER BY seq"
-        found = self._records(where, signal_id)
-        return tuple(record.fact for record in found if isinstance(record.fact, DeadLettered))
+        found = self._records("WHERE kind = 'DeadLettered' AND instr(fact, ?) > 0 ORDER BY seq", encode(signal_id))
+        letters = (record.fact for record in found if isinstance(record.fact, DeadLettered))
+        return tuple(letter for letter in letters if letter.signal_id == signal_id)
 
     def records(self, after: int = 0, limit: int = 1000) -> tuple[Record, ...]:
         return self._records("WHERE seq > ? ORDER BY seq LIMIT ?", after, limit)
 
     def audit_log(self, limit: int, before: int = 0) -> tuple[AuditEntry, ...]:
-        edge = f"seq < {before:d}" if before else "1"
+        edge = f"seq < {before:d}" if before else "true"
         sql = f"SELECT seq, at_ns, who, what, account, detail FROM audit_log WHERE {edge} ORDER BY seq DESC LIMIT ?"
         return tuple(AuditEntry(*line) for line in self._query(sql, limit))
 
@@ -200,7 +210,7 @@ class SqlReader:
                 _order, f"SELECT row FROM orders INDEXED BY orders_live WHERE live = 1{wheres} ORDER BY rowid", *values
             ),
             positions=self._rows(
-                _position, f"SELECT row FROM positions WHERE 1{wheres} ORDER BY account, symbol", *values
+                _position, f"SELECT row FROM positions WHERE true{wheres} ORDER BY account, symbol", *values
             ),
             trades=self._rows(
                 _trade, f"SELECT row FROM trades INDEXED BY trades_open WHERE open = 1{wheres} ORDER BY rowid", *values
@@ -208,13 +218,13 @@ class SqlReader:
             signals=self._signals(
                 f"INDEXED BY signals_open WHERE outcome = 'accepted'{wheres} ORDER BY rowid", *values
             ),
-            accounts=self._rows(_account, f"SELECT row FROM accounts WHERE 1{of} ORDER BY account", *value),
+            accounts=self._rows(_account, f"SELECT row FROM accounts WHERE true{of} ORDER BY account", *value),
             limits=tuple(row for row in self.limits() if account in (None, row.account)),
             halts=self.halts(),
             outbox=self.outbox(),
             reconciled=tuple(
                 Reconciled(account=name, venue_ns=at)
-                for name, at in self._query(f"SELECT account, venue_ns FROM reconciled WHERE 1{of}", *value)
+                for name, at in self._query(f"SELECT account, venue_ns FROM reconciled WHERE true{of}", *value)
             ),
             executions=self._executions(account, symbol),
         )
@@ -310,8 +320,12 @@ class SqlReader:
         return tuple(self._each(decode, sql, *values))
 
     def _signals(self, tail: str, *values: Any) -> tuple[SignalRow, ...]:
+        return self.signal_rows(self._query(f"{_SIGNALS} {tail}", *values))
+
+    def signal_rows(self, found: Iterable[Any]) -> tuple[SignalRow, ...]:
+        """What the query `SIGNAL` has found, whoever has asked it."""
         rows = []
-        for body, confirmed, received, judged in self._query(f"{_SIGNALS} {tail}", *values):
+        for body, confirmed, received, judged in found:
             row = self._read(_signal, body) if body is not None else self._told(received, judged)
             if confirmed is not None:
                 end: Confirmed = self._read(_confirmed, confirmed)
@@ -324,7 +338,11 @@ class SqlReader:
             self._has_past = next(self._query("SELECT 1 FROM past_signals LIMIT 1"), None) is not None
         if not self._has_past:
             return None
-        return _one(self._rows(_signal, "SELECT row FROM past_signals WHERE signal_id = ?", signal_id))
+        return _one(self._rows(_signal, PAST_SIGNAL, signal_id))
+
+    def past_signal_rows(self, found: Iterable[Any]) -> tuple[SignalRow, ...]:
+        """What the query `PAST_SIGNAL` has found."""
+        return tuple(self._read(_signal, row) for (row,) in found)
 
     def _told(self, received: bytes | None, judged: bytes | None) -> SignalRow:
         """A row that was written as the numbers of its two facts."""
@@ -341,7 +359,7 @@ class SqlReader:
         wheres, values = _wheres(account=account, symbol=symbol)
         only = wheres.replace(" account = ?", " f.account = ?2").replace(" symbol = ?", " f.symbol = ?3")
         recent = f"{_EXECUTION} ({SINCE}) AS a CROSS JOIN fills AS f ON f.account = a.account"
-        sql = f"{recent} AND f.moment_ns >= a.since - ?1 WHERE 1{only} UNION {_OF_LIVE_ORDERS}{only} ORDER BY 7"
+        sql = f"{recent} AND f.moment_ns >= a.since - ?1 WHERE true{only} UNION {_OF_LIVE_ORDERS}{only} ORDER BY 7"
         try:
             return tuple(
                 Execution(account=a, symbol=s, exec_id=e, venue_ns=ns, delta=Decimal(delta), cid=cid)
@@ -352,7 +370,7 @@ class SqlReader:
 
     def _edge(self, table: str, key: str, wheres: str, values: tuple[str, ...], limit: int, before: int) -> str:
         """The condition that cuts out one page without parting rows of one key."""
-        below = f"{key} < {before:d}" if before else "1"
+        below = f"{key} < {before:d}" if before else "true"
         sql = f"SELECT {key} FROM {table} WHERE {below} AND {wheres} ORDER BY {key} DESC LIMIT 1 OFFSET ?"
         last = next(self._query(sql, *values, max(limit, 1) - 1), None)
         return below if last is None else f"{below} AND {key} >= {last[0]:d}"

@@ -5,7 +5,6 @@ few microseconds of page cache and are made in the loop; they survive kill -9, n
 copied into the file at quiet moments through a connection of its own, never by a commit (that would be its tail).
 """
 
-import fcntl
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from engine.core.messages import AnyFact, OutboxRow, Row, SignalRow
 from engine.runtime.clock import Clock
 from engine.runtime.journal.base import JournalFailed, OpenState, Stats, handed
 from engine.runtime.journal.group import LINGER_SECONDS, Batch, Group
+from engine.runtime.journal.lock import Lock
 from engine.runtime.journal.reading import SqlReader
 from engine.runtime.journal.walcheck import commits_behind
 from engine.runtime.journal.writing import check_kind, land, migrate, prepare, raise_epoch, was_synced
@@ -51,7 +51,7 @@ class SqliteJournal:
         self._clock = clock
         self._linger_seconds = linger_seconds
         self._where, self._where_log = str(self.path), str(_wal(self.path))
-        self._lock = _Lock(self.path.with_name(self.path.name + ".lock"))
+        self._lock = Lock(self.path.with_name(self.path.name + ".lock"))
         self._commit_last_ns = self._commit_max_ns = self._began = 0
         self._wal_pages = 0
         self._dirty = trio.Event()  # the write-ahead log has something to copy
@@ -74,7 +74,7 @@ class SqliteJournal:
     def append(self, facts: Sequence[AnyFact], rows: Sequence[Row] = ()) -> int:
         return self._group.append(facts, rows)
 
-    async def durable(self, seq: int, eager: bool = False) -> None:
+    async def durable(self, seq: int, eager: bool = False, protective: bool = False) -> None:
         await self._group.durable(seq, eager)
 
     def hurry(self, seq: int) -> None:
@@ -95,8 +95,14 @@ class SqliteJournal:
     async def signal(self, signal_id: str) -> SignalRow | None:
         return self._reader.signal(signal_id)
 
-    def reload(self, account: str | None = None, symbol: str | None = None) -> OpenState:
+    async def reload(self, account: str | None = None, symbol: str | None = None) -> OpenState:
         return self._reader.state(account, symbol)
+
+    async def _outbox(self, after: int, limit: int) -> tuple[OutboxRow, ...]:
+        return self._reader.outbox(after, limit)
+
+    def barred(self, opening: bool) -> str:
+        return ""  # the lock file is held for life: nobody else can have taken over
 
     def reader(self) -> SqlReader:
         return open_reader(self.path)
@@ -169,7 +175,7 @@ class SqliteJournal:
         if self.durability == "power":
             self._thread = _CommitThread(self._land)
         self._group = Group(
-            place, self._write, self._linger_seconds, self._start, self._reader.outbox, handed(state, place.event_id)
+            place, self._write, self._linger_seconds, self._start, self._outbox, handed(state, place.event_id)
         )
         self._wal_scope = trio.CancelScope()
         trio.lowlevel.spawn_system_task(self._group.run, name="journal.commit")
@@ -335,40 +341,6 @@ class _CommitThread:
         return True
 
 
-class _Lock:
-    """One engine per journal: an advisory lock on a file beside it, held for life, with the holder's pid in it."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._file = -1
-
-    def take(self) -> None:
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise JournalFailed(f"{self._path}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._file, 20, 0).decode(errors="replace").strip() or "unknown"
-            self.release()
-            raise JournalFailed(
-                f"{self._path}: another engine is running on this journal (process {holder}); stop that one first"
-            ) from None
-        try:
-            os.ftruncate(self._file, 0)
-            os.pwrite(self._file, b"%d\n" % os.getpid(), 0)
-        except OSError as error:
-            self.release()
-            raise JournalFailed(f"{self._path}: {error.strerror}") from error
-
-    def release(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-
-
 def open_reader(path: Path) -> SqlReader:
     """A reader of a journal's file, whether an engine runs on it or not. Raises JournalFailed."""
     if not Path(path).is_file():
@@ -389,7 +361,7 @@ def alone(path: Path, at_ns: int) -> Iterator[apsw.Connection]:
     """
     if not Path(path).is_file():
         raise JournalFailed(f"{path}: there is no journal here")
-    lock = _Lock(path.with_name(path.name + ".lock"))
+    lock = Lock(path.with_name(path.name + ".lock"))
     lock.take()
     try:
         connection = _connect(path, "power")

@@ -125,7 +125,7 @@ TABLES: dict[type, Table] = {
         lambda row: row.cid,
     ),
     Position: Table(
-        "INSERT INTO positions VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET row = excluded.row",
+        "INSERT INTO positions VALUES (?, ?, ?) ON CONFLICT (account, symbol) DO UPDATE SET row = excluded.row",
         lambda row: (row.account, row.symbol, encode(row)),
         lambda row: (row.account, row.symbol),
     ),
@@ -136,17 +136,17 @@ TABLES: dict[type, Table] = {
         lambda row: row.trade_id,
     ),
     AccountRow: Table(
-        "INSERT INTO accounts VALUES (?, ?) ON CONFLICT DO UPDATE SET row = excluded.row",
+        "INSERT INTO accounts VALUES (?, ?) ON CONFLICT (account) DO UPDATE SET row = excluded.row",
         lambda row: (row.account, encode(row)),
         lambda row: row.account,
     ),
     Reconciled: Table(
-        "INSERT INTO reconciled VALUES (?, ?) ON CONFLICT DO UPDATE SET venue_ns = excluded.venue_ns",
+        "INSERT INTO reconciled VALUES (?, ?) ON CONFLICT (account) DO UPDATE SET venue_ns = excluded.venue_ns",
         lambda row: (row.account, row.venue_ns),
         lambda row: row.account,
     ),
     LimitsRow: Table(
-        "INSERT INTO risk_limits VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+        "INSERT INTO risk_limits VALUES (?, ?, ?, ?) ON CONFLICT (account, version) DO UPDATE"
         " SET at_ns = excluded.at_ns, row = excluded.row",
         lambda row: (row.account, row.version, row.at_ns, encode(row)),
         lambda row: (row.account, row.version),
