@@ -178,8 +178,8 @@ async def test_of_an_old_order_that_lives_its_own_executions_are_loaded_and_not_
     async with opened(make) as (journal, state):
         assert [o.cid for o in state.orders] == [order(1).cid, order(3).cid]
         assert [(e.exec_id, e.cid) for e in state.executions] == [("e1", order(1).cid)]
-        assert journal.reload(ACCOUNT, SYMBOL).executions == state.executions
-        assert journal.reload(ACCOUNT, "ETHUSDT").executions == ()
+        assert (await journal.reload(ACCOUNT, SYMBOL)).executions == state.executions
+        assert (await journal.reload(ACCOUNT, "ETHUSDT")).executions == ()
 
 
 async def test_an_execution_booked_twice_stands_once_in_the_table(make: Make) -> None:

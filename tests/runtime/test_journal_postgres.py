@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -390,6 +391,17 @@ async def test_a_text_with_the_character_zero_is_kept(at: Address, tmp_path: Pat
         assert [record.fact for record in reader.story("t\x00")] == [fact]
         assert reader.audit_log(1)[0].detail == "a\N{SYMBOL FOR NULL}b"
     assert sound_facts == [fact]
+
+
+async def test_a_live_order_with_the_character_zero_in_its_reason_is_loaded_with_its_executions(
+    at: Address, tmp_path: Path
+) -> None:
+    odd = replace(order(1), reason="a\x00 \\u0000", filled_qty=Decimal("0.01"))
+    async with opened(at, tmp_path) as (journal, _):
+        await written(journal, taken(1), submitted(1), filled(1), ((), (odd,)))
+    async with opened(at, tmp_path) as (_, state):
+        assert state.orders == (odd,)
+        assert [e.cid for e in state.executions] == [odd.cid]
 
 
 async def test_dead_letters_are_found_by_any_id(at: Address, tmp_path: Path) -> None:
