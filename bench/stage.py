@@ -31,7 +31,7 @@ class Stage:
         self._venue_result, self._engine_result = folder / "venue.json", folder / "engine.json"
         try:
             self._begin(durability, symbols, profile)
-        except BaseException:
+        except BaseException:  # raised again: an interrupt, too, must leave no process behind
             self.kill()
             raise
 

@@ -299,7 +299,7 @@ class Group:
         try:
             began = self._start(batch, self._settle)
         except BaseException as error:
-            # Whoever waits must not wait for ever, whatever it was: nothing would be durable again, and no stop sent.
+            # Raised again. Whoever waits must not wait for ever: nothing would be durable again, and no stop sent.
             self.fail(JournalFailed(f"a commit failed in a way that must not happen: {type(error).__name__}: {error}"))
             raise
         if began:

@@ -67,7 +67,7 @@ class SqliteJournal:
         self._lock.take()
         try:
             return self._open()
-        except BaseException:
+        except BaseException:  # raised again: a journal that did not open must not keep the next one out
             self._lock.release()
             raise
 
@@ -326,8 +326,8 @@ class _CommitThread:
             error: JournalFailed | None = JournalFailed("the commit thread failed in a way that must not happen")
             try:
                 error = self._land()
-            except BaseException:
-                self._tell(tell, error)  # whoever waits must not wait for ever, whatever it was
+            except BaseException:  # raised again: whoever waits must not wait for ever, whatever it was
+                self._tell(tell, error)
                 raise
             if not self._tell(tell, error):
                 return

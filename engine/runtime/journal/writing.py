@@ -24,7 +24,7 @@ def prepare(connection: apsw.Connection, statements: Statements) -> None:
                 connection.execute(sql, many[0])
             else:
                 connection.executemany(sql, many)
-    except BaseException:
+    except BaseException:  # raised again: whatever it was, half a transaction must not stay open under the next one
         _undo(connection)
         raise
 
