@@ -9,7 +9,8 @@ import sys
 
 from engine.core.money import use_exact_context
 from tests.crash.matrix import RANDOM, Total, run_matrix
-from tests.crash.points import POINTS
+from tests.crash.points import points_of
+from tests.crash.wires import VENUES
 
 
 def main(given: list[str]) -> int:
@@ -21,6 +22,7 @@ def main(given: list[str]) -> int:
     parser.add_argument("--parallel", type=int, default=2, help="worlds at a time (default 2)")
     parser.add_argument("--mutant", default="", help="with a seeded bug, by its name in tests.sim.mutants")
     parser.add_argument("--only", type=int, metavar="SEED", help="of these worlds, the one of this seed")
+    parser.add_argument("--venue", choices=tuple(VENUES), default="paper", help="who keeps the truth (default paper)")
     arguments = parser.parse_args(given)
     total = run_matrix(
         arguments.kills,
@@ -29,8 +31,9 @@ def main(given: list[str]) -> int:
         arguments.parallel,
         mutant=arguments.mutant,
         only=arguments.only,
+        venue=arguments.venue,
     )
-    print("\n".join(lines(total)))
+    print("\n".join(lines(total, arguments.venue)))
     for seed, violation in total.violations:
         print(f"seed {seed}: {violation.invariant} at {violation.at_ns}: {violation.text}", file=sys.stderr)
     for told in total.worlds:
@@ -40,12 +43,12 @@ def main(given: list[str]) -> int:
     return 1 if total.violations else 0
 
 
-def lines(total: Total) -> list[str]:
+def lines(total: Total, venue: str = "paper") -> list[str]:
     """The report."""
     kills = sum(total.kills.values())
     killing = sum(told.seconds for told in total.worlds)
     found = [f"{'place':20}{'4.2':>6}{'kills':>8}{'not reached':>14}"]
-    for name, point in POINTS.items():
+    for name, point in points_of(venue).items():
         found.append(f"{name:20}{point.number:>6}{total.kills[name]:8d}{total.missed[name]:14d}")
     found.append(f"{RANDOM:20}{'':6}{total.kills[RANDOM]:8d}")
     signals, orders = (sum(getattr(told, name) for told in total.worlds) for name in ("signals", "orders"))

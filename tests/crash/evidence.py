@@ -6,25 +6,20 @@ promises. The venue's entries come from its memory on disk, whose lines stand in
 
 import heapq
 import json
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
 from operator import attrgetter
 from pathlib import Path
 
 import msgspec
 
 from engine.core.audit import verify
-from engine.core.messages import ZERO, FillReport, FundingReport, Limits
-from engine.market.matching import Changes
-from engine.market.orders import VenueOrder
+from engine.core.messages import FillReport, Limits
 from engine.runtime.journal.base import Record
 from engine.runtime.journal.sqlite import open_reader
 from engine.venues.paper import Truth
 from tests.crash.site import Site
-from tests.crash.venue import instruments
 from tests.sim.checks import CHECKS, Evidence, Violation, bare_stretches
-from tests.sim.truth import AnyEntry, Copied, Ended, Executed, Funded, Taken, digest
+from tests.sim.truth import AnyEntry, Copied, Executed, digest
 from tests.sim.verdicts import (
     Kept,
     confirmations_are_true,
@@ -34,7 +29,6 @@ from tests.sim.verdicts import (
     rows_follow_facts,
 )
 
-_changes = msgspec.json.Decoder(Changes).decode
 _entry = msgspec.json.Decoder(AnyEntry).decode
 
 
@@ -50,13 +44,14 @@ def gather(site: Site, quiescent: bool = True) -> tuple[Evidence, Kept, list[str
     reader.close()
     chain = "; ".join(f.text for f in report.findings if f.rule == "chain")
     streams = [
-        list(rising(venue_entries(site.store))),
+        list(rising(site.keeper.entries())),
         list(rising(witness_entries(site.folder / "witness.ndjson"))),
         sorted(site.told, key=attrgetter("at_ns")),
     ]
     merged = list(heapq.merge(*streams, key=attrgetter("at_ns")))
     published: list[AnyEntry] = list(copied(site.data / "events.ndjson", merged[-1].at_ns if merged else 0))
-    evidence = Evidence([*merged, *published], records, instruments(), positions, site.families, None, quiescent, chain)
+    entries, traded = [*merged, *published], site.keeper.instruments
+    evidence = Evidence(entries, records, traded, positions, site.families, None, quiescent, chain)
     return evidence, Kept(Limits(), live), [f"{f.rule}: {f.text}" for f in report.findings]
 
 
@@ -105,58 +100,6 @@ def rising(entries: Sequence[AnyEntry] | Iterator[AnyEntry]) -> Iterator[AnyEntr
 
 def witness_entries(path: Path) -> Iterator[AnyEntry]:
     yield from map(_entry, path.read_bytes().splitlines())
-
-
-def venue_entries(store: Path) -> Iterator[AnyEntry]:
-    """The venue's memory: orders taken, executed, ended, in the order in which it wrote them down."""
-    positions: dict[str, Decimal] = defaultdict(lambda: ZERO)
-    seen: dict[str, str] = {}  # order id -> cid
-    open_: dict[str, None] = {}
-    for line in store.read_bytes().splitlines()[1:]:
-        changes = _changes(line)
-        for order in changes.orders:
-            if order.order_id not in seen:
-                seen[order.order_id] = order.request.cid
-                open_[order.order_id] = None
-                yield _taken(order)
-        for report in changes.reports:
-            if isinstance(report, FillReport):
-                positions[report.symbol] += report.qty * report.side.sign
-                yield Executed(
-                    report.venue_ns,
-                    report.exec_id,
-                    report.venue_order_id,
-                    report.cid,
-                    report.symbol,
-                    report.side,
-                    report.qty,
-                    report.price,
-                    report.fee,
-                    report.fee_asset,
-                    positions[report.symbol],
-                )
-            elif isinstance(report, FundingReport):
-                yield Funded(report.venue_ns, report.funding_id, report.symbol, report.amount)
-        for order in changes.orders:
-            if order.status != "open" and order.order_id in open_:
-                del open_[order.order_id]
-                yield Ended(order.updated_ns, order.order_id, order.request.cid, order.status, order.filled_qty)
-
-
-def _taken(order: VenueOrder) -> Taken:
-    r = order.request
-    return Taken(
-        order.accepted_ns,
-        order.order_id,
-        r.cid,
-        r.symbol,
-        r.side,
-        r.order_type,
-        r.qty,
-        r.price,
-        r.trigger_price,
-        r.reduce_only,
-    )
 
 
 def copied(path: Path, at_ns: int) -> Iterator[Copied]:

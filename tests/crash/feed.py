@@ -3,13 +3,16 @@
 import http.client
 import json
 import time
+from collections.abc import Sequence
 from random import Random
 from threading import Thread
 from typing import Any
 
 from msgspec import Struct
 
-from tests.crash.site import BASE, SYMBOLS
+from engine.core.messages import Instrument, InstrumentKind
+from tests.crash.keepers import SYMBOLS
+from tests.crash.site import BASE
 from tests.sim.truth import AnyEntry, Receipted, Sent, digest
 
 CONNECTIONS = 3
@@ -30,8 +33,10 @@ class Offer(Struct):
 class Feed:
     """All that was ever offered, and the entries of what was sent and heard."""
 
-    def __init__(self, rng: Random, told: list[AnyEntry]) -> None:
+    def __init__(self, rng: Random, told: list[AnyEntry], traded: Sequence[Instrument] = ()) -> None:
+        """`traded`: on spot nothing is sold that is not held."""
         self.rng, self.told = rng, told
+        self._sides = ("buy",) if any(i.kind is InstrumentKind.SPOT for i in traded) else ("buy", "sell")
         self.offers: list[Offer] = []
         self._count = 0
 
@@ -52,7 +57,7 @@ class Feed:
     def draw(self) -> Offer:
         self._count += 1
         signal_id = f"k{self._count:05d}"
-        return Offer(signal_id, json.dumps({"signal_id": signal_id, **draw_body(self.rng)}).encode())
+        return Offer(signal_id, json.dumps({"signal_id": signal_id, **draw_body(self.rng, self._sides)}).encode())
 
     def send(self, api: tuple[str, int], offers: list[Offer], connections: int = CONNECTIONS) -> list[Thread]:
         """Threads that send, each over one connection, until all is said or nobody answers."""
@@ -77,17 +82,17 @@ class Feed:
             connection.close()
 
 
-def draw_body(rng: Random) -> dict[str, Any]:
+def draw_body(rng: Random, sides: tuple[str, ...] = ("buy", "sell")) -> dict[str, Any]:
     symbol, kind = rng.choice(SYMBOLS), rng.random()
     body: dict[str, Any] = {"symbol": symbol, "ttl_seconds": rng.choice(("1", "3", "10"))}
-    side = rng.choice(("buy", "sell"))
+    side = rng.choice(sides)
     if kind < 0.10:
         return body | {"action": "close"}
     if kind < 0.15:
         return body | {"action": "reduce", "position_share": rng.choice(("0.3", "0.5", "1"))}
     if kind < 0.20:
         return (
-            body | {"action": "target", "target": str(rng.randint(-9, 9) * 3)}
+            body | {"action": "target", "target": str(rng.randint(-9 if "sell" in sides else 0, 9) * 3)}
             if symbol > "C"
             else body | {"action": "cancel"}
         )

@@ -22,8 +22,10 @@ import engine.web.serve  # (imported here, so that a process forked from this on
 import run
 from engine.core.messages import Order, Rejection
 from engine.runtime.journal.group import Group
-from engine.venues.link import LinkVenue
-from tests.crash.points import Disk, around, install
+from tests.crash.bomb import around
+from tests.crash.points import Disk, install
+from tests.crash.wires import VENUES, hasten
+from tests.engine_toml import LOCAL_KEYS
 from tests.sim.truth import AnyEntry, CancelWired, Declined, Synced, Wired
 
 PRELOADED = (actors.assembly, engine.web.serve)
@@ -43,6 +45,7 @@ class Launch(Struct, frozen=True):
     mutant: str = ""  # a seeded bug of tests.sim.mutants
     sync_seconds: float = 0.0  # what each sync of the journal's log takes longer, where the place to die is no disk's
     broken_disk: str = ""  # a file: while it exists, what is named in it ("sync", "write") fails on the journal
+    venue: str = "paper"  # or a face of the local exchange
 
 
 def launch(task: Launch) -> None:
@@ -50,13 +53,15 @@ def launch(task: Launch) -> None:
     os.chdir(task.folder)
     for number, name in ((1, "out"), (2, "log")):
         os.dup2(os.open(f"life-{task.life}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640), number)
-    watch(task.life, Path(task.folder) / "witness.ndjson")
+    os.environ |= LOCAL_KEYS
+    hasten(task.venue)
+    watch(task.life, Path(task.folder) / "witness.ndjson", VENUES[task.venue])
     if task.mutant:
         _mutate(task.mutant)
     if task.sync_seconds:
         Disk(trouble=lambda what, name: _dawdle(task.sync_seconds, what, name))
     if task.point:
-        install(task.point, task.nth, task.by)
+        install(task.point, task.nth, task.by, task.venue)
     if task.broken_disk:
         Disk(trouble=lambda what, name: _fail(Path(task.broken_disk), what, name))
     if task.file_bytes_max:
@@ -67,7 +72,7 @@ def launch(task: Launch) -> None:
     os._exit(code)
 
 
-def watch(life: int, path: Path) -> None:
+def watch(life: int, path: Path, venue_kind: Any) -> None:
     """From now on `path` gets every first byte of an order or a cancel, every venue's no, and every durable number."""
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640)
 
@@ -75,7 +80,7 @@ def watch(life: int, path: Path) -> None:
         os.write(file, _encode(entry) + b"\n")
 
     def submitting(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def submit(venue: LinkVenue, order: Order, on_wire: Callable[[], None]) -> Any:
+        async def submit(venue: Any, order: Order, on_wire: Callable[[], None]) -> Any:
             def wired() -> None:
                 tell(Wired(time.time_ns(), order=order, life=life))
                 on_wire()
@@ -88,7 +93,7 @@ def watch(life: int, path: Path) -> None:
         return submit
 
     def canceling(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def cancel(venue: LinkVenue, command: Any) -> Any:
+        async def cancel(venue: Any, command: Any) -> Any:
             tell(CancelWired(time.time_ns(), cid=command.cid, life=life))
             return await original(venue, command)
 
@@ -103,8 +108,8 @@ def watch(life: int, path: Path) -> None:
 
         return settle
 
-    around(LinkVenue, "submit", submitting)
-    around(LinkVenue, "cancel", canceling)
+    around(venue_kind, "submit", submitting)
+    around(venue_kind, "cancel", canceling)
     around(Group, "_settle", settling)
 
 

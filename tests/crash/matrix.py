@@ -27,18 +27,18 @@ from engine.core.money import use_exact_context
 from engine.core.order import remaining
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.journal.sqlite import open_reader
-from engine.venues.paper import Faults
 from tests.crash.evidence import broken
 from tests.crash.feed import Feed
-from tests.crash.points import POINTS
-from tests.crash.site import BASE, SYMBOLS, Died, Site, Stuck
+from tests.crash.keepers import SYMBOLS
+from tests.crash.points import Point, points_of
+from tests.crash.site import BASE, Died, Site, Stuck
 from tests.patience import PATIENCE_SECONDS
 from tests.sim.checks import Violation
 from tests.sim.truth import Probed
 
 RANDOM = "at a random time"
-BURST = 18
-REACH_SECONDS = {"start": 0.0, "end": 30.0}  # for a place to be reached after a burst; a drain waits for calls to end
+# For a place to be reached after a burst; an order that is missed is not looked for at once, a drain waits for calls.
+REACH_SECONDS = {"start": 0.0, "doubt": 4.0, "end": 30.0}
 REACH_SECONDS_ELSE = 0.9
 CALM_SECONDS = 3 * PATIENCE_SECONDS
 
@@ -65,19 +65,19 @@ class Told(Struct):
     kept: str = ""  # the folder, when something was broken
 
 
-def plan(rng: Random, count: int, named: Sequence[str]) -> list[Kill]:
+def plan(rng: Random, count: int, named: Sequence[str], points: dict[str, Point]) -> list[Kill]:
     """`count` kills: every name in `named` once, the rest drawn; the journal's very first start comes first."""
-    first = [name for name in named if POINTS[name].when == "first start"]
-    usual = [name for name in POINTS if POINTS[name].when != "first start"]
-    others = [_drawn(rng, name, early=True) for name in named if name not in first]
+    first = [name for name in named if points[name].when == "first start"]
+    usual = [name for name in points if points[name].when != "first start"]
+    others = [_drawn(rng, name, points[name].most, early=True) for name in named if name not in first]
     while len(others) + len(first) < count:
-        others.append(_random(rng) if rng.random() < 0.4 else _drawn(rng, rng.choice(usual)))
+        name = "" if rng.random() < 0.4 else rng.choice(usual)
+        others.append(_drawn(rng, name, points[name].most) if name else _random(rng))
     rng.shuffle(others)
-    return [_drawn(rng, name) for name in first] + others
+    return [_drawn(rng, name, points[name].most) for name in first] + others
 
 
-def _drawn(rng: Random, name: str, early: bool = False) -> Kill:
-    most = POINTS[name].most
+def _drawn(rng: Random, name: str, most: int, early: bool = False) -> Kill:
     return Kill(name, rng.randint(1, max(1, most // 4) if early else most))
 
 
@@ -85,16 +85,19 @@ def _random(rng: Random) -> Kill:
     return Kill(RANDOM, 1, rng.uniform(0.05, 1.5))
 
 
-def run_world(seed: int, kills: Sequence[Kill], folder: Path, mutant: str = "", sync_seconds: float = 0.0) -> Told:
+def run_world(
+    seed: int, kills: Sequence[Kill], folder: Path, mutant: str = "", sync_seconds: float = 0.0, venue: str = "paper"
+) -> Told:
     """Raises nothing for what the engine does: that is a violation. The folder is left as it is."""
     told = Told(seed, Counter(), Counter(), [])
     rng = Random(f"{seed}/world")
     began = time.monotonic()
     synced = sync_seconds or any(kill.point in ("commit.sync", "commit.synced") for kill in kills)
-    with Site(folder, seed, durability="power" if synced else rng.choice(("power", "process"))) as site:
+    durability = "power" if synced else rng.choice(("power", "process"))
+    with Site(folder, seed, durability, venue=venue) as site:
         site.mutant, site.sync_seconds = mutant, sync_seconds
-        site.set_faults(draw_faults(rng))
-        feed = Feed(rng, site.told)
+        site.keeper.begin_world(rng)
+        feed = Feed(rng, site.told, site.keeper.instruments)
         try:
             for kill in kills:
                 _one(site, feed, kill, told)
@@ -103,29 +106,16 @@ def run_world(seed: int, kills: Sequence[Kill], folder: Path, mutant: str = "", 
                     _one(site, feed, Kill(name), told, PATIENCE_SECONDS)
             told.seconds = time.monotonic() - began
             _calm(site, feed)
-            truth = site.truth()
+            truth = site.keeper.truth()
             told.violations += broken(site, truth)
             told.orders = len(truth.orders)
         except (Died, Stuck) as error:
             told.violations.append(Violation("ALIVE", time.time_ns(), f"{error}\n{site.log()}"))
             site.engine.kill()
-            told.violations += broken(site, site.truth(), quiescent=False)
+            told.violations += broken(site, site.keeper.truth(), quiescent=False)
         told.signals = len({offer.signal_id for offer in feed.offers})
     told.calm_seconds = time.monotonic() - began - told.seconds
     return told
-
-
-def draw_faults(rng: Random) -> Faults:
-    """Every third world's venue behaves; the others lose answers and repeat or drop reports now and then."""
-    if rng.random() < 0.34:
-        return Faults()
-    return Faults(
-        lost_reply=rng.choice((0.0, 0.02)),
-        lost_request=rng.choice((0.0, 0.02)),
-        unavailable=rng.choice((0.0, 0.02)),
-        repeated_reports=rng.choice((0.0, 0.1)),
-        dropped_reports=rng.choice((0.0, 0.05)),
-    )
 
 
 def _one(site: Site, feed: Feed, kill: Kill, told: Told, patience: float = 0.0) -> None:
@@ -140,8 +130,9 @@ def _one(site: Site, feed: Feed, kill: Kill, told: Told, patience: float = 0.0) 
         until = began + kill.seconds
         with _early(site, until if not named else None):
             site.wait_ready()
-            when = POINTS[kill.point].when if named else "flow"
-            threads = feed.send(site.api, feed.burst(BURST))
+            when = points_of(site.venue)[kill.point].when if named else "flow"
+            site.keeper.disturb(feed.rng, kill.point)
+            threads = feed.send(site.api, feed.burst(site.keeper.burst))
             if when == "stop":
                 time.sleep(0.05)
                 threads.append(_aside(lambda: site.stop(feed.rng.random() < 0.5)))
@@ -149,8 +140,9 @@ def _one(site: Site, feed: Feed, kill: Kill, told: Told, patience: float = 0.0) 
                 _join(threads)
                 site.engine.terminate()
             _wait_for_death(site, threads, REACH_SECONDS.get(when, REACH_SECONDS_ELSE), until)
-            while when in ("flow", "quiet") and time.monotonic() < began + patience:
-                threads = feed.send(site.api, feed.burst(BURST))
+            while when in ("flow", "doubt", "quiet") and time.monotonic() < began + patience:
+                site.keeper.disturb(feed.rng, kill.point)
+                threads = feed.send(site.api, feed.burst(site.keeper.burst))
                 _wait_for_death(site, threads, REACH_SECONDS_ELSE, until)
         site.kill()
         told.kills[RANDOM] += 1
@@ -219,14 +211,14 @@ def _join(threads: list[Thread]) -> None:
 
 def _calm(site: Site, feed: Feed) -> None:
     """Everything is offered until it is answered, comes to rest, and a fresh signal executes. Raises Died, Stuck."""
-    site.set_faults(Faults())
+    site.keeper.calm()
     site.phase("calm")
     site.start()
     until_answered(site, feed)
     site.until(lambda: at_rest(site), CALM_SECONDS)
     probe(site)
     site.until(lambda: at_rest(site), CALM_SECONDS)
-    site.still()
+    site.keeper.still()
     time.sleep(0.1)
     site.until(lambda: at_rest(site), CALM_SECONDS)
     if (code := site.end()) != 0:
@@ -265,7 +257,8 @@ def at_rest(site: Site) -> bool:
     def cover(symbol: str) -> Decimal:
         return sum((remaining(o) for o in state.orders if o.symbol == symbol and o.leg is Leg.STOP), ZERO)
 
-    return all(cover(p.symbol) >= abs(p.qty) for p in state.positions if p.qty)
+    lots = {i.symbol: i.lot for i in site.keeper.instruments}  # a fee taken in base leaves less than one
+    return all(cover(p.symbol) >= abs(p.qty) // lots[p.symbol] * lots[p.symbol] for p in state.positions if p.qty)
 
 
 class Total(Struct):
@@ -290,21 +283,23 @@ def run_matrix(
     mutant: str = "",
     only: int | None = None,
     sync_seconds: float = 0.0,
+    venue: str = "paper",
+    named: Sequence[str] = (),
 ) -> Total:
     """Worlds of at most `each` kills, `parallel` at a time, until there were `kills`; or `only` the one of that seed.
 
-    Every name is planned at least once where there are kills enough.
+    Every name (or of `named` only those) is planned at least once where there are kills enough.
     """
     total, began = Total(Counter(), Counter(), []), time.monotonic()
     base = folder or Path(tempfile.mkdtemp(prefix="crash-"))
-    plans = [(number, its) for number, its in _plans(kills, seed, each) if only in (None, number)]
+    plans = [(number, its) for number, its in _plans(kills, seed, each, venue, named) if only in (None, number)]
 
     def work() -> None:
         use_exact_context()
         while plans:
             number, its = plans.pop(0)
             try:
-                told = run_world(number, its, base / f"world-{number}", mutant, sync_seconds)
+                told = run_world(number, its, base / f"world-{number}", mutant, sync_seconds, venue)
             except Exception:  # of ours, not the engine's: the other worlds go on, and this one counts as broken
                 text = f"the instrument failed: {traceback.format_exc()}"
                 told = Told(number, Counter(), Counter(), [Violation("INSTRUMENT", time.time_ns(), text)])
@@ -328,12 +323,12 @@ def run_matrix(
     return total
 
 
-def _plans(kills: int, seed: int, each: int) -> list[tuple[int, list[Kill]]]:
+def _plans(kills: int, seed: int, each: int, venue: str, named: Sequence[str]) -> list[tuple[int, list[Kill]]]:
     """The names are dealt out to the worlds; the rest of a world's kills is drawn from its own seed."""
-    worlds = max(1, -(-kills // each))
+    worlds, points = max(1, -(-kills // each)), points_of(venue)
     sizes = [kills // worlds + (number < kills % worlds) for number in range(worlds)]
     found = []
     for place, size in enumerate(sizes):
-        rng, names = Random(f"{seed + place}/plan"), list(POINTS)[place::worlds]
-        found.append((seed + place, plan(rng, size, rng.sample(names, min(size, len(names))))))
+        rng, names = Random(f"{seed + place}/plan"), (list(named) or list(points))[place::worlds]
+        found.append((seed + place, plan(rng, size, rng.sample(names, min(size, len(names))), points)))
     return found

@@ -8,7 +8,6 @@ time is a SIGKILL to oneself, in whatever thread passes it.
 import os
 import signal
 import threading
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -28,17 +27,16 @@ from engine.edges.ndjson import NdjsonFile
 from engine.runtime.journal.group import Group
 from engine.runtime.journal.sqlite import SqliteJournal
 from engine.runtime.switch import Switch
-from engine.venues.link import LinkVenue
-from engine.venues.pipeline import Pipeline
+from tests.crash.bomb import Bomb, around, before_and_after, before_and_after_async, die
+from tests.crash.wires import VENUES, arm_wires
 
-REPLY_SECONDS = 0.03  # for the venue to carry out what it was sent, while we do not listen
 LATER_SECONDS = 0.005  # for an answer to leave by the socket
 
 
 class Point(Struct, frozen=True):
     """`when` says what leads there; `most` is up to which passing it is worth to die."""
 
-    when: str  # "first start", "start", "flow", "quiet", "stop", "end"
+    when: str  # "first start", "start", "flow", "doubt", "quiet", "stop", "end"
     most: int
     number: str  # of RELIABILITY 4.2; "-": this engine's own
 
@@ -94,86 +92,41 @@ POINTS: dict[str, Point] = {
     "drain.before": Point("end", 1, "-"),
     "drain.after": Point("end", 1, "-"),
 }
+# What only an adapter of a real venue has: its last door, its looks for orders, its stream and what it reads beside it.
+OF_FACES: dict[str, Point] = {
+    "submit.door": Point("flow", 25, "7"),
+    "look.before": Point("doubt", 2, "10"),
+    "look.wired": Point("doubt", 2, "10"),
+    "look.replied": Point("doubt", 2, "10"),
+    "look.answered": Point("doubt", 2, "10"),
+    "stream.before": Point("start", 1, "21"),
+    "stream.open": Point("start", 1, "21"),
+    "snapshot.orders": Point("start", 1, "21"),
+    "snapshot.fills": Point("start", 1, "21"),
+}
 
 
-def die(by: int = signal.SIGKILL) -> None:
-    """By SIGSTOP it only seems so: it goes on when it is told to."""
-    os.kill(os.getpid(), by)
-    while by == signal.SIGKILL:
-        signal.pause()
+def points_of(venue: str) -> dict[str, Point]:
+    return POINTS if venue == "paper" else POINTS | OF_FACES
 
 
-class Bomb:
-    """Counts the passings of one place."""
-
-    def __init__(self, name: str, nth: int, by: int = signal.SIGKILL) -> None:
-        self.name, self._left, self._by = name, nth, by
-
-    def is_at(self, *names: str) -> bool:
-        return self.name in names
-
-    def due(self, name: str) -> bool:
-        if name != self.name:
-            return False
-        self._left -= 1
-        return self._left == 0
-
-    def at(self, name: str) -> None:
-        if self.due(name):
-            die(self._by)
-
-
-Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-def around(owner: Any, name: str, wrap: Wrap) -> None:
-    """Put `wrap(original)` in the place of a function. Raises AttributeError when the product has no such function."""
-    setattr(owner, name, wrap(getattr(owner, name)))
-
-
-def before_and_after(owner: Any, name: str, bomb: Bomb, before: str, after: str) -> None:
-    def wrap(original: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*given: Any, **named: Any) -> Any:
-            bomb.at(before)
-            result = original(*given, **named)
-            bomb.at(after)
-            return result
-
-        return call
-
-    around(owner, name, wrap)
-
-
-def before_and_after_async(owner: Any, name: str, bomb: Bomb, before: str, after: str) -> None:
-    def wrap(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def call(*given: Any, **named: Any) -> Any:
-            bomb.at(before)
-            result = await original(*given, **named)
-            bomb.at(after)
-            return result
-
-        return call
-
-    around(owner, name, wrap)
-
-
-def install(name: str, nth: int, by: int = signal.SIGKILL) -> None:
+def install(name: str, nth: int, by: int = signal.SIGKILL, venue: str = "paper") -> None:
     """Arm one place. Every place is wrapped, whichever is armed, so that a name that is gone is found at once."""
     bomb = Bomb(name, nth, by)
-    assert name in POINTS, name
-    _starting(bomb)
+    assert name in points_of(venue), name
+    _starting(bomb, venue)
     _writing(bomb)
-    _sending(bomb)
+    _sending(bomb, venue)
     _telling(bomb)
     if bomb.is_at("migrate.write", "commit.write", "commit.torn", "commit.sync", "commit.synced", "copy.write"):
         Disk(bomb)
 
 
-def _starting(bomb: Bomb) -> None:
+def _starting(bomb: Bomb, venue: str) -> None:
     before_and_after(sqlite, "raise_epoch", bomb, "epoch.before", "epoch.after")
     before_and_after(Blotter, "recover", bomb, "", "recover.blotter")
     before_and_after_async(Reconciler, "settle", bomb, "recover.before", "recover.after")
-    before_and_after_async(LinkVenue, "positions", bomb, "", "recover.asked")
+    before_and_after_async(VENUES[venue], "positions", bomb, "", "recover.asked")
     before_and_after_async(Desk, "ask", bomb, "", "recover.compared")
 
 
@@ -219,9 +172,9 @@ def _writing(bomb: Bomb) -> None:
     around(Group, "_settle", settled)
 
 
-def _sending(bomb: Bomb) -> None:
+def _sending(bomb: Bomb, venue: str) -> None:
     def submitting(original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def submit(venue: LinkVenue, order: Any, on_wire: Callable[[], None]) -> Any:
+        async def submit(venue: Any, order: Any, on_wire: Callable[[], None]) -> Any:
             bomb.at("submit.before")
             if order.leg is Leg.STOP:
                 bomb.at("stop.before")
@@ -233,26 +186,9 @@ def _sending(bomb: Bomb) -> None:
 
         return submit
 
-    def sending(original: Callable[..., None]) -> Callable[..., None]:
-        def send(pipeline: Pipeline, line: bytes) -> None:
-            submit, cancel = b'"verb":"submit"' in line, b'"verb":"cancel"' in line
-            if submit and bomb.due("submit.partial"):
-                pipeline._socket.send(line[: len(line) // 2])
-                die()
-            original(pipeline, line)
-            if submit:
-                bomb.at("submit.wired")
-                if bomb.due("submit.replied"):
-                    time.sleep(REPLY_SECONDS)
-                    die()
-            if cancel:
-                bomb.at("cancel.wired")
-
-        return send
-
-    around(LinkVenue, "submit", submitting)
-    around(Pipeline, "_send", sending)
-    before_and_after_async(LinkVenue, "cancel", bomb, "cancel.before", "cancel.answered")
+    around(VENUES[venue], "submit", submitting)
+    before_and_after_async(VENUES[venue], "cancel", bomb, "cancel.before", "cancel.answered")
+    arm_wires(bomb, venue)
 
 
 def _telling(bomb: Bomb) -> None:

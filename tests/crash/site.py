@@ -1,4 +1,4 @@
-"""One venue process, one data folder, and the engine's lives on it one after the other; what the world outside saw.
+"""One keeper of the truth, one data folder, the engine's lives on it one after the other; what the world outside saw.
 
 Engines are forked from a server that has imported everything already (half of a start is imports): real processes with
 their own files and sockets, which die by SIGKILL like any other.
@@ -8,8 +8,6 @@ import http.client
 import json
 import multiprocessing
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -17,22 +15,13 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-import trio
-
-from engine.core.messages import Failed
-from engine.runtime.clock import live_clock
-from engine.venues.link import LinkVenue
-from engine.venues.paper import Faults, Truth
+from tests.crash.keepers import keeper_of
 from tests.crash.launch import Launch, launch
-from tests.crash.venue import instruments
-from tests.engine_toml import WIDE, engine_toml, link
 from tests.patience import PATIENCE_SECONDS
 from tests.sim.truth import AnyEntry, Phase, ResumeCalled, StopReported
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 BASE = "/api/execution"
 START_SECONDS = PATIENCE_SECONDS
-LIMITS = WIDE | {"balance_share_max": 0.5}
 _FORKS = multiprocessing.get_context("forkserver")
 _FORKS.set_forkserver_preload(["tests.crash.launch"])
 _ONE_AT_A_TIME = Lock()  # the fork server takes requests from one thread
@@ -53,8 +42,11 @@ class Stuck(Exception):
 class Site:
     """As a context it leaves no process behind."""
 
-    def __init__(self, folder: Path, seed: int = 1, durability: str = "power", data: Path | None = None) -> None:
-        self.folder, self.seed, self.durability = folder, seed, durability
+    def __init__(
+        self, folder: Path, seed: int = 1, durability: str = "power", data: Path | None = None, venue: str = "paper"
+    ) -> None:
+        self.folder, self.durability, self.venue = folder, durability, venue
+        self.keeper = keeper_of(venue, folder, seed)
         self.data = data or folder / "var"
         self.mutant = ""
         self.sync_seconds = 0.0
@@ -67,20 +59,8 @@ class Site:
 
     def __enter__(self) -> "Site":
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "venue.log").open("w") as log:
-            self.venue = subprocess.Popen(
-                [sys.executable, "-m", "tests.crash.venue", str(self.store), str(self.seed)],
-                cwd=ROOT,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        assert self.venue.stdout is not None
-        line = self.venue.stdout.readline()
-        assert line, (self.folder / "venue.log").read_text()
-        self.port = int(line)
-        self.config.write_text(engine_toml(self.data, *link(self.port), LIMITS, self.durability))
+        self.keeper.begin()
+        self.config.write_text(self.keeper.config(self.data, self.durability))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -89,15 +69,7 @@ class Site:
                 process.kill()
             process.join()
             process.close()
-        self.venue.kill()
-        self.venue.wait()
-        for pipe in (self.venue.stdin, self.venue.stdout):
-            if pipe is not None:
-                pipe.close()
-
-    @property
-    def store(self) -> Path:
-        return self.folder / "venue.store"
+        self.keeper.end()
 
     @property
     def config(self) -> Path:
@@ -131,6 +103,7 @@ class Site:
             self.mutant,
             self.sync_seconds,
             broken_disk,
+            self.venue,
         )
         self.engine = _FORKS.Process(target=launch, args=(task,), name=f"life-{self.life}")
         with _ONE_AT_A_TIME:
@@ -224,39 +197,3 @@ class Site:
 
     def phase(self, name: str) -> None:
         self.told.append(Phase(time.time_ns(), name=name))
-
-    # -------------------------------------------------------------------------------------------------------- the venue
-
-    def still(self) -> None:
-        """The market stops; from now on only the engine's requests change anything."""
-        assert self.venue.stdin is not None and self.venue.stdout is not None
-        self.venue.stdin.write("still\n")
-        self.venue.stdin.flush()
-        self.venue.stdout.readline()
-
-    def set_faults(self, faults: Faults) -> None:
-        async def tell() -> Failed | None:
-            venue = LinkVenue("127.0.0.1", self.port, live_clock(), timeout_seconds=PATIENCE_SECONDS)
-            try:
-                return await venue.set_faults(faults)
-            finally:
-                venue.close()
-
-        assert trio.run(tell) is None
-
-    def truth(self) -> Truth:
-        """The venue's own word, over its socket."""
-
-        async def ask() -> Truth | Failed:
-            venue = LinkVenue("127.0.0.1", self.port, live_clock(), timeout_seconds=PATIENCE_SECONDS)
-            try:
-                return await venue.truth()
-            finally:
-                venue.close()
-
-        found = trio.run(ask)
-        assert isinstance(found, Truth), found
-        return found
-
-
-SYMBOLS = tuple(instrument.symbol for instrument in instruments())

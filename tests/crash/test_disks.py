@@ -13,8 +13,9 @@ import pytest
 from engine.core.messages import OrderType
 from tests.crash.evidence import broken
 from tests.crash.feed import Feed
+from tests.crash.keepers import ROOT, SYMBOLS
 from tests.crash.matrix import CALM_SECONDS, at_rest, probe, until_answered
-from tests.crash.site import BASE, ROOT, SYMBOLS, Site
+from tests.crash.site import BASE, Site
 from tests.patience import PATIENCE_SECONDS
 from tests.sim.truth import DiskBroke, DiskMended
 
@@ -65,20 +66,20 @@ def entries_stop_and_protection_goes_on(site: Site, words: str) -> None:
     assert words in str(_journal(site)["detail"])
     assert any(words in halt["reason"] for halt in health["halts"] if halt["scope"] == "engine"), health
     assert any(words in line["reason"] for line in site.logged("the journal failed"))
-    before = site.truth()
+    before = site.keeper.truth()
     held = [p.symbol for p in before.positions if p.qty]
     assert held, "nothing was held when the disk failed"
     status, told = site.ask("POST", f"{BASE}/order", body("after-the-end"))
     assert status in (422, 503), told
-    assert {o.cid for o in site.truth().orders if not o.reduce_only} == {
+    assert {o.cid for o in site.keeper.truth().orders if not o.reduce_only} == {
         o.cid for o in before.orders if not o.reduce_only
     }
     # Closing and canceling need no journal: they can open nothing.
     status, report = site.ask("POST", f"{BASE}/flatten", {"by": "test", "reason": "the disk failed"})
     assert status == 200 and report["left"] and not any(left["positions"] for left in report["left"]), report
-    after = site.truth()
+    after = site.keeper.truth()
     assert not [p for p in after.positions if p.qty]
-    site.until(lambda: not [o for o in site.truth().orders if o.status == "open" and o.reduce_only])
+    site.until(lambda: not [o for o in site.keeper.truth().orders if o.status == "open" and o.reduce_only])
 
 
 def body(signal_id: str) -> dict[str, object]:
@@ -95,14 +96,16 @@ def recovers(site: Site, feed: Feed) -> None:
     site.until(lambda: at_rest(site), CALM_SECONDS)
     probe(site)
     site.until(lambda: at_rest(site), CALM_SECONDS)
-    held = {p.symbol for p in site.truth().positions if p.qty}
-    stops = {o.symbol for o in site.truth().orders if o.status == "open" and o.order_type is OrderType.STOP_MARKET}
+    held = {p.symbol for p in site.keeper.truth().positions if p.qty}
+    stops = {
+        o.symbol for o in site.keeper.truth().orders if o.status == "open" and o.order_type is OrderType.STOP_MARKET
+    }
     assert held and held <= stops
-    site.still()
+    site.keeper.still()
     time.sleep(0.1)
     site.until(lambda: at_rest(site), CALM_SECONDS)
     assert site.end() == 0
-    assert broken(site, site.truth()) == []
+    assert broken(site, site.keeper.truth()) == []
     audited = subprocess.run(
         [sys.executable, str(ROOT / "run.py"), "audit", "verify", "--config", str(site.config)],
         cwd=site.folder,

@@ -12,8 +12,9 @@ from engine.core.messages import Confirmed, Outcome, Submitted
 from engine.core.order import opens
 from tests.crash.evidence import broken, gather
 from tests.crash.feed import Feed, Offer
+from tests.crash.keepers import SYMBOLS
 from tests.crash.matrix import CALM_SECONDS, at_rest, probe, until_answered
-from tests.crash.site import SYMBOLS, Died, Site
+from tests.crash.site import Died, Site
 from tests.patience import PATIENCE_SECONDS
 
 TTL_SECONDS = 2
@@ -67,11 +68,11 @@ def test_a_stopped_engine_that_wakes_up_sends_nothing_whose_time_is_over(
         site.until(lambda: at_rest(site), CALM_SECONDS)
         probe(site)
         site.until(lambda: at_rest(site), CALM_SECONDS)
-        site.still()
+        site.keeper.still()
         time.sleep(0.1)
         site.until(lambda: at_rest(site), CALM_SECONDS)
         assert site.end() == 0
-        assert broken(site, site.truth()) == []
+        assert broken(site, site.keeper.truth()) == []
         evidence, _, _ = gather(site)
         ends = [fact for _, fact in evidence.facts(Confirmed) if isinstance(fact, Confirmed)]
         assert any(fact.outcome is Outcome.EXECUTED for fact in ends)

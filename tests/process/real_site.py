@@ -1,19 +1,13 @@
 """As `site`, with the local exchange in the venue's place: an engine that trades by a real venue's protocol."""
 
-import json
 import os
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
-import msgspec
-from msgspec.structs import replace
-
-from engine.core.messages import FillReport
-from engine.exchange.admin import Truth as AdminTruth
 from engine.exchange.asking import ask
 from engine.venues.paper import Truth
 from tests.engine_toml import LOCAL_KEYS, Words, engine_toml, local
+from tests.exchange_truth import truth_of
 from tests.process.site import Site
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
@@ -58,23 +52,4 @@ class RealSite(Site):
 
     def truth(self) -> Truth:
         """The exchange's, of our category, in the names and ids that its clients see."""
-        found = json.loads(self.admin("GET", f"/truth?face={self.face}&account=main"))[self.face]["main"]
-        inner = msgspec.convert(found, AdminTruth)
-        ours: list[Any] = []
-        for rows in (inner.orders, inner.executions, inner.positions):
-            ours.append(tuple(self._outer(row) for row in rows if row.symbol.startswith(f"{self.category}:")))
-        orders, executions, positions = ours
-        return Truth(orders, executions, inner.balances, positions, 0)
-
-    def _outer(self, row: Any) -> Any:
-        symbol = row.symbol.partition(":")[2]
-        if isinstance(row, FillReport):
-            return replace(row, symbol=symbol, exec_id=self.exec_id(row.exec_id, row.venue_order_id))
-        return replace(row, symbol=symbol)
-
-    def exec_id(self, inner: str, order_id: str) -> str:
-        """As the face writes it: Bybit's are UUIDs on futures, numbers on spot."""
-        serial = int(inner[-10:])
-        if self.category == "linear":
-            return f"e{serial % 0xFFFFFFF:07x}-5f1e-4a00-8000-{serial:012x}"
-        return str(2_100_000_000_000_000_000 + serial)
+        return truth_of(self.face, self.category, self.ports[self.face])

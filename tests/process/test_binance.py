@@ -21,10 +21,6 @@ class BinanceSite(RealSite):
     def __init__(self, folder: Path, category: str) -> None:
         super().__init__(folder, FACES[category], category, venue="binance")
 
-    def exec_id(self, inner: str, order_id: str) -> str:
-        """The trade's number and the order's, as the codec names an execution."""
-        return f"{int(inner[-10:])}-{int(order_id[-10:])}"
-
 
 class StillSite(BinanceSite):
     """Its market stands where it is put."""
