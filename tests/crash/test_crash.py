@@ -9,6 +9,16 @@ from tests.crash.matrix import RANDOM, run_matrix
 from tests.crash.points import POINTS
 
 KILLS = 60
+FACES = ("bybit", "binance-spot", "binance-usdm")
+AT_A_FACE = (
+    "submit.door",
+    "submit.partial",
+    "submit.replied",
+    "look.wired",
+    "stream.open",
+    "snapshot.orders",
+    "cancel.wired",
+)
 SEEDED_BUGS = {"acknowledged-early": "I23"}  # what kills bring to light, and as what
 
 
@@ -21,6 +31,22 @@ def test_killed_at_every_place_the_engine_keeps_its_promises(tmp_path: Path) -> 
     assert total.kills[RANDOM]
     assert sum(told.signals for told in total.worlds) > 300
     assert sum(told.orders for told in total.worlds) > 300
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_killed_while_it_trades_by_a_real_protocol_the_engine_keeps_its_promises(tmp_path: Path, face: str) -> None:
+    total = run_matrix(len(AT_A_FACE) + 1, seed=1, each=10, parallel=1, folder=tmp_path, venue=face, named=AT_A_FACE)
+    assert total.violations == []
+    assert [name for name in AT_A_FACE if not total.kills[name]] == [], "\n".join(lines(total, face))
+    assert sum(told.orders for told in total.worlds) > 20
+
+
+def test_an_entry_sent_again_after_a_kill_is_seen_at_a_face_where_ids_come_free(tmp_path: Path) -> None:
+    named = ("submit.replied", "submit.wired", "submit.answered")
+    total = run_matrix(
+        3, 7, each=3, parallel=1, folder=tmp_path, mutant="recovery-sends-pending", venue="binance-spot", named=named
+    )
+    assert "I1" in {violation.invariant for _, violation in total.violations}
 
 
 @pytest.mark.parametrize("name", SEEDED_BUGS)
