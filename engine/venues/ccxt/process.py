@@ -111,8 +111,8 @@ class Worker:
                 except Lost as lost:
                     self.kill(str(lost))
                     return Gone(str(lost), state.sent)
-                except BaseException:
-                    if not state.shut:  # the deadline, or a caller that goes away: an answer would be for another
+                except BaseException:  # raised again: the deadline, or a caller that goes away
+                    if not state.shut:  # else its answer would be taken for another's
                         self.kill(f"no answer to {method} in time")
                     raise
         if not state.sent and not self.is_ready:
@@ -199,7 +199,7 @@ class Worker:
             assert on_door is not None
             try:
                 on_door()
-            except BaseException:
+            except BaseException:  # raised again: the worker waits at the door, and must hear that it is shut
                 state.shut = True
                 await lines.send(line_of(Go(call.id, False)))
                 raise
