@@ -65,7 +65,7 @@ class Wire:
             try:
                 connection = pq.PGconn.connect_start((await _resolved(conninfo)).encode())
                 await _handshake(connection)
-            except BaseException:
+            except BaseException:  # raised again: libpq's memory and socket are nobody else's to free
                 if connection is not None:
                     _finish(connection)
                 raise

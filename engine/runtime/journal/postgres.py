@@ -106,7 +106,7 @@ class PostgresJournal:
         except (ConnectionLost, Refused) as error:
             self._give_up()
             raise JournalFailed(f"{self.at.where}: {sentence(error)}") from error
-        except BaseException:
+        except BaseException:  # raised again: a journal that did not open must not keep the lock and the connection
             self._give_up()
             raise
 
@@ -414,7 +414,7 @@ class PostgresJournal:
                 why = again
                 if wire is not None:
                     wire.close()
-            except BaseException:
+            except BaseException:  # raised again: a connection that nobody has would hold its locks at the server
                 if wire is not None:
                     wire.close()
                 raise

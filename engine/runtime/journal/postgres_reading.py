@@ -84,7 +84,7 @@ class Rows:
             )
             try:
                 self._check_kind(connection)
-            except BaseException:
+            except BaseException:  # raised again: nobody else has the connection to close it
                 connection.close()
                 raise
             self._connection = connection

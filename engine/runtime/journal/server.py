@@ -68,7 +68,7 @@ async def session(at: Address, owner: str, durability: Durability, seconds: floa
                 f"{at.where}: the server runs with fsync = off: a commit does not survive a power cut;"
                 ' switch it on, or choose durability = "process"'
             )
-    except BaseException:
+    except BaseException:  # raised again: nobody else has the connection to close it
         wire.close()
         raise
     return wire
