@@ -14,6 +14,7 @@ pytest.importorskip("ccxt")
 FACES = {  # by ccxt's name: the face, the category, and which public stream the face has
     "bybit": ("bybit", "linear", "bybit"),
     "binanceusdm": ("binance-usdm", "linear", "binance"),
+    "binance": ("binance-spot", "spot", "binance"),
 }
 PLACE = {"bybit": "order.create", "binance-usdm": "order.place"}
 
@@ -65,7 +66,7 @@ def _parent(folder: Path) -> int:
 
 @pytest.mark.parametrize("exchange", list(FACES))
 def test_the_same_signals_come_to_the_exchanges_own_truth(tmp_path: Path, exchange: str) -> None:
-    wanted = bodies(Random(5), spot=False)[:8]
+    wanted = bodies(Random(5), spot=exchange == "binance")[:8]
     with CcxtSite(tmp_path, exchange) as site:
         site.start()
         assert set(send(site, wanted)) <= {200, 202}

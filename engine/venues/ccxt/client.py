@@ -31,6 +31,7 @@ from engine.core.messages import (
     OrderReport,
     PositionReport,
     Rejection,
+    Side,
     Silence,
     VenueReport,
 )
@@ -39,11 +40,13 @@ from engine.runtime.clock import Clock
 from engine.runtime.log import Secret
 from engine.venues.admission import KeyFacts, Remark, clock_remark, key_remarks
 from engine.venues.base import SECOND, StreamDown, Traits
+from engine.venues.binance.orders import cancel_id, id_of_canceled
+from engine.venues.binance.spot_cover import Sales
 from engine.venues.ccxt import errors, orders, promises, rows
 from engine.venues.ccxt.hosts import environment
 from engine.venues.ccxt.lines import Hello, Told
 from engine.venues.ccxt.process import Gone, Worker
-from engine.venues.ccxt.promises import BYBIT, Abilities
+from engine.venues.ccxt.promises import BYBIT, FREE_STOPS, SWAPS_IDS, Abilities
 from engine.venues.offset import Known, Moment, learn, measure
 from engine.venues.private_stream import Deliver, private_stream
 from engine.venues.throttle import Costs, Limit, Throttle
@@ -65,6 +68,7 @@ FUNDING_MS = 600_000
 FAILURES_MAX = 3  # polls in a row, before the stream counts as down
 STREAM_BUFFER = 10_000
 IDS_MAX = 20_000
+DEAD_NS = 70 * SECOND  # window, queue and visibility: after that, what is not found never came
 PAGE = 200
 DAY_MS = 24 * 3600 * 1000
 COSTS: Costs = {"order": (("orders", 1),), "cancel": (("cancels", 1),)}  # questions are paced by ccxt itself
@@ -94,13 +98,16 @@ class CcxtVenue:
         self.traits = Traits(name=terms.exchange, id_unique_for_ever=False, window_ns=WINDOW_MS * 1_000_000)
         self.terms = terms
         self._throttle, self._clock = throttle, clock
-        self._doubt = errors.doubt_of(terms.exchange, terms.kind is InstrumentKind.LINEAR)
+        self._native = errors.native_of(terms.exchange, terms.kind is InstrumentKind.LINEAR)
         self._kind = "spot" if terms.kind is InstrumentKind.SPOT else "swap"
         self._listings: dict[str, rows.Listing] = {}
         self._by_unified: dict[str, rows.Listing] = {}
         self._cids: dict[str, str] = {}  # by the exchange's order id; "": not ours
+        self._numbers: dict[str, str] = {}  # and the other way round
         self._known = Known()
         self._funded_ms = 0  # up to when funding was told
+        self._stops: dict[str, dict[str, None]] = {}  # spot, by symbol: our stops that have locked coins, oldest first
+        self._sales: dict[str, Sales] = {}  # spot, by symbol
         self._news = trio.Event()  # an order was taken: the next poll need not wait
         self._began_ns = clock.now_ns()
         self.orders = self._worker("orders", lambda: ("load", ()), lambda told: None)
@@ -138,11 +145,13 @@ class CcxtVenue:
             return told
         if able.clock:
             found.append(clock_remark(self._known, self._moment()))
-        for part in (await self._key(allow_withdrawal), await self._mode(able)):
-            if isinstance(part, Failed):
-                return part
-            found += part
-        return tuple(found)
+        key = await self._key(allow_withdrawal)
+        if isinstance(key, Failed):
+            return key
+        if not all(remark.ok for remark in key):
+            return (*found, *key)
+        mode = await self._mode(able)
+        return mode if isinstance(mode, Failed) else (*found, *key, *mode)
 
     async def look_at_streams(self) -> tuple[Remark, ...]:
         asked = await self.fills(self._clock.now_ns() - OVERLAP_NS)
@@ -171,8 +180,13 @@ class CcxtVenue:
         arguments = orders.create(order, held, self.able)
         if isinstance(arguments, Rejection):
             return arguments
+        if self._sells_coins(order):
+            return await self._sell(order, held, arguments, on_wire)
+        return await self._place(order, arguments, on_wire)
+
+    async def _place(self, order: Order, arguments: orders.Arguments, on_wire: Callable[[], None]) -> Answer:
         told = await self.orders.call("create_order", arguments, self.terms.request_seconds, on_wire)
-        answer = errors.answer_to_place(told, self._doubt)
+        answer = errors.answer_to_place(told, self._native)
         if answer is None:
             return self._placed(told, order)
         limited = isinstance(answer, Rejection) and answer.kind == "rate_limited"
@@ -219,7 +233,7 @@ class CcxtVenue:
             {},
         )
         told = await self.orders.call("edit_order", arguments, self.terms.request_seconds)
-        answer = errors.answer_to_change(told, self._doubt)
+        answer = errors.answer_to_change(told, self._native)
         return Acked(found.venue_order_id) if answer is None else answer
 
     # ------------------------------------------------------------------------------------------------------- queries
@@ -315,6 +329,8 @@ class CcxtVenue:
         if found is not None:
             return found
         if promises.settles_absence(able):
+            if symbol in self._sales:
+                self._sales[symbol].absent(cid, self._clock.now_ns(), DEAD_NS)
             return NotFound(cid)
         return Failed("it is not to be found, which proves nothing at this exchange")
 
@@ -337,6 +353,58 @@ class CcxtVenue:
 
     def stream(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[VenueReport]]:
         return private_stream(self._listen, STREAM_BUFFER)
+
+    # ---------------------------------------------------------------------------------------------------------- spot
+
+    def _sells_coins(self, order: Order) -> bool:
+        return self.terms.kind is InstrumentKind.SPOT and order.side is Side.SELL
+
+    async def _sell(
+        self, order: Order, held: rows.Listing, arguments: orders.Arguments, on_wire: Callable[[], None]
+    ) -> Answer:
+        """On spot nothing but the wallet's bottom keeps a sale from selling more than was bought here: one at a time,
+        and where a resting stop has locked the coins it goes first. Nothing is sold before it has surely gone."""
+        if not order.reduce_only:
+            return Rejection("spot", "invalid", "spot cannot be short: only what was bought here can be sold")
+        sales = self._sales.setdefault(order.symbol, Sales())
+        standing = [] if self.able.exchange in FREE_STOPS else list(self._stops.get(order.symbol, ()))
+        if why := sales.holds_back(order, bool(standing)):
+            return Rejection("spot", "not_sent", why)
+        for cid in standing:
+            if refused := await self._take_away(cid, order.symbol, held):
+                return refused
+        answer = await self._place(order, arguments, on_wire)
+        if isinstance(answer, Silence):
+            sales.doubt(order.cid, self._clock.now_ns())
+        if order.order_type.conditional and not isinstance(answer, Rejection):
+            self._stops.setdefault(order.symbol, {})[order.cid] = None
+        return answer
+
+    async def _take_away(self, cid: str, symbol: str, held: rows.Listing) -> Rejection | None:
+        """A stop that stands in the way is cancelled; None when it surely has gone, and has sold nothing."""
+        await self._cancel(Cancel(cid, symbol), held, False)
+        match await self.order(symbol, cid):
+            case OrderReport(status="canceled" | "expired" | "rejected", filled_qty=filled) if not filled:
+                return None
+            case OrderReport(status="open"):
+                why = "the stop that holds the coins still stands"
+            case OrderReport():
+                why = "the stop that held the coins has sold some"
+            case other:
+                why = f"the stop that holds the coins is in doubt: {other}"
+        return Rejection("spot", "not_sent", why)
+
+    def _watch_sales(self, report: OrderReport) -> None:
+        """What every report of an order teaches about stops that lock coins, and about sales in doubt."""
+        if self.terms.kind is not InstrumentKind.SPOT or report.side is not Side.SELL or not is_ours(report.cid):
+            return
+        stops = self._stops.setdefault(report.symbol, {})
+        if report.status == "open" and report.order_type.conditional:
+            stops[report.cid] = None
+        else:
+            stops.pop(report.cid, None)
+        sales = self._sales.setdefault(report.symbol, Sales())
+        sales.hears(report.cid, self._clock.now_ns(), report.status != "open" and report.filled_qty > 0)
 
     # -------------------------------------------------------------------------------------------------------- orders
 
@@ -366,19 +434,21 @@ class CcxtVenue:
     async def _cancel(self, cancel: Cancel, held: rows.Listing, trigger: bool) -> Answer:
         able = self.able
         extra: dict[str, Any] = {"trigger": True} if trigger else {}
-        own = cancel.venue_order_id or next((i for i, cid in self._cids.items() if cid == cancel.cid), "")
+        own = cancel.venue_order_id or self._numbers.get(cancel.cid, "")
         which: str | None
         if is_ours(cancel.cid) and able.exchange in BYBIT:  # by our id where that is possible: it names one order only
             which, extra = None, {"orderLinkId": cancel.cid, **extra}
         elif is_ours(cancel.cid) and able.cancels:
             which, extra = "", {"clientOrderId": cancel.cid, **extra}
+            if able.exchange in SWAPS_IDS and able.kind is InstrumentKind.SPOT:
+                extra["newClientOrderId"] = cancel_id(cancel.cid)
         elif own:
             which = own
         else:
             return Silence("the exchange's id of this order is not known, and it cancels by no other")
         arguments = (which, held.unified, extra)
         told = await self.orders.call("cancel_order", arguments, self.terms.request_seconds)
-        answer = errors.answer_to_change(told, self._doubt)
+        answer = errors.answer_to_change(told, self._native)
         if answer is None:
             return Acked(own)
         self._heard(told, isinstance(answer, Rejection) and answer.kind == "rate_limited")
@@ -391,13 +461,23 @@ class CcxtVenue:
 
     def _remember(self, venue_order_id: str, cid: str) -> None:
         self._cids[venue_order_id] = cid
-        if len(self._cids) > IDS_MAX:
-            del self._cids[next(iter(self._cids))]
+        if cid:
+            self._numbers[cid] = venue_order_id
+        for memory in (self._cids, self._numbers):
+            if len(memory) > IDS_MAX:
+                del memory[next(iter(memory))]
 
     # ------------------------------------------------------------------------------------------------------- looking
 
     async def _look(self, held: rows.Listing, cid: str, able: Abilities) -> OrderReport | Failed | None:
-        """By its client id, in every place; None: in none."""
+        """By its client id, in every place; None: in none. Where that id changes with a cancel, also by its number."""
+        own = self._numbers.get(cid, "")
+        if able.exchange in SWAPS_IDS and able.kind is InstrumentKind.SPOT:
+            for venue_id, params in ((own, {}), ("", {"clientOrderId": cid}), ("", {"clientOrderId": cancel_id(cid)})):
+                found = await self._look_at_one(venue_id, held, cid, params) if venue_id or params else None
+                if found is not None:
+                    return found
+            return None
         for trigger in (False, True) if able.trigger_asks else (False,):
             extra = {"trigger": True} if trigger else {}
             if able.exchange in BYBIT:
@@ -415,7 +495,7 @@ class CcxtVenue:
             part = await self._ask(method, (held.unified, None, None, params), _orders)
             if isinstance(part, Failed):
                 return part
-            reports = self._reports([row for row in part if row.clientOrderId == cid], held)
+            reports = self._reports([row for row in part if self._cid_of(row) == cid], held)
             if isinstance(reports, Failed):
                 return reports
             if reports:
@@ -428,16 +508,16 @@ class CcxtVenue:
         row = await self._one(venue_id, held, params)
         if row is None or isinstance(row, Failed):
             return row
-        if cid and row.clientOrderId and row.clientOrderId != cid:
+        if not venue_id and self._cid_of(row) != cid:
             return Failed("asked for one order, and told of another")
-        reports = self._reports([row], held)
+        reports = self._reports([row], held, cid)
         return reports if isinstance(reports, Failed) else reports[0]
 
     async def _search(self, held: rows.Listing, cid: str, able: Abilities) -> OrderReport | Failed | None:
         """Where no look-up is: by the exchange's id, if we were told it, else through the lists of orders."""
-        own = next((venue_id for venue_id, known in self._cids.items() if known == cid), "")
+        own = self._numbers.get(cid, "")
         if own and able.one_order:
-            return await self._look_at_one(own, held, "", {})
+            return await self._look_at_one(own, held, cid, {})
         for method in ("fetch_open_orders", able.closed_orders):
             if not method:
                 continue
@@ -462,13 +542,19 @@ class CcxtVenue:
         return _read(told, _order)
 
     def _cid_of(self, row: rows.OrderRow) -> str:
-        return row.clientOrderId or self._cids.get(row.id or "", "")
+        """On Binance Spot the id of its cancel takes the place of an order's own; ours leads back to it."""
+        return id_of_canceled(row.clientOrderId or "") or self._cids.get(row.id or "", "")
 
-    def _reports(self, found: Iterable[rows.OrderRow], held: rows.Listing) -> tuple[OrderReport, ...] | Failed:
+    def _reports(
+        self, found: Iterable[rows.OrderRow], held: rows.Listing, cid: str = ""
+    ) -> tuple[OrderReport, ...] | Failed:
+        """`cid`: of the one order that was asked for."""
+
         def make(row: rows.OrderRow) -> OrderReport:
-            report = rows.order_report(row, held, self._cids.get(row.id or "", ""))
+            report = rows.order_report(row, held, cid or self._cid_of(row))
             if report.cid:
                 self._remember(report.venue_order_id, report.cid)
+            self._watch_sales(report)
             return report
 
         return _each(found, make)
@@ -526,8 +612,8 @@ class CcxtVenue:
         if venue_id in self._cids:
             return self._cids[venue_id]
         if trade.clientOrderId:
-            self._remember(venue_id, trade.clientOrderId)
-            return trade.clientOrderId
+            self._remember(venue_id, id_of_canceled(trade.clientOrderId))
+            return id_of_canceled(trade.clientOrderId)
         if not (venue_id and self.able.one_order and self.able.marks):
             return ""
         row = await self._one(venue_id, held, {})
@@ -535,8 +621,8 @@ class CcxtVenue:
             return Failed(f"an execution of order {venue_id}, of which nothing can be read yet")
         if isinstance(row, Failed):
             return row
-        self._remember(venue_id, row.clientOrderId or "")
-        return row.clientOrderId or ""
+        self._remember(venue_id, self._cid_of(row))
+        return self._cid_of(row)
 
     async def _funding(self, since_ms: int) -> list[FundingReport] | Failed:
         """Since it was last told; asked for seldom: it comes a few times a day, and is dear where requests weigh."""
@@ -593,6 +679,8 @@ class CcxtVenue:
         for fill in fills:
             if _key(fill) not in booked:
                 deliver(fill)
+                if fill.side is Side.SELL and fill.symbol in self._sales:
+                    self._sales[fill.symbol].hears(fill.cid, self._clock.now_ns(), True)
             booked[_key(fill)] = fill.venue_ns
         now = {report.venue_order_id: report for report in opened}
         for venue_id, report in now.items():
@@ -660,7 +748,7 @@ class CcxtVenue:
             return Failed(f"ccxt cannot set a leverage at {self.terms.exchange}; set it there, and leave it out here")
         for held in self._traded():
             told = await self.orders.call("set_leverage", (self.terms.leverage, held.unified), QUESTION_SECONDS)
-            answer = errors.answer_to_change(told, self._doubt)
+            answer = errors.answer_to_change(told, self._native)
             if not (answer is None or isinstance(answer, Acked)):
                 return Failed(f"{held.unified}: leverage {self.terms.leverage} could not be set: {answer}")
         return None

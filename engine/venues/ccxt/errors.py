@@ -1,9 +1,9 @@
 """What ccxt's unified errors mean for a request that changes something. What is not in the table is unclear.
 
 ccxt turns the codes of a hundred exchanges into forty classes, and some of its assignments are bold: Bybit's "order
-creation timeout" comes as InvalidOrder. So a "no" is believed only if neither the exchange's own code, where we have a
-table of it, nor the words of its answer speak of doubt. An error before any request left is a "no" whatever it is
-called. Source: `ccxt/base/errors.py` of the pinned version.
+creation timeout" comes as InvalidOrder. So where we have a table of an exchange's own codes, that decides; elsewhere a
+"no" is believed only if the words of the answer do not speak of doubt. An error before any request left is a "no"
+whatever it is called. Source: `ccxt/base/errors.py` of the pinned version.
 """
 
 from collections.abc import Callable
@@ -15,9 +15,8 @@ from msgspec import Struct
 
 from engine.core.messages import Acked, Answer, Failed, Rejection, Silence
 from engine.venues.binance.errors import Class as BinanceClass
-from engine.venues.binance.errors import Market, meaning_of
-from engine.venues.bybit.errors import Class as BybitClass
-from engine.venues.bybit.errors import meaning
+from engine.venues.binance.errors import ErrorBody, Market, judge
+from engine.venues.bybit import errors as bybit
 from engine.venues.ccxt.lines import Told
 from engine.venues.ccxt.process import Gone
 
@@ -81,12 +80,12 @@ def known(error: str) -> Meaning:
     return ERRORS.get(error, _UNKNOWN)
 
 
-Doubt: TypeAlias = Callable[[int, str], str]
-"""What we ourselves know of an exchange's code and text: "unclear", "duplicate", or "" for neither."""
+Native: TypeAlias = Callable[[Told, bool], Answer | None]
+"""What an exchange's own code means to an order, or (True) to a change of one; None: it does not say."""
 
 
-def doubt_of(exchange: str, linear: bool) -> Doubt | None:
-    """None: we have no table of this exchange's codes."""
+def native_of(exchange: str, linear: bool) -> Native | None:
+    """Of the exchanges whose codes we have tables of ourselves: those are finer than ccxt's classes, and sourced."""
     if exchange.startswith("bybit"):
         return _bybit
     if exchange in ("binance", "binanceusdm", "binanceus"):
@@ -94,21 +93,24 @@ def doubt_of(exchange: str, linear: bool) -> Doubt | None:
     return None
 
 
-def _bybit(code: int, text: str) -> str:
-    found = meaning(code)
-    if found.word == "duplicate":
-        return "duplicate"
-    return "unclear" if found.kind is BybitClass.UNCLEAR else ""
+def _bybit(told: Told, change: bool) -> Answer | None:
+    if told.status != 200 or not _whole(told.code) or told.code == "0":
+        return bybit.answer_to_status(told.status) if told.status not in (0, 200) else None
+    read = bybit.answer_to_change if change else bybit.answer_to_place
+    return read(int(told.code), told.text, "", 0)
 
 
-def _binance(market: Market, code: int, text: str) -> str:
-    found = meaning_of(market, code, text)
-    if found.kind == "duplicate":
-        return "duplicate"
-    return "unclear" if found.klass is BinanceClass.AMBIGUOUS and found.kind != "not_found" else ""
+def _binance(market: Market, told: Told, change: bool) -> Answer | None:
+    if told.status in (0, 200):
+        return None
+    error = ErrorBody(int(told.code), told.text) if _whole(told.code) else None
+    verdict = judge(market, told.status, error, told.text)
+    if verdict.klass is BinanceClass.DONE:
+        return Acked("") if change else Silence(verdict.why)
+    return Silence(verdict.why) if verdict.kind == "not_found" and not change else verdict.answer()
 
 
-def answer_to_place(told: Told | Gone, doubt: Doubt | None) -> Answer | None:
+def answer_to_place(told: Told | Gone, native: Native | None) -> Answer | None:
     """What an unhappy end says of a new order; None: it was a happy one, and its value is to be read."""
     if isinstance(told, Gone):
         return Silence(told.why) if told.sent else Rejection("not_sent", "not_sent", told.why)
@@ -118,7 +120,9 @@ def answer_to_place(told: Told | Gone, doubt: Doubt | None) -> Answer | None:
     found = known(told.error)
     if not told.sent:
         return _unsent(told, found, text)
-    doubted = _doubted(told, doubt)
+    if native is not None and (answer := native(told, False)) is not None:
+        return answer
+    doubted = _doubted(told)
     if doubted == "duplicate":
         return Rejection(told.code or told.error, "duplicate", text)
     if doubted or found.kind not in (Class.RETRY, Class.REJECT, Class.HALT, Class.ASK):
@@ -127,7 +131,7 @@ def answer_to_place(told: Told | Gone, doubt: Doubt | None) -> Answer | None:
     return Rejection(told.code or told.error, word, text)
 
 
-def answer_to_change(told: Told | Gone, doubt: Doubt | None) -> Answer | None:
+def answer_to_change(told: Told | Gone, native: Native | None) -> Answer | None:
     """What an unhappy end says of a cancel or an amendment."""
     if isinstance(told, Gone):
         return Silence(told.why) if told.sent else Rejection("not_sent", "not_sent", told.why)
@@ -137,11 +141,13 @@ def answer_to_change(told: Told | Gone, doubt: Doubt | None) -> Answer | None:
     found = known(told.error)
     if not told.sent:
         return _unsent(told, found, text)
+    if native is not None and (answer := native(told, True)) is not None:
+        return answer
     if found.kind is Class.GONE:
         return Rejection(told.code or told.error, "not_found", text)
     if found.kind is Class.DONE:
         return Acked("")
-    if found.kind is Class.UNCLEAR or _doubted(told, doubt):
+    if found.kind is Class.UNCLEAR or _doubted(told):
         return Silence(text)
     return Rejection(told.code or told.error, found.word or "invalid", text)
 
@@ -159,15 +165,11 @@ def _unsent(told: Told, found: Meaning, text: str) -> Rejection:
     return Rejection(told.error, "not_sent" if network else "invalid", text)
 
 
-def _doubted(told: Told, doubt: Doubt | None) -> str:
-    """Whether the exchange's code or words say less than ccxt's class: "unclear", "duplicate", or "" for neither."""
-    if known(told.error).word == "duplicate":
-        return "duplicate"  # the first request with this id most likely landed
-    if doubt is not None and _whole(told.code):
-        return doubt(int(told.code), told.text)
+def _doubted(told: Told) -> str:
+    """Whether the words of the answer say less than ccxt's class: "unclear", "duplicate", or "" for neither."""
     text = told.text.lower()
-    if "duplicate" in text:
-        return "duplicate"
+    if known(told.error).word == "duplicate" or "duplicate" in text:
+        return "duplicate"  # the first request with this id most likely landed
     return "unclear" if any(word in text for word in _DOUBTS) else ""
 
 

@@ -65,6 +65,7 @@ class Told(Struct, frozen=True):
     error: str = ""
     code: str = ""  # the exchange's own, where its answer has one
     text: str = ""
+    status: int = 0  # of HTTP, of the last answer within this call; 0: there was none
     sent: int = 0
     retry_after: int = 0  # seconds that the exchange asks us to wait
 

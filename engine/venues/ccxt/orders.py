@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any, TypeAlias
 
 from engine.core.messages import InstrumentKind, Order, OrderType, Rejection, Side, TimeInForce
-from engine.core.money import plain
+from engine.core.money import on_step, plain
 from engine.venues.ccxt.promises import FREE_STOPS, Abilities
 from engine.venues.ccxt.rows import Listing
 
@@ -18,7 +18,7 @@ def create(order: Order, held: Listing, able: Abilities) -> Arguments | Rejectio
     """Of `create_order`; a Rejection where the exchange lacks what the order needs, and nobody can stand in."""
     amount = contracts(order.qty, held)
     if amount is None:
-        return _no(f"{plain(order.qty)} is no whole number of contracts of {plain(held.contract)}")
+        return _no(f"{plain(order.qty)} is no multiple of {plain(held.instrument.lot)}, the smallest step")
     market, spot = order.order_type in _MARKET, able.kind is InstrumentKind.SPOT
     params: dict[str, Any] = {"clientOrderId": order.cid} if able.marks else {}
     if order.order_type.conditional:
@@ -43,7 +43,7 @@ def create(order: Order, held: Listing, able: Abilities) -> Arguments | Rejectio
 def contracts(qty: Decimal, held: Listing) -> Decimal | None:
     """As the exchange counts; None where that would not be exact."""
     amount = qty / held.contract
-    return amount if amount * held.contract == qty else None
+    return amount if amount * held.contract == qty and on_step(qty, held.instrument.lot) else None
 
 
 def _trigger(order: Order, able: Abilities) -> dict[str, Any] | Rejection:

@@ -79,7 +79,7 @@ class Worker:
                 if await self._start():
                     failures = 0
                     self._tell("")
-                    await self._down.wait()
+                    await self._until_down()
                 self._tell(self.problem or self.why)
                 await self._bury()
                 await trio.sleep(PAUSE_SECONDS[min(failures, len(PAUSE_SECONDS) - 1)])
@@ -99,7 +99,7 @@ class Worker:
     ) -> Told | Gone:
         """The answer in time, the wait for others and for the process included. Raises what `on_door` raises."""
         state = _State()
-        with trio.move_on_after(timeout_seconds):
+        with trio.move_on_after(timeout_seconds) as patience:
             await self._up.wait()
             async with self._turn:
                 if not self.is_ready:
@@ -112,7 +112,8 @@ class Worker:
                     self.kill(str(lost))
                     return Gone(str(lost), state.sent)
                 except BaseException:  # raised again: the deadline, or a caller that goes away
-                    if not state.shut:  # else its answer would be taken for another's
+                    # The latter leaves a worker in good health: what it still says is passed over.
+                    if trio.current_time() >= patience.deadline or not state.written:
                         self.kill(f"no answer to {method} in time")
                     raise
         if not state.sent and not self.is_ready:
@@ -153,6 +154,21 @@ class Worker:
         self.kill(f"not ready within {START_SECONDS:g} s")
         return False
 
+    async def _until_down(self) -> None:
+        """Until it is killed, or has ended by itself while nobody asked it anything."""
+        process = self._process
+        if process is None:
+            return
+        with trio.CancelScope() as watching:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._stop_watching, watching)
+                await process.wait()
+                self.kill(f"its process ended with {process.returncode}")
+
+    async def _stop_watching(self, watching: trio.CancelScope) -> None:
+        await self._down.wait()
+        watching.cancel()
+
     async def _launch(self) -> None:
         """Raises Problem, Lost."""
         command = [sys.executable, "-P", "-m", "engine.venues.ccxt.worker"]
@@ -186,12 +202,14 @@ class Worker:
     async def _exchange(self, call: Call, on_door: Callable[[], None] | None, state: "_State") -> Told:
         """Raises Lost, and what `on_door` raises, once the worker has been told not to send."""
         lines = self._lines
-        state.sent = on_door is None
         await lines.send(line_of(call))
+        state.sent, state.written = on_door is None, True
         while True:
             told: Told = await lines.receive(decode_told)
-            if told.id < call.id:
-                continue  # one that was told not to send says so
+            if told.id < call.id:  # of one whose caller has gone, or that was told not to send
+                if told.door:
+                    await lines.send(line_of(Go(told.id, False)))
+                continue
             if told.id > call.id or (told.door and on_door is None):
                 raise Lost("an answer to another question")
             if not told.door:
@@ -200,7 +218,6 @@ class Worker:
             try:
                 on_door()
             except BaseException:  # raised again: the worker waits at the door, and must hear that it is shut
-                state.shut = True
                 await lines.send(line_of(Go(call.id, False)))
                 raise
             state.sent = True
@@ -220,8 +237,8 @@ class Worker:
 class _State(Struct):
     """How far a call has come."""
 
-    sent: bool = False
-    shut: bool = False
+    written: bool = False  # the worker has it
+    sent: bool = False  # its request may have left
 
 
 class Lost(Exception):

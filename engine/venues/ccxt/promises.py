@@ -47,6 +47,7 @@ BYBIT = _names("bybit bybiteu bybitid")
 # Whose rules we know well enough to say that an order which is not found, long after its request, never was there.
 PROVES = BYBIT | _names("binance binanceus binanceusdm")
 EDITS = BYBIT | _names("binanceusdm okx")  # in place: elsewhere it is a cancel and a new order
+SWAPS_IDS = _names("binance binanceus")  # spot: a cancelled order is known by the id of its cancel
 FREE_STOPS = BYBIT  # spot: an untriggered stop locks no coins
 
 

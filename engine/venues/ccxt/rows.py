@@ -144,18 +144,18 @@ def listing(row: MarketRow, exchange: str, kind: InstrumentKind, precision_mode:
 
 
 def order_report(row: OrderRow, held: Listing, cid: str) -> OrderReport:
-    """`cid`: as known here, where the row does not say. Raises BadRow."""
+    """`cid`: whose order it is, as the caller knows it. Raises BadRow."""
     if not row.id:
         raise BadRow("an order without an id")
     trigger = _number(row.stopLossPrice) or _number(row.takeProfitPrice) or _number(row.triggerPrice)
     amount, filled = _number(row.amount), _number(row.filled)
     status = _status(row, amount, filled)
-    if amount is None or (filled is None and status not in ("open", "canceled", "rejected")):
+    if amount is None or (filled is None and status not in ("open", "rejected")):
         raise BadRow(f"order {row.id} does not say how much of it is filled")
     order_type = _order_type(row, trigger is not None)
     return OrderReport(
         symbol=held.instrument.symbol,
-        cid=row.clientOrderId or cid,
+        cid=cid,
         venue_order_id=row.id,
         status=status,
         side=_side(row.side),

@@ -26,6 +26,7 @@ class OneShot(requests.Session):
         super().__init__()
         self.trust_env = False  # no proxy, no .netrc: an order goes to the venue or nowhere
         self.retry_after = 0
+        self.status = 0
         self._sender = sender
         self._allowed = allowed
 
@@ -41,6 +42,7 @@ class OneShot(requests.Session):
             if never_connected(error):
                 self._sender.sent -= 1
             raise
+        self.status = response.status_code
         after = response.headers.get("Retry-After", "")
         self.retry_after = int(after) if after.isascii() and after.isdecimal() and len(after) < 8 else 0
         if 300 <= response.status_code < 400:

@@ -22,7 +22,6 @@ from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import msgspec
-from msgspec.structs import replace
 
 from engine.venues.ccxt.lines import Call, Hello, Ready, Told, decode_call, decode_go, decode_hello, line_of
 
@@ -91,6 +90,7 @@ class Worker:
 
         self._call, self._asked, self.sent = call, not call.door, 0
         self.exchange.last_json_response = None
+        self.exchange.session.status = self.exchange.session.retry_after = 0
         try:
             value = ANSWERS[call.method](self.exchange, *call.args)
             return Told(call.id, value=msgspec.Raw(msgspec.json.encode(value)), sent=self.sent)
@@ -115,9 +115,16 @@ class Worker:
         self._asked = True
 
     def _failed(self, error: str, text: str) -> Told:
-        code, retry_after = code_in(self.exchange.last_json_response), self.exchange.session.retry_after
-        told = Told(self._call.id, error=error, code=code, text=self.clean(text), sent=self.sent)
-        return replace(told, retry_after=retry_after)
+        session = self.exchange.session
+        return Told(
+            self._call.id,
+            error=error,
+            code=code_in(self.exchange.last_json_response),
+            text=self.clean(text),
+            status=session.status,
+            sent=self.sent,
+            retry_after=session.retry_after,
+        )
 
     def clean(self, text: str) -> str:
         """Without queries (they hold signatures and keys) and without anything that we were told to keep."""
