@@ -139,7 +139,7 @@ def _binance(setup: Setup) -> SpotVenue | UsdmVenue:
         margin=MARGINS[setup.margin],
         countdown_seconds=setup.disconnect_cancel_seconds,
     )
-    return UsdmVenue(usdm_terms, api, setup.rng)
+    return UsdmVenue(usdm_terms, api, setup.rng, setup.quote)
 
 
 def _binance_world(host: str, kind: InstrumentKind) -> World:

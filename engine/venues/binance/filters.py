@@ -9,9 +9,11 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from engine.core.messages import ZERO, Instrument, InstrumentKind
+from engine.core.messages import ZERO, Instrument, InstrumentKind, Order, Quote, Side
 from engine.core.money import on_step, step_up
+from engine.core.order import opens
 from engine.venues.binance.errors import Market
+from engine.venues.resting import Places
 
 NAME = {Market.SPOT: "binance-spot", Market.USDM: "binance-usdm"}
 # The fees of an account without discounts; what is really paid comes with each execution.
@@ -83,6 +85,13 @@ class Rules(Struct, frozen=True):
     cancel_replace: bool
     amend: bool
 
+    @property
+    def places(self) -> Places:
+        """USD-M counts conditional orders over all symbols."""
+        if self.instrument.kind is InstrumentKind.SPOT:
+            return Places(orders=self.orders_max, stops=self.stops_max)
+        return Places(orders=self.orders_max, stops_of_all=self.stops_max)
+
 
 class Unusable(Struct, frozen=True):
     """A listed symbol that is not offered, and why."""
@@ -135,6 +144,22 @@ def rules_of(market: Market, listed: Symbol) -> Rules | Unusable:
         cancel_replace=listed.cancelReplaceAllowed,
         amend=listed.amendAllowed if spot else True,
     )
+
+
+QUOTE_AGE_NS = 3_000_000_000  # an older quote refuses nothing
+
+
+def out_of_band(rules: Rules, order: Order, quote: Quote | None, now_ns: int) -> str:
+    """Why the venue would not take an opener's price; "". The venue measures against a price of its own (the mark, or
+    an average), so only what lies outside by the better side of the book is kept back."""
+    if order.price is None or not opens(order) or quote is None or now_ns - quote.at_ns > QUOTE_AGE_NS:
+        return ""
+    highest, lowest = quote.ask * rules.price_up, quote.bid * rules.price_down
+    if order.side is Side.BUY and highest and order.price > highest:
+        return f"PERCENT_PRICE: {order.price} is more than {rules.price_up} times the ask, {quote.ask}"
+    if order.side is Side.SELL and lowest and order.price < lowest:
+        return f"PERCENT_PRICE: {order.price} is less than {rules.price_down} times the bid, {quote.bid}"
+    return ""
 
 
 _MOST = Decimal(10) ** 15

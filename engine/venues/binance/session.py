@@ -10,16 +10,17 @@ from random import Random
 import msgspec
 import structlog
 
-from engine.core.messages import Failed, Instrument
+from engine.core.messages import Failed, Instrument, Order, Quote, Rejection
 from engine.venues.admission import Remark
 from engine.venues.base import SECOND
 from engine.venues.binance.api import Api, hear_answer
 from engine.venues.binance.errors import Verdict
-from engine.venues.binance.filters import ExchangeInfo, Rules, Unusable, limit_name, rules_of
+from engine.venues.binance.filters import ExchangeInfo, Rules, Unusable, limit_name, out_of_band, rules_of
 from engine.venues.binance.hosts import Hosts
 from engine.venues.binance.looking import look_over
 from engine.venues.binance.sign import Params
 from engine.venues.order_socket import Manners, OrderSocket
+from engine.venues.resting import Resting
 from engine.venues.throttle import Lane
 
 LOG = structlog.get_logger("binance")
@@ -36,6 +37,7 @@ class Session:
         self.api = api
         self.hosts = hosts
         self.rules: dict[str, Rules] = {}
+        self.resting = Resting()
         self._symbols = symbols
         self._began_ns = 0
         manners = Manners(name=name, url=hosts.orders, hear=hear_answer)
@@ -66,6 +68,14 @@ class Session:
             else:
                 self.rules[listed.symbol] = rules
         return tuple(rules.instrument for rules in self.rules.values())
+
+    def unfit(self, order: Order, quote: Quote | None) -> Rejection | None:
+        """Why an entry is kept back here: the venue would not take it, or would not take the stop that it will need."""
+        rules = self.rules.get(order.symbol)
+        if rules is None:
+            return None
+        why = out_of_band(rules, order, quote, self.api.clock.now_ns()) or self.resting.no_room(order, rules.places)
+        return Rejection("filter", "unsent", why) if why else None
 
     def traded(self) -> tuple[str, ...]:
         return tuple(self.rules) or self._symbols

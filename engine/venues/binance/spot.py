@@ -198,6 +198,7 @@ class SpotVenue:
             if isinstance(found, Failed):
                 return found
             reports += (report for report in found if report.symbol in traded)
+        self.session.resting.read(reports)
         return (*reports, *(held_report(order) for order in self._held.values()))
 
     async def order(self, symbol: str, cid: str) -> OrderReport | NotFound | Failed:
@@ -235,6 +236,8 @@ class SpotVenue:
     # ------------------------------------------------------------------------------------------------------ requests
 
     async def submit(self, order: Order, on_wire: Callable[[], None]) -> Answer:
+        if (unfit := self.session.unfit(order, self._quote(order.symbol))) is not None:
+            return unfit
         if (refused := await self.api.synced()) is not None:
             return refused.answer()  # nor could it be told by its age later from one of an earlier life
         self._names.sends(order.symbol, order.cid, self.api.sure_ns())
@@ -361,6 +364,7 @@ class SpotVenue:
         if not isinstance(report, OrderReport):
             return None
         self._names.learn_from(report)
+        self.session.resting.hears(report)
         self._hear_sale(report.symbol, report.cid, report.side, False)
         standing = self._standing.setdefault(report.symbol, {})
         if report.status != "open":
@@ -380,6 +384,7 @@ class SpotVenue:
         if isinstance(done, Verdict):
             return done.answer()
         self._names.learn(order.symbol, str(done.orderId), order.cid)
+        self.session.resting.takes(order)
         return _acked(done)
 
     async def _close(self, order: Order, on_wire: Callable[[], None]) -> Answer:

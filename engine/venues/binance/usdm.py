@@ -35,7 +35,7 @@ from engine.core.messages import (
     VenueReport,
 )
 from engine.venues.admission import Remark
-from engine.venues.base import SECOND, StreamDown, Traits
+from engine.venues.base import SECOND, QuoteSource, StreamDown, Traits
 from engine.venues.binance.api import WINDOW_MS, Api
 from engine.venues.binance.decoding import Odd
 from engine.venues.binance.errors import Class, Market, Verdict, judge, read_error
@@ -115,7 +115,7 @@ class _Key(Struct, frozen=True):
 class UsdmVenue:
     """One account; implements `Venue`. `run` keeps its order socket up, beside everything else."""
 
-    def __init__(self, terms: Terms, api: Api, rng: Random) -> None:
+    def __init__(self, terms: Terms, api: Api, rng: Random, quote: QuoteSource = lambda symbol: None) -> None:
         window_ns = terms.window_ms * MILLISECOND
         self.traits = Traits("binance-usdm", id_unique_for_ever=False, window_ns=window_ns, horizon_ns=HISTORY_NS)
         self.session = Session("binance-usdm", api, terms.hosts, terms.symbols, rng, terms.order_socket)
@@ -124,6 +124,7 @@ class UsdmVenue:
         self._names = Names()
         self._listening = Listening("binance-usdm", api.now_ns, hear_usdm, self._learn)
         self._executions = Executions(self._names, self._trades, usdm_fill, self._numbered, WINDOW_NS)
+        self._quote = quote
         self._algos: dict[str, str] = {}  # client id -> number of the algo order
         self._form = 0  # of the stream's path
 
@@ -208,6 +209,7 @@ class UsdmVenue:
                     reports[f"{report.symbol}/{report.cid or report.venue_order_id}"] = report
             except Odd as error:
                 return Failed(f"open orders: {error}")
+        self.session.resting.read(reports.values())
         return tuple(reports.values())
 
     async def order(self, symbol: str, cid: str) -> OrderReport | NotFound | Failed:
@@ -237,6 +239,8 @@ class UsdmVenue:
     # ------------------------------------------------------------------------------------------------------ requests
 
     async def submit(self, order: Order, on_wire: Callable[[], None]) -> Answer:
+        if (unfit := self.session.unfit(order, self._quote(order.symbol))) is not None:
+            return unfit
         if (refused := await self.api.synced()) is not None:
             return refused.answer()  # nor could it be told by its age later from one of an earlier life
         self._names.sends(order.symbol, order.cid, self.api.sure_ns())
@@ -248,6 +252,7 @@ class UsdmVenue:
         if isinstance(done, Verdict):
             return done.answer()
         self._names.learn(order.symbol, str(done.orderId), order.cid)
+        self.session.resting.takes(order)
         return _acked(done)
 
     async def cancel(self, cancel: Cancel) -> Answer:
@@ -356,6 +361,7 @@ class UsdmVenue:
         if isinstance(done, Verdict):
             return done.answer()
         self._algos[order.cid] = str(done.algoId)
+        self.session.resting.takes(order)
         return Acked(f"{ALGO}{done.algoId}", done.updateTime * MILLISECOND)
 
     async def _cancel_order(self, cancel: Cancel, number: str) -> Acked | Verdict:
@@ -449,6 +455,7 @@ class UsdmVenue:
             self._listening.witness.hears(report)
         elif isinstance(report, OrderReport):
             self._names.learn_from(report)
+            self.session.resting.hears(report)
             if report.venue_order_id.startswith(ALGO):
                 self._names.asks(report.symbol, report.cid)
                 self._algos[report.cid] = report.venue_order_id.removeprefix(ALGO)

@@ -46,6 +46,7 @@ from engine.venues.keys import Credentials
 from engine.venues.order_socket import Manners, OrderSocket
 from engine.venues.private_stream import Deliver, look_at_streams, private_stream
 from engine.venues.rest import Garbled, Rest
+from engine.venues.resting import Places, Resting
 from engine.venues.throttle import Lane, Throttle
 
 R = TypeVar("R")
@@ -57,6 +58,9 @@ STREAM_BUFFER = 10_000
 WEEK_NS = 7 * 24 * 3600 * SECOND
 PAGES_MAX = 200
 CLOCK_SECONDS = 30.0  # between measurements of the venue's clock when nothing else asks
+
+# Open orders that the venue allows, by symbol. Docs: "Place Order".
+PLACES = {InstrumentKind.LINEAR: Places(orders=500, stops=10), InstrumentKind.SPOT: Places(orders=500, stops=30)}
 
 CREATE = Call("order.create", "/v5/order/create", "create")
 AMEND = Call("order.amend", "/v5/order/amend", "amend")
@@ -80,6 +84,7 @@ class BybitVenue:
         self.caller = Caller(Rest(terms.hosts.rest, clock, terms.timeout_seconds), credentials, throttle, clock)
         self._credentials = credentials
         self._instruments: dict[str, Instrument] = {}
+        self._resting = Resting()
         self._began_ns = clock.now_ns()
         self.socket = OrderSocket(self._manners(), rng) if self._has_socket() else None
         # A request's number must never come again, not even after a restart.
@@ -104,8 +109,12 @@ class BybitVenue:
     # ------------------------------------------------------------------------------------------------------ requests
 
     async def submit(self, order: Order, on_wire: Callable[[], None]) -> Answer:
+        if why := self._resting.no_room(order, PLACES[self.terms.kind]):
+            return Rejection("places", "unsent", why)
         body = orders.create(order, self.terms.kind)
         answer = await self._request(CREATE, body, False, on_wire, needs_clock=not order.reduce_only, of=(order,))
+        if isinstance(answer, Acked):
+            self._resting.takes(order)
         return await self._ask_first(order, answer) if _limited(answer) else answer
 
     async def cancel(self, cancel: Cancel) -> Answer:
@@ -230,7 +239,9 @@ class BybitVenue:
                 if isinstance(made, Failed):
                     return made
                 found |= {report.venue_order_id: report for report in made}
-        return tuple(report for report in found.values() if report.status == "open")
+        standing = tuple(report for report in found.values() if report.status == "open")
+        self._resting.read(standing)
+        return standing
 
     async def order(self, symbol: str, cid: str) -> OrderReport | NotFound | Failed:
         """Where open and lately closed orders are, then the history; each also where conditional orders are kept."""
@@ -440,7 +451,12 @@ class BybitVenue:
         if self.terms.disconnect_cancel_seconds:
             await self._arm_disconnect()
         await self.caller.stamp_ms(needed=False)  # a login expires by the venue's clock
-        await Private(self._private_terms()).run(deliver, ready)
+
+        def hear(report: VenueReport) -> None:
+            self._resting.hears(report)
+            deliver(report)
+
+        await Private(self._private_terms()).run(hear, ready)
 
     async def _arm_disconnect(self) -> None:
         """Raises StreamDown: who asked for this protection must not trade without it."""

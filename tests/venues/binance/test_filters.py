@@ -5,8 +5,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
-from engine.core.messages import InstrumentKind
+from engine.core.messages import InstrumentKind, Leg, Order, OrderType, Quote, Side
 from engine.venues.binance.errors import Market
 from engine.venues.binance.filters import (
     ExchangeInfo,
@@ -16,9 +17,11 @@ from engine.venues.binance.filters import (
     Unusable,
     header_limits,
     limit_name,
+    out_of_band,
     rules_of,
 )
 
+D = Decimal
 SPOT: dict[str, Any] = {
     "symbol": "BTCUSDT",
     "status": "TRADING",
@@ -164,3 +167,35 @@ def test_limits_have_the_same_name_wherever_they_are_told() -> None:
         ("Retry-After", "5"),
     )
     assert header_limits(headers) == (("weight-1M", 120), ("orders-10S", 3))
+
+
+@pytest.mark.parametrize(
+    ("side", "price", "inside"),
+    [
+        (Side.BUY, "115.5", True),
+        (Side.BUY, "115.6", False),
+        (Side.BUY, "1", True),
+        (Side.SELL, "95", True),
+        (Side.SELL, "94.9", False),
+        (Side.SELL, "500", True),
+    ],
+)
+def test_an_entry_whose_price_the_venue_would_not_take_is_kept_back(side: Side, price: str, inside: bool) -> None:
+    banded = replace(rules(Market.USDM, listed(USDM)), price_up=D("1.05"), price_down=D("0.95"))
+    quote = Quote("BTCUSDT", bid=D(100), ask=D(110), at_ns=10**18)
+    entry = Order(
+        cid="x",
+        account="main",
+        symbol="BTCUSDT",
+        signal_id="s",
+        leg=Leg.ENTRY,
+        attempt=0,
+        side=side,
+        order_type=OrderType.LIMIT,
+        qty=D(1),
+        price=D(price),
+    )
+    assert (out_of_band(banded, entry, quote, 10**18) == "") is inside
+    assert out_of_band(banded, replace(entry, reduce_only=True), quote, 10**18) == "", "what closes always goes"
+    assert out_of_band(banded, entry, quote, 10**18 + 4 * 10**9) == "", "an old quote refuses nothing"
+    assert out_of_band(replace(banded, price_up=D(0), price_down=D(0)), entry, quote, 10**18) == ""
