@@ -16,7 +16,7 @@ from msgspec import Struct
 from actors.order import Mail, OrderPorts, order_actor
 from actors.ports import Account, Ask, World
 from engine.core.blotter import Blotter, Message, Seen, Terms
-from engine.core.messages import Enact, Halt, Instrument, Order, Position, Standing, Trade
+from engine.core.messages import Enact, Halt, Instrument, Order, Position, Relisted, Standing, Trade
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.mail import MailboxFull, offer, waiting
 from engine.runtime.supervise import Fallen, GivenUp, Window, supervise
@@ -114,6 +114,11 @@ class Desk:
         if seat is None or not seat.window.hand(enact):
             self.post(account, symbol, enact)
 
+    def relist(self, account: str, instrument: Instrument) -> None:
+        """The venue has other rules for a symbol; one without an actor finds them when it gets one."""
+        if (account, instrument.symbol) in self._seats:
+            self.post(account, instrument.symbol, Relisted(instrument))
+
     async def ask(self, account: str, symbol: str, message: Message) -> Standing | None:
         """Post, and wait until it has been folded. None: no answer in time (the actor failed, is stuck, or is down)."""
         if self.is_down(account, symbol):
@@ -168,7 +173,8 @@ class Desk:
                 seat.overflowed = False
             with trio.CancelScope() as seat.scope:
                 known = first.pop() if first else await self._reload(account, symbol)
-                blotter = self._blotter(of, symbol, instrument, known)
+                # By the rules of now: an actor that comes back late must not round by those of its start.
+                blotter = self._blotter(of, symbol, self._instrument(account, symbol) or instrument, known)
                 return await order_actor(seat.mailbox, blotter, ports, known is None, seat.window)
             if seat.overflowed:
                 raise MailboxFull(f"{MAILBOX} of {MAILBOX} in use")

@@ -37,6 +37,7 @@ from actors.ports import Account, Arrived, GateMail, World
 from actors.protector import protector
 from actors.publisher import publisher
 from actors.reconciler import Reconciler, ReconcilerPorts
+from actors.relister import RelisterPorts, relister
 from actors.stalls import stalls
 from engine.core.admission import AccountTerms, Admission
 from engine.core.blotter import Seen
@@ -114,6 +115,7 @@ class Parts(Struct, frozen=True):
     breakers: OwnTerms = OwnTerms()
     build: str = ""
     config_hash: str = ""
+    relist_seconds: float = 3600.0  # between two readings of the venues' instruments
 
 
 class Engine:
@@ -331,6 +333,8 @@ async def _run(
         listen = partial(listener, owner, _deliver(engine), settle, partial(_stream, engine), world)
         run(f"listener/{name}", f"account/{name}", listen, listening)
         run(f"reconciler/{name}", f"account/{name}", reconcilers[name].run, listening)
+        relist = partial(relister, owner, _relister_ports(engine, name), parts.relist_seconds)
+        run(f"relister/{name}", f"account/{name}", relist, listening)
 
     def come_late(name: str) -> None:
         _open_holdings(engine, state, name)
@@ -626,6 +630,19 @@ async def _settle(engine: Engine, account: str, reconciler: Reconciler) -> bool:
     passed = await reconciler.settle()
     engine.reconciled[account] = engine.reconciled[account] or passed
     return passed
+
+
+def _relister_ports(engine: Engine, account: str) -> RelisterPorts:
+    def take(instrument: Instrument) -> None:
+        engine.instruments[account][instrument.symbol] = instrument
+        engine.desk.relist(account, instrument)
+
+    return RelisterPorts(
+        world=engine.world,
+        known=lambda: engine.instruments[account],
+        take=take,
+        used=lambda symbol: (account, symbol) in engine.standings,
+    )
 
 
 def _reconciler_ports(engine: Engine, to_gate: trio.MemorySendChannel[GateMail]) -> ReconcilerPorts:

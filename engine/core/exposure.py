@@ -134,6 +134,7 @@ class Exposure:
     def stand(self, standing: Standing, quote: Quote | None) -> None:
         """Fold one symbol's Standing."""
         holding = self._holding(standing.position.symbol)
+        holding.instrument = self._instrument_of(standing.position.symbol) or holding.instrument
         for signal_id in standing.enacted:
             self._drop(signal_id)
         holding.position = standing.position

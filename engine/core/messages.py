@@ -546,6 +546,12 @@ class Sweep(Message, frozen=True):
     at_ns: int
 
 
+class Relisted(Message, frozen=True):
+    """relister -> order actor: the venue has other rules for this symbol now."""
+
+    instrument: Instrument
+
+
 class Flatten(Message, frozen=True):
     """Cancel entries and close the position with a reduce-only market order."""
 

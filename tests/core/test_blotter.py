@@ -37,6 +37,7 @@ from engine.core.messages import (
     Position,
     PositionReport,
     Rejection,
+    Relisted,
     Side,
     Signal,
     Silence,
@@ -928,3 +929,13 @@ def test_an_old_execution_of_an_order_that_ended_while_it_was_looked_for_is_not_
     before = desk.blotter.position
     desk.tell(Looked(entry.cid, desk.report(entry, "canceled", "0.1"), (own,), desk.now, desk.now))
     assert desk.blotter.position == before
+
+
+def test_when_the_venue_changes_its_steps_the_next_stop_has_the_new_ones():
+    desk = Desk()
+    desk.tell(enact(stop_loss=D("99.3"), take_profit=None))
+    desk.tell(Relisted(replace(BTC, tick=D("0.5"), lot=D("0.01"))))
+    entry = next(iter(desk.blotter.orders.values()))
+    desk.fill(entry, "0.05")
+    (stop,) = desk.placed(Leg.STOP)
+    assert (stop.trigger_price, stop.qty) == (D("99.5"), D("0.05")), "the old tick would be refused"

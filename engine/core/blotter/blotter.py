@@ -39,6 +39,7 @@ from engine.core.messages import (
     Order,
     OrderReport,
     Position,
+    Relisted,
     Row,
     Side,
     SignalEnded,
@@ -65,6 +66,7 @@ Message: TypeAlias = (
     | FundingReport
     | Compared
     | Sweep
+    | Relisted
     | Wake
     | Flatten
     | CancelEntries
@@ -247,6 +249,8 @@ class Blotter:
                 # One that an earlier one has overtaken must not call for the next again: each would breed another.
                 if at_ns == sheet.wake_ns or now_ns >= sheet.wake_ns:
                     sheet.wake_ns = 0
+            case Relisted(instrument=instrument):
+                sheet.instrument = instrument  # orders that stand keep their steps; what follows has the new ones
             case Sweep():
                 pass
             case _:

@@ -125,6 +125,7 @@ class UsdmVenue:
         self._listening = Listening("binance-usdm", api.now_ns, hear_usdm, self._learn)
         self._executions = Executions(self._names, self._trades, usdm_fill, self._numbered, WINDOW_NS)
         self._quote = quote
+        self._ready: set[str] = set()  # symbols whose leverage and margin are as configured
         self._algos: dict[str, str] = {}  # client id -> number of the algo order
         self._form = 0  # of the stream's path
 
@@ -167,9 +168,10 @@ class UsdmVenue:
     async def instruments(self) -> tuple[Instrument, ...] | Failed:
         learnt = await self.session.learn_rules("w1", "/fapi/v1/exchangeInfo", {})
         for symbol in self.rules if not isinstance(learnt, Failed) else ():
-            failed = await self._set_up(symbol)
+            failed = await self._set_up(symbol) if symbol not in self._ready else None
             if failed is not None:
                 return failed
+            self._ready.add(symbol)  # what a person changes later is his
         return learnt
 
     async def server_time_ns(self) -> int | Failed:

@@ -85,6 +85,8 @@ class BybitVenue:
         self._credentials = credentials
         self._instruments: dict[str, Instrument] = {}
         self._resting = Resting()
+        self._leverage_set = False
+        self._known_fees: dict[str, reports.Fees] = {}
         self._began_ns = clock.now_ns()
         self.socket = OrderSocket(self._manners(), rng) if self._has_socket() else None
         # A request's number must never come again, not even after a restart.
@@ -173,12 +175,13 @@ class BybitVenue:
     async def instruments(self) -> tuple[Instrument, ...] | Failed:
         """All that can be traded, with this account's own fees where the venue tells them.
 
-        Read once, at the start; so this is also where the configured leverage is set.
+        The first time, at the start, the configured leverage is set, too; what a person changes later is his.
         """
         kind = self.terms.kind
-        if refused := await self._set_leverage():
+        if not self._leverage_set and (refused := await self._set_leverage()):
             return refused
-        fees = await self._fees()
+        self._leverage_set = True
+        fees = self._known_fees = await self._fees() or self._known_fees
         found = await self._pages("/v5/market/instruments-info", {"limit": 1000}, _instruments, signed=False)
         if isinstance(found, Failed):
             return found

@@ -100,6 +100,7 @@ class CcxtVenue:
         self._throttle, self._clock = throttle, clock
         self._native = errors.native_of(terms.exchange, terms.kind is InstrumentKind.LINEAR)
         self._kind = "spot" if terms.kind is InstrumentKind.SPOT else "swap"
+        self._leverage_set = False
         self._listings: dict[str, rows.Listing] = {}
         self._by_unified: dict[str, rows.Listing] = {}
         self._cids: dict[str, str] = {}  # by the exchange's order id; "": not ours
@@ -254,13 +255,14 @@ class CcxtVenue:
         return told * 1_000_000
 
     async def instruments(self) -> tuple[Instrument, ...] | Failed:
-        """Those that are traded in our kind of market. Read once, at the start: here the leverage is set, too."""
+        """Those that are traded in our kind of market. At the start, the first time, the leverage is set, too."""
         if not await self.questions.until_ready(READY_SECONDS):
             return Failed(self.questions.problem or self.questions.why)
         if not self._listings:
             return Failed(f"{self.terms.exchange} lists no market that can be traded as {self.terms.kind.value}")
-        if refused := await self._set_leverage():
+        if not self._leverage_set and (refused := await self._set_leverage()):
             return refused
+        self._leverage_set = True  # what a person changes later is his
         return tuple(held.instrument for held in self._listings.values())
 
     async def balances(self, began: list[Moment] | None = None) -> tuple[BalanceReport, ...] | Failed:

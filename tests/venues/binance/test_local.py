@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from engine.core.ids import client_order_id, is_ours
 from engine.core.messages import (
@@ -282,3 +283,12 @@ async def test_a_key_with_the_wrong_rights_is_told_of(rights: dict[str, bool]) -
     async with local(SPOT, terms=terms) as world:
         remarks = await world.venue.look_over(False)
         assert not isinstance(remarks, Failed) and any(not remark.ok for remark in remarks)
+
+
+async def test_read_again_the_instruments_are_the_venues_of_now_and_no_leverage_is_set_again() -> None:
+    async with local(LINEAR, leverage=7) as world:
+        screen = world.exchange.faces[world.face].screens.by_inner["linear:BTCUSDT"]  # type: ignore[attr-defined]
+        screen.listing = replace(screen.listing, instrument=replace(screen.listing.instrument, tick=D("0.5")))
+        world.fault(Woe.REFUSE, on="leverage", code=-4028, status=400, times=0)
+        (now,) = await world.venue.instruments()  # type: ignore[misc]
+        assert now.tick == D("0.5")

@@ -467,13 +467,13 @@ async def test_a_key_that_may_withdraw_or_may_not_trade_is_refused():
 
 async def test_the_configured_leverage_is_set_when_the_instruments_are_read():
     async with local(leverage=4) as world:
-        assert isinstance(await world.venue.instruments(), tuple)
-        assert isinstance(await world.venue.instruments(), tuple), "unchanged is no failure"
-        remarks = await world.venue.look_over(False)
         world.fault(Woe.REFUSE, on="position.set-leverage", code=110013, text="risk limit")
         refused = await world.venue.instruments()
         world.fault(Woe.REFUSE, on="position.set-leverage", code=110043, text="leverage not modified")
+        assert isinstance(await world.venue.instruments(), tuple), "unchanged is no failure"
+    async with local(leverage=4) as world:
         assert isinstance(await world.venue.instruments(), tuple)
+        remarks = await world.venue.look_over(False)
     assert "leverage 4" in " ".join(r.text for r in remarks)  # type: ignore[union-attr]
     assert isinstance(refused, Failed) and "110013" in refused.why
 
@@ -533,3 +533,21 @@ async def test_a_key_whose_private_half_is_another_is_refused_by_every_way():
             async with world.venue.stream() as reports:
                 await reports.receive()
         assert not world.member.records
+
+
+async def test_read_again_the_instruments_are_the_venues_of_now_and_nothing_else_is_touched():
+    """The fees stay where they cannot be had, and a leverage that a person has set meanwhile is his."""
+    async with local(leverage=7) as world:
+        first = await world.venue.instruments()
+        assert not isinstance(first, Failed)
+        old = next(i for i in first if i.symbol == "BTCUSDT")
+        screen = world.exchange.faces["bybit"].screens.by_inner["linear:BTCUSDT"]  # type: ignore[attr-defined]
+        inner = replace(screen.listing.instrument, tick=D("0.5"), lot=D("0.002"))
+        screen.listing = replace(screen.listing, instrument=inner)
+        world.fault(Woe.REFUSE, on="account.fee-rate", code=10016)
+        world.fault(Woe.REFUSE, on="position.set-leverage", code=10001, times=0)
+        again = await world.venue.instruments()
+        assert not isinstance(again, Failed), "the leverage was set again"
+        now = next(i for i in again if i.symbol == "BTCUSDT")
+        assert (now.tick, now.lot) == (D("0.5"), D("0.002"))
+        assert (now.maker_fee, now.taker_fee) == (old.maker_fee, old.taker_fee)
