@@ -11,13 +11,26 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from actors.ports import Arrived, GateMail, Steered, World
-from engine.core.admission import Admitted
+from engine.core.admission import Admitted, turned_down
 from engine.core.halts import kind_of
-from engine.core.messages import Control, ControlReceived, DeadLettered, Halt, Limits, Malformed, Refusal, Signal
+from engine.core.messages import (
+    AnyFact,
+    Check,
+    Control,
+    ControlReceived,
+    DeadLettered,
+    Halt,
+    Limits,
+    Malformed,
+    Refusal,
+    Signal,
+)
 from engine.edges.base import Arrival, Receipt
 from engine.edges.dialects import DialectTerms, decode, malformed
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.mail import post
+
+POISON = "the risk gate failed on this signal; it was not executed"
 
 
 class IngestPorts(Struct, frozen=True):
@@ -103,8 +116,10 @@ async def admit(signal: Signal, arrival: Arrival, acknowledger: Acknowledger, po
     def lost(failed: bool) -> None:
         ports.unjudged.release()
         if failed:
-            reason = Refusal("", "the risk gate failed on this signal; it was not executed")
-            bury(_poison(signal, arrival, reason), arrival, acknowledger, ports)
+            # Judged once more it might be taken, long after its sender was told no: it is on record by its id.
+            now_ns = ports.world.clock.now_ns()
+            verdict = turned_down(signal, Check("gate.failed", False, reason=POISON), now_ns) if prior is None else None
+            bury(_poison(signal, arrival, Refusal("", POISON)), arrival, acknowledger, ports, verdict)
         else:
             acknowledger.put(
                 0, arrival.answer, Receipt("busy", text="the risk gate is down or late; nothing of this was taken")
@@ -120,8 +135,14 @@ def _poison(signal: Signal, arrival: Arrival, reason: Refusal) -> Malformed:
     return malformed(arrival.raw, (reason,), signal.source, arrival.received_ns, signal.signal_id)
 
 
-def bury(letter: Malformed, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts) -> None:
-    """What cannot be read is kept with its reasons, and stops nothing (SPEC ING6)."""
+def bury(
+    letter: Malformed,
+    arrival: Arrival,
+    acknowledger: Acknowledger,
+    ports: IngestPorts,
+    verdict: Admitted | None = None,
+) -> None:
+    """What cannot be read is kept with its reasons, and stops nothing (SPEC ING6). `verdict`: of what was a signal."""
     letter = replace(letter, place=arrival.fallback_id or "")
     fact = DeadLettered(
         at_ns=letter.received_ns,
@@ -132,10 +153,12 @@ def bury(letter: Malformed, arrival: Arrival, acknowledger: Acknowledger, ports:
         place=letter.place,
         trace_id=arrival.trace_id or "",
     )
-    seq = ports.world.journal.append((fact,))
-    ports.world.observe((fact,))
+    facts: tuple[AnyFact, ...] = (fact,) if verdict is None else (*verdict.facts, fact)
+    seq = ports.world.journal.append(facts, () if verdict is None else verdict.rows)
+    ports.world.observe(facts)
     ports.dead_letter(letter)
-    acknowledger.put(seq, arrival.answer, Receipt("malformed", malformed=letter))
+    row = None if verdict is None else verdict.row
+    acknowledger.put(seq, arrival.answer, Receipt("malformed", row=row, malformed=letter))
 
 
 def steer(control: Control, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts) -> None:

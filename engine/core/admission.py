@@ -316,18 +316,10 @@ class Admission:
         if verdict.plan is not None:
             self._signals[signal.signal_id] = row
             return Admitted("accepted", row, facts, (row, *account_rows), Enact(signal, verdict.plan))
-        confirmed = _confirmed(signal, verdict, now_ns)
-        ended = replace(row, confirmed=confirmed)
-        self._signals[signal.signal_id] = ended
+        ended = _ended_at_once(row, facts, account_rows, now_ns)
+        self._signals[signal.signal_id] = ended.row
         self._ended.append((now_ns, signal.signal_id))
-        rows: tuple[Row, ...] = (
-            row,
-            *account_rows,
-            SignalEnded(confirmed=confirmed),
-            confirmation_event(confirmed, verdict.checks),
-        )
-        status: Status = "refused" if verdict.outcome is Outcome.REFUSED else "recorded"
-        return Admitted(status, ended, (*facts, confirmed), rows)
+        return ended
 
     def _evict(self, now_ns: int) -> None:
         ended = self._ended
@@ -362,6 +354,26 @@ class Admission:
             self._breached.setdefault(exposure.account, {})[halt.by.removeprefix(BY)] = None
         row = exposure.changed_row()
         return Reaction(facts, () if row is None else (row,), halts)
+
+
+def turned_down(signal: Signal, check: Check, now_ns: int) -> Admitted:
+    """Refused past the gate, which could not judge it: on record by its id, so that a repeat gets the same answer."""
+    verdict = Verdict(Outcome.REFUSED, (check,))
+    row = SignalRow(signal=signal, outcome=verdict.outcome, checks=verdict.checks)
+    return _ended_at_once(row, _received_and_judged(signal, verdict, 0, now_ns), (), now_ns)
+
+
+def _ended_at_once(row: SignalRow, facts: tuple[AnyFact, ...], account_rows: tuple[Row, ...], now_ns: int) -> Admitted:
+    """A signal that goes no further than its verdict."""
+    confirmed = _confirmed(row.signal, Verdict(row.outcome, row.checks), now_ns)
+    rows: tuple[Row, ...] = (
+        row,
+        *account_rows,
+        SignalEnded(confirmed=confirmed),
+        confirmation_event(confirmed, row.checks),
+    )
+    status: Status = "refused" if row.outcome is Outcome.REFUSED else "recorded"
+    return Admitted(status, replace(row, confirmed=confirmed), (*facts, confirmed), rows)
 
 
 def breaches(exposure: Exposure, now_ns: int) -> tuple[Halt, ...]:
