@@ -37,6 +37,7 @@ class Seat(Struct):
     window: Window[Enact]
     scope: trio.CancelScope | None = None
     overflowed: bool = False
+    loading: bool = False  # made anew just now: what it is made from waits for the disk
 
 
 class Holding(Struct):
@@ -143,6 +144,10 @@ class Desk:
     def is_down(self, account: str, symbol: str) -> bool:
         return _name(account, symbol) in self._fallen
 
+    def is_loading(self, account: str, symbol: str) -> bool:
+        """It is being made anew and reads its mail as soon as the disk has answered."""
+        return self._seats[account, symbol].loading and not self.is_down(account, symbol)
+
     def give_up(self, account: str, symbol: str) -> None:
         """Ends an actor that does not answer; it stays down until a resume of its scope."""
         seat = self._seats[account, symbol]
@@ -172,7 +177,9 @@ class Desk:
                 _empty(seat.mailbox)
                 seat.overflowed = False
             with trio.CancelScope() as seat.scope:
+                seat.loading = not first
                 known = first.pop() if first else await self._reload(account, symbol)
+                seat.loading = False
                 # By the rules of now: an actor that comes back late must not round by those of its start.
                 blotter = self._blotter(of, symbol, self._instrument(account, symbol) or instrument, known)
                 return await order_actor(seat.mailbox, blotter, ports, known is None, seat.window)

@@ -47,6 +47,8 @@ from engine.runtime.switch import Resumption
 STOP_SECONDS = 15.0  # for the venue to show that nothing is left
 STEP_SECONDS = 0.25
 DIRECT_SECONDS = 3.0  # after that, cancels (and closes, where an actor does not answer) go straight to the venue
+LOADING_SECONDS = 8.0  # for an actor that is just being made anew and waits for the disk: giving it up costs a halt
+LAST_CALL_SECONDS = 0.05  # for an actor to read its mail after the loop stood still, before it is taken for deaf
 AGAIN_SECONDS = 3.0  # between two direct closes of one symbol
 CALL_SECONDS = 5.0  # for one answer of a venue, a commit of the journal, or the gate
 SETTLE_SECONDS = 20.0  # for a reconciliation before a fault's scope is opened again
@@ -209,7 +211,10 @@ class Operator:
         self._tell_all(account, asked, unread)
         while True:
             waited = trio.current_time() - began
-            deaf = self._deaf(account, asked.scope, unread) if waited > DIRECT_SECONDS else ()
+            deaf: tuple[str, ...] = ()
+            if waited > DIRECT_SECONDS and self._deaf(account, asked.scope, unread, waited):
+                await trio.sleep(LAST_CALL_SECONDS)
+                deaf = self._deaf(account, asked.scope, unread, waited)
             left = await self._left(account, asked, deaf)
             if not _anything(left) or waited > STOP_SECONDS:
                 return left
@@ -222,10 +227,20 @@ class Operator:
                 self._tell_all(account, asked, unread)
             await trio.sleep(STEP_SECONDS)
 
-    def _deaf(self, account: Account, scope: str, unread: dict[str, None]) -> tuple[str, ...]:
-        """Symbols whose actor has not read what it was told, or has fallen over it."""
-        symbols = self._symbols(account, scope)
-        return tuple(s for s in symbols if s in unread or self._ports.desk.is_down(account.name, s))
+    def _deaf(self, account: Account, scope: str, unread: dict[str, None], waited: float) -> tuple[str, ...]:
+        """Symbols whose actor has not read what it was told, or has fallen over it.
+
+        A slow disk alone makes none deaf: an actor reads on while its orders wait for their intents. Only one that is
+        just being made anew waits for the disk itself, and gets longer, though not for ever: a disk may hang.
+        """
+        desk, name = self._ports.desk, account.name
+
+        def deaf(symbol: str) -> bool:
+            if desk.is_down(name, symbol):
+                return True
+            return symbol in unread and not (waited <= LOADING_SECONDS and desk.is_loading(name, symbol))
+
+        return tuple(symbol for symbol in self._symbols(account, scope) if deaf(symbol))
 
     def _symbols(self, account: Account, scope: str) -> list[str]:
         return [s for s in self._ports.desk.symbols(account.name) if _inside(scope, account, s)]

@@ -10,6 +10,7 @@ import trio
 
 from actors.ports import Arrived
 from actors.wiring import AccountParts, run_engine
+from engine.core.audit import verify
 from engine.core.messages import (
     DeadLettered,
     Filled,
@@ -146,6 +147,48 @@ async def test_a_direct_close_goes_out_though_the_disk_is_full(autojump_clock: o
         assert any("not durable" in problem for problem in report.problems)
 
 
+def direct(home: House) -> list[str]:
+    return [f.order.cid for f in home.facts(Submitted) if f.order.signal_id.startswith("~direct")]
+
+
+async def test_a_flatten_waits_for_an_actor_that_is_made_anew_from_a_slow_disk(autojump_clock: object) -> None:
+    """Given up it would have been closed past, and its symbol halted: a flatten is no halt."""
+    async with fallen() as home:
+        home.disk.latency = lambda: 3.0
+        flattening = home.engine.operator.flatten("ann", "the disk is slow", ACCOUNT, "BTCUSDT")
+        report = await flattening
+        home.disk.latency = lambda: 0.001
+        assert home.held() == 0 and not report.left[0].positions
+        assert direct(home) == [] and home.engine.down == []
+        assert not any("directly" in problem for problem in report.problems)
+        await home.until(lambda: home.confirmed("s2"), seconds=200)
+        await home.at_rest()
+        assert home.books() == []
+
+
+async def test_a_flatten_does_not_wait_for_a_disk_that_hangs(autojump_clock: object) -> None:
+    async with fallen() as home:
+        home.disk.latency = lambda: 3_600.0
+        began = trio.current_time()
+        await home.engine.operator.flatten("ann", "the disk hangs", ACCOUNT, "BTCUSDT")
+        assert home.held() == 0 and trio.current_time() - began < 17
+        assert home.engine.down == [ORDER]
+
+
+async def test_a_slow_disk_makes_no_actor_deaf_that_has_read_its_mail(autojump_clock: object) -> None:
+    """Its exit waits for its own intent, for longer than a deaf actor is waited for; nobody else closes meanwhile."""
+    async with house() as home:
+        await home.hand.send(buy("s1"))
+        await home.at_rest()
+        home.disk.latency = lambda: 4.0
+        report = await home.engine.operator.flatten("ann", "", ACCOUNT, "BTCUSDT")
+        home.disk.latency = lambda: 0.001
+        assert home.held() == 0 and report.flat
+        await home.at_rest()
+        assert direct(home) == [] and home.engine.down == [] and SYMBOL not in scopes(home)
+        assert home.books() == []
+
+
 async def test_a_mailbox_that_is_full_is_its_own_symbols_matter(autojump_clock: object) -> None:
     async with house() as home:
         await home.hand.send(buy("s1"))
@@ -192,6 +235,32 @@ async def test_a_signal_that_the_gate_falls_over_is_a_dead_letter_and_stops_noth
         await home.at_rest()
         assert [f.signal_id for f in home.facts(DeadLettered)] == ["p0", "p1"] and len(home.dead) == 2
         assert not scopes(home) and home.held() == D("0.1") and home.books() == []
+
+
+async def test_a_signal_that_the_gate_fell_over_gets_the_same_answer_again_and_is_not_executed(
+    autojump_clock: object,
+) -> None:
+    """Its sender was told that it was not executed; hours later, over a source that brings everything again, it must
+    not be. Not even by an engine that was killed in between."""
+    async with house() as home:
+        home.quote = broken
+        first = await home.hand.send(buy("p"))
+        home.quote = home.venue.quote
+        assert first.status == "malformed" and first.row is not None and first.row.outcome is Outcome.REFUSED
+        for _ in range(2):
+            await trio.sleep(5)  # the gate is made anew
+            again = await home.hand.send(buy("p"))
+            assert again.status == "repeated" and again.row is not None and again.row.outcome is Outcome.REFUSED
+            assert [c.rule for c in again.row.checks] == ["gate.failed"]
+            assert (await home.hand.send(buy("p", qty="0.2"))).status == "conflict"
+            await home.at_rest()
+            await home.kill()
+            await home.start()
+        assert [c.outcome for c in home.confirmed("p")] == [Outcome.REFUSED]
+        assert [c.key for c in home.shelf.events("trade_confirmations")] == ["p"]
+        assert len(home.facts(DeadLettered)) == 1 and home.held() == 0 and home.books() == []
+        reader = home.disk.reader()
+        assert verify(reader.lines(), reader.tables()).sound
 
 
 async def test_a_repeat_that_was_looked_up_before_the_gate_was_made_anew_is_not_judged_again(
