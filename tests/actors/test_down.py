@@ -12,6 +12,7 @@ from actors.ports import Arrived
 from actors.wiring import AccountParts, run_engine
 from engine.core.audit import verify
 from engine.core.messages import (
+    Alerted,
     DeadLettered,
     Filled,
     Order,
@@ -151,12 +152,17 @@ def direct(home: House) -> list[str]:
     return [f.order.cid for f in home.facts(Submitted) if f.order.signal_id.startswith("~direct")]
 
 
+def queue_something(home: House) -> None:
+    """What an actor is made from is read when everything before it is durable."""
+    home.engine.world.journal.append((Alerted(at_ns=home.clock.now_ns(), severity="info", kind="test", text=""),))
+
+
 async def test_a_flatten_waits_for_an_actor_that_is_made_anew_from_a_slow_disk(autojump_clock: object) -> None:
     """Given up it would have been closed past, and its symbol halted: a flatten is no halt."""
     async with fallen() as home:
-        home.disk.latency = lambda: 3.0
-        flattening = home.engine.operator.flatten("ann", "the disk is slow", ACCOUNT, "BTCUSDT")
-        report = await flattening
+        home.disk.latency = lambda: 4.0
+        queue_something(home)
+        report = await home.engine.operator.flatten("ann", "the disk is slow", ACCOUNT, "BTCUSDT")
         home.disk.latency = lambda: 0.001
         assert home.held() == 0 and not report.left[0].positions
         assert direct(home) == [] and home.engine.down == []
@@ -169,6 +175,7 @@ async def test_a_flatten_waits_for_an_actor_that_is_made_anew_from_a_slow_disk(a
 async def test_a_flatten_does_not_wait_for_a_disk_that_hangs(autojump_clock: object) -> None:
     async with fallen() as home:
         home.disk.latency = lambda: 3_600.0
+        queue_something(home)
         began = trio.current_time()
         await home.engine.operator.flatten("ann", "the disk hangs", ACCOUNT, "BTCUSDT")
         assert home.held() == 0 and trio.current_time() - began < 17
