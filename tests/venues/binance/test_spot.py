@@ -124,7 +124,8 @@ async def test_an_order_is_stamped_signed_and_sent_once() -> None:
     ],
 )
 async def test_what_an_answer_means_for_the_order(answer: Any, expected: str | None) -> None:
-    async with spot_venue(timeout=0.4) as (fake, venue):
+    # Only what hangs needs a time-out to end, and long enough for a loaded machine to get the request there before it.
+    async with spot_venue(timeout=3.0 if answer is HANG else PATIENCE) as (fake, venue):
         fake.rest["POST /api/v3/order"] = answer
         outcome = await venue.submit(order(), nothing)
         if expected is None:
