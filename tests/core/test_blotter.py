@@ -939,3 +939,59 @@ def test_when_the_venue_changes_its_steps_the_next_stop_has_the_new_ones():
     desk.fill(entry, "0.05")
     (stop,) = desk.placed(Leg.STOP)
     assert (stop.trigger_price, stop.qty) == (D("99.5"), D("0.05")), "the old tick would be refused"
+
+
+# ---------------------------------------------------------------------------------------------- a position that turns
+
+
+def turned(times: int) -> tuple[Desk, list[Order]]:
+    """A position of 0.1 that signals turn round, faster than the stops' answers come; the stops of each time."""
+    desk, stops = Desk(), []
+    for n in range(times + 1):
+        buy = n % 2 == 0
+        plan = {"stop_loss": D("99"), "take_profit": None} if buy else {"stop_loss": D("101"), "take_profit": None}
+        side = Side.BUY if buy else Side.SELL
+        desk.tell(enact(f"s{n}", qty=D("0.1") if n == 0 else D("0.2"), side=side, **plan), after=0.01)
+        (entry,) = desk.placed(Leg.ENTRY)
+        desk.tell(Answered(entry.cid, "place", Acked(f"v{n}")), after=0.01)
+        desk.tell(desk.fill_report(entry, str(entry.qty)), after=0.01)
+        stops += desk.placed(Leg.STOP)
+    return desk, stops
+
+
+def no(order: Order, kind: str = "invalid") -> Answered:
+    return Answered(order.cid, "place", Rejection("110017", kind, "nothing to reduce"))
+
+
+def test_a_stop_of_the_position_before_is_refused_at_no_cost_to_the_present_one() -> None:
+    """`bench sustained` at 600/s: each turn's refusal made the next stop wait, and the third closed the position."""
+    desk, (first, second) = turned(2)
+    step = desk.tell(no(first), after=0.01)  # for the third position nothing was sent while this one was on its way
+    (third,) = desk.placed(Leg.STOP)
+    assert (third.side, third.qty) == (Side.SELL, D("0.1"))
+    step = desk.tell(no(second), after=0.01)
+    assert "FlattenAsked" not in facts(step) and desk.placed() == []
+    step = desk.tell(no(third), after=0.01)
+    assert desk.placed() == [], "this one is its own: the next attempt waits a little"
+    step = desk.tell(Sweep(at_ns=desk.now), after=0.41)
+    assert len(desk.placed(Leg.STOP)) == 1 and "FlattenAsked" not in facts(step)
+
+
+def test_a_wait_for_the_next_stop_ends_when_the_position_turns() -> None:
+    desk, (first,) = turned(0)
+    desk.tell(no(first), after=0.01)
+    desk.tell(enact("turn", qty=D("0.2"), side=Side.SELL, stop_loss=D("101"), take_profit=None), after=0.01)
+    (entry,) = desk.placed(Leg.ENTRY)
+    desk.tell(desk.fill_report(entry, "0.2"), after=0.01)
+    assert [(o.side, o.qty) for o in desk.placed(Leg.STOP)] == [(Side.BUY, D("0.1"))], "at once"
+
+
+def test_what_the_venue_does_to_the_stop_of_a_position_that_has_turned_closes_nothing() -> None:
+    desk, (first, second) = turned(1)
+    step = desk.tell(no(first, "triggered"), after=0.01)
+    assert "FlattenAsked" not in facts(step) and not desk.blotter.position.closing
+    desk, (first, second) = turned(1)
+    desk.tell(Answered(first.cid, "place", Acked("v")), Answered(second.cid, "place", Acked("w")), after=0.01)
+    for _ in range(4):
+        step = desk.tell(replace(desk.report(first, "canceled"), reason="no position"), after=0.01)
+        assert "FlattenAsked" not in facts(step) and not desk.blotter.position.closing

@@ -148,8 +148,8 @@ class Sheet:
         """A fact about an order: journal it, fold it, and count what it means for the next attempt of its leg."""
         self.facts.append(fact)
         order = self.apply(fact)
-        if order.leg is Leg.ENTRY:
-            return
+        if order.leg is Leg.ENTRY or not self._of_this_lifecycle(order):
+            return  # what protected a position that has turned or gone since fails because of that
         match fact:
             case Canceled() | Expired() if not order.cancel_asked and unfilled(order):
                 self._taken_away(order, fact.at_ns)
@@ -163,6 +163,9 @@ class Sheet:
                 self.not_before[Leg.STOP] = fact.at_ns + (SECOND // 5 << min(self.stop_failures, 5))
             case Rejected() | Unsent() | Unclear() if order.leg is Leg.TARGET:
                 self.not_before[Leg.TARGET] = fact.at_ns + TARGET_AGAIN_NS
+
+    def _of_this_lifecycle(self, order: Order) -> bool:
+        return order.signal_id.startswith(f"~{self.lifecycle_id()}/")
 
     def _taken_away(self, order: Order, at_ns: int) -> None:
         """The venue (or a person) ended a protective order that we wanted. Once may happen; again is a failure.
