@@ -101,6 +101,11 @@ def _signal(number: int, symbol: str, filled: bool, second: bool, now: int) -> S
     return decoded
 
 
+def plain_signal(number: int, symbol: str, now: int) -> Signal:
+    """One that asks for a resting order."""
+    return _signal(number, symbol, False, False, now)
+
+
 class _Desk:
     """One symbol, and a venue that answers it at once: market orders are filled, all others wait for their cancel."""
 
