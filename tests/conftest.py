@@ -12,7 +12,7 @@ import trio
 
 from engine.core.money import use_exact_context
 from tests.patience import PATIENCE_SECONDS
-from tests.postgres import Server, running
+from tests.postgres import STORES, Server, journal_words, running
 
 LIMIT_SECONDS = 5 * PATIENCE_SECONDS
 # On the virtual clock a limit costs nothing to reach: it only has to be longer than any story that a test tells.
@@ -77,3 +77,9 @@ def limited(test: Callable[..., Awaitable[None]], seconds: float) -> Callable[..
 def postgres() -> Iterator[Server]:
     """One server for all tests that need one; those that stop it start it again."""
     yield from running()
+
+
+@pytest.fixture(params=STORES)
+def journal(request: pytest.FixtureRequest) -> dict[str, object]:
+    """What a config's [journal] says of where it is, beside the durability: the test runs on every store."""
+    return journal_words(request)

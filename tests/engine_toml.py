@@ -35,13 +35,20 @@ PATIENT: Words = {
 
 
 def engine_toml(
-    data: Path, market: Words, account: Words, limits: Words, durability: str = "power", env: str = "", more: str = ""
+    data: Path,
+    market: Words,
+    account: Words,
+    limits: Words,
+    durability: str = "power",
+    env: str = "",
+    more: str = "",
+    journal: Words | None = None,
 ) -> str:
     """An engine that listens on a free port, with one account, `main`, and signals by HTTP. `more` comes last."""
     engine: dict[str, object] = {"data_dir": str(data)}
     sections = {
         "engine": engine | ({"env": env} if env else {}),
-        "journal": {"durability": durability},
+        "journal": {"durability": durability} | (journal or {}),
         "api": {"port": 0},
         "breakers": PATIENT,
         "market": market,

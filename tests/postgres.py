@@ -7,7 +7,18 @@ import pytest
 
 from bench.postgres import ENVIRONMENT, PASSWORD, Server, binaries, throwaway
 
-__all__ = ["ENVIRONMENT", "PASSWORD", "Server", "running"]
+__all__ = ["ENVIRONMENT", "PASSWORD", "STORES", "Server", "journal_words", "running"]
+
+
+STORES = ("sqlite", "postgres")
+
+
+def journal_words(request: pytest.FixtureRequest) -> dict[str, object]:
+    """For a fixture with STORES as its parameters: what the journal's section of a config says, one journal each."""
+    if request.param == "sqlite":
+        return {}
+    server: Server = request.getfixturevalue("postgres")
+    return {"url": server.url, "schema": server.journal().schema, "password_env": next(iter(ENVIRONMENT))}
 
 
 def running() -> Iterator[Server]:

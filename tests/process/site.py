@@ -1,6 +1,7 @@
 """Real processes on loopback: a venue that keeps the truth, and an engine that may be killed and started again."""
 
 import json
+import os
 import select
 import signal
 import subprocess
@@ -16,11 +17,13 @@ import trio
 from engine.core.ids import is_ours
 from engine.core.messages import Failed, Filled, FillReport, Leg, OrderType, Submitted
 from engine.runtime.clock import live_clock
-from engine.runtime.journal.sqlite import open_reader
+from engine.runtime.config import load
+from engine.runtime.journal.choice import reader_of
 from engine.venues.link import LinkVenue
 from engine.venues.paper import Truth
 from tests.engine_toml import Words, engine_toml, link
 from tests.patience import PATIENCE_SECONDS
+from tests.postgres import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 BASE = "/api/execution"
@@ -49,9 +52,10 @@ class Site:
 
     dust = Decimal(0)  # base quantity that no order can close, and so no stop can cover
 
-    def __init__(self, folder: Path, more: str = "", durability: str = "power") -> None:
+    def __init__(self, folder: Path, more: str = "", durability: str = "power", journal: Words | None = None) -> None:
+        """`journal`: what its section says beside the durability."""
         self.folder = folder
-        self._more, self._durability = more, durability
+        self._more, self._durability, self._journal = more, durability, journal
         self.config = folder / "engine.toml"
         self.processes: list[subprocess.Popen[str]] = []
         self.engine: subprocess.Popen[str]
@@ -63,7 +67,7 @@ class Site:
         process = self.spawn("venue", "--config", str(venue), "--port", "0", "--json")
         self.port = int(self.first_line(process)["port"])
         data = self.folder / "var"
-        text = engine_toml(data, *link(self.port), LIMITS, self._durability, more=self._more)
+        text = engine_toml(data, *link(self.port), LIMITS, self._durability, more=self._more, journal=self._journal)
         self.config.write_text(text, encoding="utf-8")
         return self
 
@@ -82,6 +86,7 @@ class Site:
             process = subprocess.Popen(
                 [sys.executable, str(ROOT / "run.py"), *arguments],
                 cwd=self.folder,
+                env={**os.environ, **ENVIRONMENT},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -130,6 +135,7 @@ class Site:
         return subprocess.run(
             [sys.executable, str(ROOT / "run.py"), command, *rest, "--config", str(self.config), *port],
             cwd=self.folder,
+            env={**os.environ, **ENVIRONMENT},
             capture_output=True,
             text=True,
             timeout=PATIENCE_SECONDS,
@@ -185,12 +191,9 @@ class Site:
         lines = (self.folder / "var" / "events.ndjson").read_text(encoding="utf-8").splitlines()
         return list({event["event_id"]: event for event in map(json.loads, lines)}.values())
 
-    def journal(self) -> Path:
-        return self.folder / "var" / "journal.sqlite"
-
     def differences(self, truth: Truth) -> list[str]:
         """Where the journal and the venue's truth differ, and promises that are broken."""
-        reader = open_reader(self.journal())
+        reader = reader_of(load(self.config), {**os.environ, **ENVIRONMENT})
         facts = [record.fact for record in reader.records(0, 1_000_000)]
         positions = {p.symbol: p.qty for p in reader.positions() if p.qty}
         live = {o.cid for o in reader.orders(None, None, True, 10_000)}

@@ -8,6 +8,7 @@ from threading import Thread
 
 import httpx
 
+from tests.engine_toml import Words
 from tests.patience import PATIENCE_SECONDS
 from tests.process.site import BASE, Site
 
@@ -40,9 +41,11 @@ def feed(api: str, burst: Iterable[dict[str, object]], accepted: set[str]) -> No
                 accepted.add(str(body["signal_id"]))
 
 
-def test_killed_in_the_middle_of_bursts_the_engine_comes_back_with_the_same_books(tmp_path: Path) -> None:
+def test_killed_in_the_middle_of_bursts_the_engine_comes_back_with_the_same_books(
+    tmp_path: Path, journal: Words
+) -> None:
     rng = Random(11)
-    with Site(tmp_path) as site:
+    with Site(tmp_path, journal=journal) as site:
         sent: list[dict[str, object]] = []
         accepted: set[str] = set()
         for _ in range(KILLS):

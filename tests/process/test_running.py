@@ -4,6 +4,7 @@ import json
 import time
 from pathlib import Path
 
+from tests.engine_toml import Words
 from tests.patience import PATIENCE_SECONDS
 from tests.process.site import Site
 
@@ -17,8 +18,8 @@ def held(site: Site) -> dict[str, str]:
     return {p["symbol"]: p["qty"] for p in site.get("/positions")["positions"] if float(p["qty"])}
 
 
-def test_an_engine_is_fed_asked_stopped_resumed_flattened_and_ended(tmp_path: Path) -> None:
-    with Site(tmp_path, more='[[sources]]\nkind = "stdin"') as site:
+def test_an_engine_is_fed_asked_stopped_resumed_flattened_and_ended(tmp_path: Path, journal: Words) -> None:
+    with Site(tmp_path, more='[[sources]]\nkind = "stdin"', journal=journal) as site:
         site.start()
         taken = site.post(order("s1"))
         assert taken.status_code == 202, taken.text
