@@ -1,5 +1,8 @@
 """The API's ports, filled from a running engine: small translations between what actors say and what the API shows."""
 
+from collections.abc import Awaitable, Callable
+from typing import Any
+
 import trio
 
 from actors.operator import StopReport as Cleared
@@ -25,7 +28,18 @@ from engine.web.ports import (
     StopReport,
     Unknown,
     Unready,
+    at_once,
 )
+
+
+def _in_a_thread() -> Callable[[Callable[[], Any]], Awaitable[Any]]:
+    """One question at a time, over one connection; the loop does not wait for a server that may be away."""
+    one = trio.CapacityLimiter(1)
+
+    async def read(ask: Callable[[], Any]) -> Any:
+        return await trio.to_thread.run_sync(ask, limiter=one, abandon_on_cancel=True)
+
+    return read
 
 
 def ports_for(
@@ -48,6 +62,7 @@ def ports_for(
         turn_away=turn_away,
         answer=status_of,
         reader=reader,
+        read=_in_a_thread() if config.journal.url else at_once,
         quote=engine.parts.quote,
         health=lambda: health(engine, config),
         stop=lambda by, reason, flatten: stop(engine, by, reason, flatten),

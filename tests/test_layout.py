@@ -106,6 +106,7 @@ THREAD_ROOMS = (
     "engine.venues.ccxt.process",  # foreign code that waits, in a process of its own
     "engine.runtime.journal.postgres",  # what a start reads
     "actors.metrics",  # its log file, past the loop
+    "actors.web",  # what is read over a network for the API
     "run",
 )
 SEEDLESS_ROOMS = ("run", "actors.assembly")  # where the one live generator is made

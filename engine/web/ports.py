@@ -133,6 +133,11 @@ class Receipt(Protocol):
     def row(self) -> SignalRow | None: ...
 
 
+async def at_once(ask: Callable[[], Any]) -> Any:
+    """How a journal in a file is asked."""
+    return ask()
+
+
 class Ports(Struct, frozen=True, kw_only=True):
     """Everything the API is made of. Functions that may wait are awaited; the others return at once."""
 
@@ -143,6 +148,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     # The edge's mapping of the receipt that `submit` gave to a status code and a JSON body.
     answer: Callable[[Any], tuple[int, bytes]]
     reader: Reader
+    read: Callable[[Callable[[], Any]], Awaitable[Any]] = at_once  # puts a question to `reader`; may wait for a network
     quote: Callable[[str], Quote | None]
     health: Callable[[], Health]
     # (by, reason, flatten): halts the engine, cancels entries, flattens if asked. Must work when other parts do not.

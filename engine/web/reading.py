@@ -1,8 +1,10 @@
 """What can be read: committed state from the journal's reader; of the engine's memory only the quotes.
 
-Reads are small (a page at most) and run in the loop: a thread with work for the processor would cost the loop more.
+Reads are small (a page at most). From a file they run in the loop: a thread with work for the processor would cost it
+more. Those that go over a network wait in a thread (`Ports.read`).
 """
 
+from functools import partial
 from typing import Annotated, Any, TypeAlias
 from urllib.parse import quote, urlencode
 
@@ -14,6 +16,7 @@ from litestar.params import FromPath, QueryParameter
 
 from engine.core.messages import Confirmed, Order, Trade
 from engine.core.performance import Breakdown, breakdown
+from engine.runtime.journal.base import Reader
 from engine.web.explain import Explanation, buried, explain, order_ids, render_text
 from engine.web.ports import Ports, Unknown
 from engine.web.views import (
@@ -42,14 +45,14 @@ Symbol: TypeAlias = Annotated[str | None, QueryParameter(description="Only this 
 
 def reading_routes(ports: Ports, base: str) -> list[HTTPRouteHandler]:
     """GET routes under `base`. Each answers 404 for an id that is not in the journal."""
-    reader = ports.reader
+    reader, read = ports.reader, ports.read
 
     @get(f"{base}/positions", summary="Positions with mark and unrealised PnL")
     async def positions(
         account: Account = None,
         every: Annotated[bool, QueryParameter(name="all", description="Flat ones too.")] = False,
     ) -> Response[PositionsPage]:
-        rows = [p for p in reader.positions(account) if p.qty or every]
+        rows = [p for p in await read(lambda: reader.positions(account)) if p.qty or every]
         return reply(PositionsPage(positions=tuple(position_view(p, ports.quote(p.symbol)) for p in rows)))
 
     @get(f"{base}/orders", summary="Orders, newest first")
@@ -59,24 +62,24 @@ def reading_routes(ports: Ports, base: str) -> list[HTTPRouteHandler]:
         live: Annotated[bool, QueryParameter(description="Only those that have not ended.")] = False,
         limit: Limit = 100,
     ) -> Response[OrdersPage]:
-        return reply(OrdersPage(orders=reader.orders(account, symbol, live, limit)))
+        return reply(OrdersPage(orders=await read(lambda: reader.orders(account, symbol, live, limit))))
 
     @get(f"{base}/trades", summary="Trades (a position from flat to flat), newest first")
     async def trades(account: Account = None, limit: Limit = 100, before: Before = 0) -> Response[TradesPage]:
-        rows = reader.trades(account, limit, before)
+        rows = await read(lambda: reader.trades(account, limit, before))
         following = _next(f"{base}/trades", limit, rows[-1].opened_ns, account) if len(rows) >= limit else None
         return reply(TradesPage(trades=rows, next=following))
 
     @get(f"{base}/trades/{{trade_id:path}}", summary="One trade; its id is account/symbol/serial")
     async def trade(trade_id: FromPath[str]) -> Response[Trade]:
-        found = reader.trade(trade_id.removeprefix("/"))
+        found = await read(lambda: reader.trade(trade_id.removeprefix("/")))
         if found is None:
             raise Unknown(f"there is no trade {trade_id.removeprefix('/')!r}")
         return reply(found)
 
     @get(f"{base}/signals", summary="Signals with what became of them, newest first")
     async def signals(limit: Limit = 100, before: Before = 0) -> Response[SignalsPage]:
-        rows = reader.signals(limit, before)
+        rows = await read(lambda: reader.signals(limit, before))
         following = _next(f"{base}/signals", limit, rows[-1].signal.received_ns) if len(rows) >= limit else None
         lines = tuple(signal_summary(r, f"{base}/signals/{quote(r.signal.signal_id)}") for r in rows)
         return reply(SignalsPage(signals=lines, next=following))
@@ -88,18 +91,18 @@ def reading_routes(ports: Ports, base: str) -> list[HTTPRouteHandler]:
             str, QueryParameter(name="format", pattern="^(json|text)$", description="json or text")
         ] = "json",
     ) -> Response[Explanation]:
-        explanation = explained(ports, signal_id.removeprefix("/"))
+        explanation = await read(lambda: explained(ports.reader, signal_id.removeprefix("/")))
         if form == "text":
             return Response(render_text(explanation), media_type=MediaType.TEXT)  # type: ignore[arg-type]
         return reply(explanation)
 
     @get(f"{base}/accounts", summary="Accounts with the baselines of their daily limits")
     async def accounts() -> Response[AccountsPage]:
-        return reply(AccountsPage(accounts=reader.accounts()))
+        return reply(AccountsPage(accounts=await read(reader.accounts)))
 
     @get(f"{base}/limits", summary="The limits in force, for each account")
     async def limits() -> Response[LimitsPage]:
-        return reply(LimitsPage(limits=reader.limits()))
+        return reply(LimitsPage(limits=await read(reader.limits)))
 
     @get(f"{base}/halts", summary="Halts in force")
     async def halts() -> Response[HaltsPage]:
@@ -118,13 +121,13 @@ def reply(value: Any, status_code: int = 200) -> Response[Any]:
     return Response(encode(value), status_code=status_code, media_type=MediaType.JSON, headers=headers)
 
 
-def explained(ports: Ports, signal_id: str) -> Explanation:
+def explained(reader: Reader, signal_id: str) -> Explanation:
     """Raises Unknown."""
-    row = ports.reader.signal(signal_id)
+    row = reader.signal(signal_id)
     if row is None:
-        raise Unknown(buried(signal_id, ports.reader.dead_letters(signal_id)))
-    records = ports.reader.story(row.signal.trace_id)
-    orders = (ports.reader.order(cid) for cid in order_ids(records))
+        raise Unknown(buried(signal_id, reader.dead_letters(signal_id)))
+    records = reader.story(row.signal.trace_id)
+    orders = (reader.order(cid) for cid in order_ids(records))
     return explain(row, records, [order for order in orders if isinstance(order, Order)])
 
 
@@ -137,7 +140,7 @@ async def _trades(ports: Ports, account: str | None) -> list[Trade]:
     found: list[Trade] = []
     before = 0
     while len(found) < _HISTORY_MAX:
-        page = ports.reader.trades(account, PAGE_MAX, before)
+        page = await ports.read(partial(ports.reader.trades, account, PAGE_MAX, before))
         found += page
         if len(page) < PAGE_MAX:
             break
@@ -150,7 +153,7 @@ async def _confirmations(ports: Ports, account: str | None) -> list[Confirmed]:
     found: list[Confirmed] = []
     before = seen = 0
     while seen < _HISTORY_MAX:
-        page = ports.reader.signals(PAGE_MAX, before)
+        page = await ports.read(partial(ports.reader.signals, PAGE_MAX, before))
         found += [r.confirmed for r in page if r.confirmed and account in (None, r.signal.account)]
         seen += len(page)
         if len(page) < PAGE_MAX:

@@ -36,7 +36,7 @@ def watching_routes(ports: Ports, base: str, closing: trio.Event) -> list[HTTPRo
 
     @get("/metrics", summary="Figures for Prometheus")
     async def metrics() -> Response[bytes]:
-        return Response(prometheus.render(sight(ports)), media_type=prometheus.CONTENT_TYPE)
+        return Response(prometheus.render(await sight(ports)), media_type=prometheus.CONTENT_TYPE)
 
     @get(f"{base}/latency", summary="Counters and the latency of each stage, in ns")
     async def latency() -> Response[TallySnapshot]:
@@ -54,8 +54,8 @@ def watching_routes(ports: Ports, base: str, closing: trio.Event) -> list[HTTPRo
     return [health, metrics, latency, stream, dump]
 
 
-def sight(ports: Ports) -> prometheus.Sight:
-    positions = ports.reader.positions()
+async def sight(ports: Ports) -> prometheus.Sight:
+    positions = await ports.read(ports.reader.positions)
     gains: dict[tuple[str, str], Decimal] = {}
     for position in positions:
         gained = gain(position, ports.quote(position.symbol)) if position.qty else None

@@ -77,6 +77,7 @@ def test_a_server_that_stays_away_stops_entries_and_what_is_held_stays_covered(
             truth = site.truth()
             assert live(truth) == live(before) and len(live(before)) == 1  # its stop stands
             assert site.post(order("s2", symbol="ETHUSDT")).status_code not in (200, 202)
+            assert httpx.get(f"{site.api}{BASE}/positions", timeout=PATIENCE_SECONDS).status_code == 503
             assert site.run("flatten").returncode == 0, site.logs()
             assert [p.qty for p in site.truth().positions if p.qty] == []
         finally:

@@ -21,6 +21,10 @@ LOCK_SECONDS = 2  # for a row that somebody else holds: nobody but an engine wri
 PASSING = ("40001", "40P01", "57014", "55P03", "25006", "53300")
 
 
+# A server whose machine has died says nothing: the kernel finds out within ten seconds or so. The url may say other.
+_LIVELINESS = {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_count": "3", "tcp_user_timeout": "10000"}
+
+
 class Address(Struct, frozen=True):
     """`where` is for people: it has no password in it."""
 
@@ -45,7 +49,7 @@ def address(url: str, schema: str, environment: Mapping[str, str], password_env:
     host, port = parts.get("host") or environment.get("PGHOST", "localhost"), parts.get("port", "")
     name = parts.get("dbname") or environment.get("PGDATABASE", "")
     where = f"postgresql://{host}{':' if port else ''}{port}/{name}, schema {schema}"
-    return Address(make_conninfo("", **{"keepalives_idle": 5, **parts}), schema, where)
+    return Address(make_conninfo("", **_LIVELINESS | parts), schema, where)
 
 
 def tag(schema: str, owner: str) -> str:
