@@ -11,28 +11,23 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
+from engine.core.checks import at_least, at_most, count_within, missing, under
+from engine.core.drafting import Draft, draft_entry, draft_exit, opens, plan_of
 from engine.core.exposure import SECOND, View, leverage_of, sensible
-from engine.core.instrument import price_fits, round_stop
+from engine.core.instrument import price_fits
 from engine.core.messages import (
     ZERO,
     Action,
-    BalanceShare,
     Check,
-    Instrument,
     InstrumentKind,
     Limits,
     OrderType,
     Outcome,
     Plan,
-    Quantity,
-    Quote,
     Side,
-    Signal,
-    TargetPosition,
     TimeInForce,
 )
-from engine.core.money import cents, plain, step_down
-from engine.core.sizing import Basis, sized, target_delta, to_lot
+from engine.core.money import plain, step_down
 
 FUTURE_SECONDS = 5  # a sender's clock may be this far ahead
 _FUTURE_NS = FUTURE_SECONDS * SECOND
@@ -45,27 +40,6 @@ class Verdict(Struct, frozen=True, gc=False):
     outcome: Outcome
     checks: tuple[Check, ...]
     plan: Plan | None = None
-
-
-class Draft(Struct, frozen=True, gc=False):
-    """A signal worked out as far as it goes: which side, how much, at what price. 0 and None: could not be worked out.
-
-    `price` is what one unit is expected to cost: the limit, or the touch for a market order.
-    """
-
-    limits: Limits
-    instrument: Instrument
-    opening: bool
-    side: Side | None = None
-    price: Decimal | None = None
-    touch: Decimal | None = None
-    qty: Decimal = ZERO
-    worth: Decimal = ZERO
-    stop: Decimal | None = None
-    target: Decimal | None = None
-    waived: bool = False
-    nothing_to_do: bool = False
-    checks: tuple[Check, ...] = ()  # what working it out had to say
 
 
 Found: TypeAlias = Check | tuple[Check, ...] | None
@@ -97,283 +71,7 @@ def judge(view: View) -> Verdict:
             return Verdict(Outcome.REFUSED, tuple(checks))
     if draft.nothing_to_do:
         return Verdict(Outcome.RECORDED, tuple(checks))
-    return Verdict(Outcome.ACCEPTED, tuple(checks), _plan(view, draft))
-
-
-def opens(view: View) -> bool:
-    """Whether carrying the signal out could make the position larger or turn it. Buys and sells are never netted."""
-    signal = view.signal
-    if signal.action is Action.OPEN:
-        return not signal.reduce_only
-    if signal.action is not Action.TARGET or signal.reduce_only or not isinstance(signal.size, TargetPosition):
-        return signal.action is Action.TARGET and not signal.reduce_only
-    held = view.position.qty
-    delta = _delta(view, signal.size)
-    return held == 0 or (held > 0) == (delta > 0) or abs(delta) > abs(held)
-
-
-# -------------------------------------------------------------------------------------------- working out what to do
-
-
-def draft_entry(view: View, limits: Limits, instrument: Instrument) -> Draft:
-    """An opening order: side, price, stop and target first, since a size may depend on them."""
-    signal = view.signal
-    side, delta = signal.side, ZERO
-    if signal.action is Action.TARGET:
-        if not isinstance(signal.size, TargetPosition):
-            return Draft(limits, instrument, True, checks=(_missing("RSK2.target", "a target position"),))
-        delta = _delta(view, signal.size)
-        side = Side.BUY if delta > 0 else Side.SELL
-        if to_lot(abs(delta), instrument) == 0:
-            reached = Check("RSK2.target", True, view.position.qty, signal.size.qty, instrument.base, "already there")
-            return Draft(limits, instrument, True, nothing_to_do=True, checks=(reached,))
-    if side is None:
-        return Draft(limits, instrument, True, checks=(_missing("RSK1.side", "a side"),))
-    touch, price = _prices(signal, side, view.quote)
-    checks: list[Check] = []
-    stop, waived = _stop(view, limits, instrument, side, price, checks)
-    target = _target(view, limits, instrument, side, price, checks)
-    if signal.action is Action.TARGET:
-        asked: Decimal | Check = abs(delta)
-    elif isinstance(signal.size, TargetPosition):
-        asked = _missing("RSK2.target", "the action to be a target, as its size is one")
-    else:
-        asked = sized(signal.size or _SHARE, Basis(limits, price, view.equity, stop, view.position.qty))
-    qty = _whole(asked, signal, instrument, checks)
-    return Draft(
-        limits=limits,
-        instrument=instrument,
-        opening=True,
-        side=side,
-        price=price,
-        touch=touch,
-        qty=qty,
-        worth=qty * price if price is not None else ZERO,
-        stop=stop,
-        target=target,
-        waived=waived,
-        checks=tuple(checks),
-    )
-
-
-def draft_exit(view: View, limits: Limits, instrument: Instrument) -> Draft:
-    """A reducing or protective action. What it may do is bounded by the position, so it needs no market."""
-    signal, held = view.signal, view.position.qty
-    match signal.action:
-        case Action.CANCEL:
-            return Draft(limits, instrument, False)
-        case Action.MOVE_STOP | Action.MOVE_TARGET:
-            return _draft_move(view, limits, instrument)
-        case Action.CLOSE:
-            return _draft_close(view, limits, instrument)
-    if not held:
-        return Draft(limits, instrument, False, checks=(_missing("RSK2.position", "an open position"),))
-    side = Side.SELL if held > 0 else Side.BUY
-    checks: list[Check] = []
-    if signal.action is Action.OPEN and signal.side is not side:
-        text = f"a reduce-only {side.opposite.value} would not reduce the position of {plain(held)}"
-        checks.append(Check("RSK1.reduce_only", False, held, ZERO, instrument.base, text))
-    touch, price = _prices(signal, side, view.quote)
-    if isinstance(signal.size, TargetPosition):
-        delta = _delta(view, signal.size)
-        wrong_way = (delta > 0) == (held > 0)
-        asked: Decimal | Check = ZERO if wrong_way else abs(delta)
-        if wrong_way or to_lot(abs(delta), instrument) == 0:
-            reached = Check("RSK2.target", True, held, signal.size.qty, instrument.base, "already there")
-            return Draft(limits, instrument, False, nothing_to_do=True, checks=(*checks, reached))
-    elif signal.size is None:
-        asked = _missing("RSK2.size", "a size")
-    else:
-        asked = sized(signal.size, Basis(limits, price, view.equity, None, held))
-    if isinstance(asked, Decimal):
-        asked = min(asked, abs(held))
-    qty = _whole(asked, signal, instrument, checks)
-    return Draft(limits, instrument, False, side, price, touch, qty, checks=tuple(checks))
-
-
-def _draft_close(view: View, limits: Limits, instrument: Instrument) -> Draft:
-    """All that is held, and as much again as may still be filled: the order actor takes what is there by then."""
-    held = view.position.qty
-    coming = view.buying if held > 0 else view.selling if held < 0 else max(view.buying, view.selling)
-    qty = to_lot(abs(held) + coming, instrument)
-    if not qty:
-        if held:
-            text = f"the position of {plain(held)} is less than a lot of {plain(instrument.lot)}: no order can close it"
-        else:
-            text = "nothing is open and nothing is on its way"
-        check = Check("RSK2.position", False, held, ZERO, instrument.base, text)
-        return Draft(limits, instrument, False, checks=(check,))
-    long = held > 0 or (held == 0 and view.buying >= view.selling)
-    side = Side.SELL if long else Side.BUY
-    touch, price = _prices(view.signal, side, view.quote)
-    return Draft(limits, instrument, False, side, price, touch, qty)
-
-
-def _draft_move(view: View, limits: Limits, instrument: Instrument) -> Draft:
-    signal, held = view.signal, view.position.qty
-    is_stop = signal.action is Action.MOVE_STOP
-    rule = "RSK1.stop_side" if is_stop else "RSK1.target_side"
-    level = signal.stop_loss if is_stop else signal.take_profit
-    coming = view.buying - view.selling
-    if not held and not coming:
-        return Draft(limits, instrument, False, checks=(_missing("RSK2.position", "an open position"),))
-    if level is None:
-        needed = _missing("RSK1.stop_loss" if is_stop else "RSK1.take_profit", "a price to move to")
-        return Draft(limits, instrument, False, checks=(needed,))
-    sign = 1 if (held or coming) > 0 else -1
-    rounded = round_stop(instrument, sign if is_stop else -sign, level)
-    if rounded <= 0:
-        check = Check(rule, False, rounded, ZERO, instrument.quote, "the price must be more than zero")
-    elif view.quote is None:
-        # Moving a stop protects: it is not held up because the market cannot be seen.
-        check = Check(rule, True, rounded, None, instrument.quote, "no market price at hand to compare with")
-    else:
-        market = view.quote.bid if sign > 0 else view.quote.ask
-        below = rounded < market
-        right = below if is_stop == (sign > 0) else rounded > market
-        word = "below" if is_stop == (sign > 0) else "above"
-        text = "" if right else f"{plain(rounded)} must be {word} the market at {plain(market)}"
-        check = Check(rule, right, rounded, market, instrument.quote, text)
-    if is_stop:
-        return Draft(limits, instrument, False, stop=rounded, checks=(check,))
-    return Draft(limits, instrument, False, target=rounded, checks=(check,))
-
-
-def _prices(signal: Signal, side: Side, quote: Quote | None) -> tuple[Decimal | None, Decimal | None]:
-    """(touch, expected price). A seller's limit below the bid is filled at the bid, so the higher one counts."""
-    sound = quote is not None and sensible(quote)
-    touch = None if quote is None or not sound else quote.ask if side is Side.BUY else quote.bid
-    if signal.order_type is not OrderType.LIMIT:
-        return touch, touch
-    limit = signal.limit_price
-    if limit is None or limit <= 0:
-        return touch, None
-    return touch, limit if side is Side.BUY or touch is None else max(limit, touch)
-
-
-def _delta(view: View, size: TargetPosition) -> Decimal:
-    return target_delta(size, view.position.qty, view.buying - view.selling)
-
-
-def _whole(asked: Decimal | Check, signal: Signal, instrument: Instrument, checks: list[Check]) -> Decimal:
-    """Rounded down to the lot, and said so where the signal named the quantity itself."""
-    if isinstance(asked, Check):
-        checks.append(asked)
-        return ZERO
-    qty = to_lot(asked, instrument)
-    text = ""
-    if qty != asked and isinstance(signal.size, Quantity):
-        text = f"{plain(asked)} is rounded down to the lot of {plain(instrument.lot)}"
-    checks.append(Check("RSK1.qty_step", True, qty, instrument.lot, instrument.base, text))
-    return qty
-
-
-def _stop(
-    view: View, limits: Limits, instrument: Instrument, side: Side, price: Decimal | None, checks: list[Check]
-) -> tuple[Decimal | None, bool]:
-    """(stop-loss, waived). The signal's own, else the position's, else the account's default distance (SPEC RSK3)."""
-    signal, sign = view.signal, side.sign
-    if price is None:
-        return signal.stop_loss, False  # the rule on prices has complained
-    if signal.stop_loss is not None:
-        return _placed_stop(signal.stop_loss, limits, instrument, sign, price, checks), False
-    kept = view.position.stop_loss
-    if (
-        kept is not None
-        and view.position.qty * sign > 0
-        and ZERO < (price - kept) * sign <= limits.stop_distance_max * price
-    ):
-        checks.append(Check("RSK3.stop", True, kept, None, instrument.quote, "the position's own stop is kept"))
-        return kept, False
-    if (signal.hedge and limits.stop_waived_for_hedges) or not limits.stop_required:
-        reason = "waived for a hedge" if signal.hedge else "the account does not require a stop"
-        checks.append(Check("RSK3.stop", True, reason=reason))
-        return None, True
-    stop = round_stop(instrument, sign, price * (1 - sign * limits.stop_distance_default))
-    checks.append(Check("RSK3.stop", True, stop, limits.stop_distance_default, instrument.quote, "default distance"))
-    return stop, False
-
-
-def _placed_stop(
-    asked: Decimal, limits: Limits, instrument: Instrument, sign: int, price: Decimal, checks: list[Check]
-) -> Decimal:
-    """The signal's stop on the tick, at a distance that is allowed; moved where the account wishes it so."""
-    stop = round_stop(instrument, sign, asked)
-    distance = (price - stop) * sign / price
-    if distance <= 0:
-        where = "below" if sign > 0 else "above"
-        text = f"the stop at {plain(stop)} must be {where} the entry at {plain(price)}"
-        checks.append(Check("RSK1.stop_side", False, stop, price, instrument.quote, text))
-        return stop
-    checks.append(Check("RSK1.stop_side", True, stop, price, instrument.quote))
-    note = ""
-    if limits.adjust_stops and distance < limits.stop_distance_min:
-        stop = round_stop(instrument, -sign, price * (1 - sign * limits.stop_distance_min))
-        note = f"moved away from {plain(asked)}"
-    elif limits.adjust_stops and distance > limits.stop_distance_max:
-        stop = round_stop(instrument, sign, price * (1 - sign * limits.stop_distance_max))
-        note = f"moved nearer from {plain(asked)}"
-    distance = (price - stop) * sign / price
-    checks.append(
-        _at_least("RSK1.stop_distance_min", distance, limits.stop_distance_min, "fraction", "the stop's distance", note)
-    )
-    checks.append(
-        _at_most("RSK3.stop_distance_max", distance, limits.stop_distance_max, "fraction", "the stop's distance", note)
-    )
-    return stop
-
-
-def _target(
-    view: View, limits: Limits, instrument: Instrument, side: Side, price: Decimal | None, checks: list[Check]
-) -> Decimal | None:
-    """The signal's take-profit, else the position's where it still lies ahead."""
-    signal, sign = view.signal, side.sign
-    if price is None:
-        return signal.take_profit
-    if signal.take_profit is None:
-        kept = view.position.take_profit
-        ahead = kept is not None and view.position.qty * sign > 0 and (kept - price) * sign > 0
-        return kept if ahead else None
-    target = round_stop(instrument, -sign, signal.take_profit)
-    distance = (target - price) * sign / price
-    if distance <= 0 or target <= 0:
-        where = "above" if sign > 0 else "below"
-        text = f"the target at {plain(target)} must be {where} the entry at {plain(price)}"
-        checks.append(Check("RSK1.target_side", False, target, price, instrument.quote, text))
-        return target
-    checks.append(Check("RSK1.target_side", True, target, price, instrument.quote))
-    note = ""
-    if limits.adjust_stops and distance < limits.stop_distance_min:
-        target = round_stop(instrument, sign, price * (1 + sign * limits.stop_distance_min))
-        distance = (target - price) * sign / price
-        note = f"moved away from {plain(signal.take_profit)}"
-    checks.append(
-        _at_least(
-            "RSK1.target_distance_min", distance, limits.stop_distance_min, "fraction", "the target's distance", note
-        )
-    )
-    return target
-
-
-def _plan(view: View, draft: Draft) -> Plan:
-    signal = view.signal
-    after = signal.cancel_after_seconds
-    return Plan(
-        action=signal.action,
-        side=draft.side,
-        qty=draft.qty,
-        order_type=signal.order_type,
-        tif=signal.tif,
-        price=signal.limit_price,
-        reduce_only=draft.side is not None and not draft.opening,
-        stop_loss=draft.stop,
-        take_profit=draft.target,
-        reference_price=signal.reference_price or draft.touch or draft.price or ZERO,
-        reserve_price=draft.price or ZERO,
-        valid_until_ns=signal.valid_until_ns,
-        cancel_after_ns=None if after is None else int(after * SECOND),
-        refers_to=signal.refers_to,
-    )
+    return Verdict(Outcome.ACCEPTED, tuple(checks), plan_of(view, draft))
 
 
 # ----------------------------------------------------------------------------------------------- rules for every action
@@ -452,11 +150,11 @@ def good_enough(view: View) -> Found:
         return None
     found = []
     if signal.strength is not None:
-        found.append(_at_least("RSK1.strength", signal.strength, limits.strength_min, "", "the strength"))
+        found.append(at_least("RSK1.strength", signal.strength, limits.strength_min, "", "the strength"))
     if signal.confluence is not None:
-        found.append(_at_least("RSK1.confluence", signal.confluence, limits.confluence_min, "", "the confluence score"))
+        found.append(at_least("RSK1.confluence", signal.confluence, limits.confluence_min, "", "the confluence score"))
     if signal.confidence is not None:
-        found.append(_at_least("RSK1.confidence", signal.confidence, limits.confidence_min, "", "the confidence"))
+        found.append(at_least("RSK1.confidence", signal.confidence, limits.confidence_min, "", "the confidence"))
     return tuple(found)
 
 
@@ -480,7 +178,7 @@ def order_form(view: View, draft: Draft) -> Found:
             return Check("RSK1.tif", False, reason="a market order cannot be post-only")
         return None
     if price is None:
-        return _missing("RSK1.limit_price", "limit_price for a limit order")
+        return missing("RSK1.limit_price", "limit_price for a limit order")
     if price_fits(instrument, price):
         return Check("RSK1.price_step", True, price, instrument.tick, instrument.quote)
     if price <= 0:
@@ -503,7 +201,7 @@ def qty_range(view: View, draft: Draft) -> Found:
         text = f"the quantity comes to {plain(qty)} {instrument.base}, less than the minimum of {plain(least)}"
         return Check("RSK1.qty_min", False, qty, least, instrument.base, text)
     if qty > instrument.qty_max and draft.opening:
-        return _at_most("RSK1.qty_max", qty, instrument.qty_max, instrument.base, "the quantity")
+        return at_most("RSK1.qty_max", qty, instrument.qty_max, instrument.base, "the quantity")
     return Check("RSK1.qty_min", True, qty, instrument.qty_min, instrument.base)
 
 
@@ -513,7 +211,7 @@ def aggressive_exit(view: View, draft: Draft) -> Found:
     if limit is None or touch is None or side is None:
         return None
     beyond = (limit - touch) * side.sign / touch
-    return _at_most("RSK6.collar", beyond, draft.limits.price_deviation_max, "fraction", "the price beyond the touch")
+    return at_most("RSK6.collar", beyond, draft.limits.price_deviation_max, "fraction", "the price beyond the touch")
 
 
 # ---------------------------------------------------------------------------------------- rules for opening: the market
@@ -528,7 +226,7 @@ def fresh_quote(view: View, draft: Draft) -> Found:
         text = f"the market price makes no sense: bid {plain(quote.bid)}, ask {plain(quote.ask)}"
         return Check("RSK6.quote", False, quote.bid, quote.ask, draft.instrument.quote, text)
     age = _seconds(view.now_ns - quote.at_ns)
-    return _at_most("RSK6.quote_age", age, draft.limits.quote_age_max_seconds, "s", "the age of the market price")
+    return at_most("RSK6.quote_age", age, draft.limits.quote_age_max_seconds, "s", "the age of the market price")
 
 
 def near_market(view: View, draft: Draft) -> Found:
@@ -540,9 +238,7 @@ def near_market(view: View, draft: Draft) -> Found:
         price = view.signal.limit_price
     mid = quote.mid
     away = abs(price - mid) / mid
-    return _at_most(
-        "RSK6.deviation", away, draft.limits.price_deviation_max, "fraction", "the distance from the market"
-    )
+    return at_most("RSK6.deviation", away, draft.limits.price_deviation_max, "fraction", "the distance from the market")
 
 
 def reference_near(view: View, draft: Draft) -> Found:
@@ -556,7 +252,7 @@ def reference_near(view: View, draft: Draft) -> Found:
         )
     drift = abs(quote.mid - reference) / reference
     text = "the market's move from the reference price"
-    return _at_most("ING5.drift", drift, draft.limits.reference_drift_max, "fraction", text)
+    return at_most("ING5.drift", drift, draft.limits.reference_drift_max, "fraction", text)
 
 
 def slippage(view: View, draft: Draft) -> Found:
@@ -576,7 +272,7 @@ def slippage(view: View, draft: Draft) -> Found:
     if reference <= 0:
         return None
     cost = max((expected - reference) * sign / reference, ZERO)
-    return _at_most("RSK6.slippage", cost, draft.limits.slippage_max, "fraction", "the expected slippage")
+    return at_most("RSK6.slippage", cost, draft.limits.slippage_max, "fraction", "the expected slippage")
 
 
 def reward_for_risk(view: View, draft: Draft) -> Found:
@@ -587,7 +283,7 @@ def reward_for_risk(view: View, draft: Draft) -> Found:
     risk, reward = abs(price - stop), abs(target - price)
     if not risk:
         return None
-    return _at_least("RSK3.reward_risk", reward / risk, draft.limits.reward_risk_min, "", "reward over risk")
+    return at_least("RSK3.reward_risk", reward / risk, draft.limits.reward_risk_min, "", "reward over risk")
 
 
 # ----------------------------------------------------------------------------------- rules for opening: size and number
@@ -601,8 +297,8 @@ def order_size(view: View, draft: Draft) -> Found:
     least = max(limits.order_notional_min, instrument.notional_min)
     in_btc = draft.qty if instrument.base == "BTC" else draft.worth / _btc_price(view, limits)
     return (
-        _at_most("RSK4.order_max", in_btc, limits.order_btc_max, "BTC", "the order"),
-        _at_least("RSK4.order_min", draft.worth, least, instrument.quote, "the order's worth"),
+        at_most("RSK4.order_max", in_btc, limits.order_btc_max, "BTC", "the order"),
+        at_least("RSK4.order_min", draft.worth, least, instrument.quote, "the order's worth"),
     )
 
 
@@ -614,13 +310,13 @@ def position_size(view: View, draft: Draft) -> Found:
     projected = held + view.buying if draft.side is Side.BUY else view.selling - held
     worth = max(projected + draft.qty, ZERO) * draft.price
     limit = draft.limits.position_notional_max
-    return _at_most("RSK4.position_max", worth, limit, draft.instrument.quote, "the position, with all in flight,")
+    return at_most("RSK4.position_max", worth, limit, draft.instrument.quote, "the position, with all in flight,")
 
 
 def position_count(view: View, draft: Draft) -> Found:
     count = Decimal(view.positions_open if view.symbol_counts else view.positions_open + 1)
     limit = Decimal(draft.limits.positions_max)
-    return _at_most("RSK4.positions_max", count, limit, "positions", "the number of positions, with those in flight,")
+    return at_most("RSK4.positions_max", count, limit, "positions", "the number of positions, with those in flight,")
 
 
 def total_exposure(view: View, draft: Draft) -> Found:
@@ -628,7 +324,7 @@ def total_exposure(view: View, draft: Draft) -> Found:
         return None
     total = view.exposure + draft.worth
     limit = draft.limits.exposure_max
-    return _at_most("RSK4.exposure_max", total, limit, draft.instrument.quote, "the exposure, with all in flight,")
+    return at_most("RSK4.exposure_max", total, limit, draft.instrument.quote, "the exposure, with all in flight,")
 
 
 def daily_volume(view: View, draft: Draft) -> Found:
@@ -636,16 +332,20 @@ def daily_volume(view: View, draft: Draft) -> Found:
         return None
     volume = (view.day_volume + view.reserved + draft.worth) / _btc_price(view, draft.limits)
     limit = draft.limits.daily_volume_btc_max
-    return _at_most("RSK4.daily_volume", volume, limit, "BTC", "today's volume, with all in flight,")
+    return at_most("RSK4.daily_volume", volume, limit, "BTC", "today's volume, with all in flight,")
 
 
 def order_rate(view: View, draft: Draft) -> Found:
     """RSK4, I13: in any second, minute and day. This order is counted in."""
     limits = draft.limits
     return (
-        _count("RSK4.orders_per_second", view.orders_second + 1, limits.orders_per_second, "orders within a second"),
-        _count("RSK4.orders_per_minute", view.orders_minute + 1, limits.orders_per_minute, "orders within a minute"),
-        _count("RSK4.orders_per_day", view.orders_day + 1, limits.orders_per_day, "orders today"),
+        count_within(
+            "RSK4.orders_per_second", view.orders_second + 1, limits.orders_per_second, "orders within a second"
+        ),
+        count_within(
+            "RSK4.orders_per_minute", view.orders_minute + 1, limits.orders_per_minute, "orders within a minute"
+        ),
+        count_within("RSK4.orders_per_day", view.orders_day + 1, limits.orders_per_day, "orders today"),
     )
 
 
@@ -654,7 +354,7 @@ def symbol_pause(view: View, draft: Draft) -> Found:
     if not pause or not view.last_order_ns:
         return None
     passed = _seconds(view.now_ns - view.last_order_ns)
-    return _at_least("RSK4.symbol_pause", passed, pause, "s", "the time since the last order on the symbol")
+    return at_least("RSK4.symbol_pause", passed, pause, "s", "the time since the last order on the symbol")
 
 
 def no_duplicate(view: View, draft: Draft) -> Found:
@@ -666,7 +366,7 @@ def no_duplicate(view: View, draft: Draft) -> Found:
     if last_ns is None:
         return None
     passed = _seconds(view.now_ns - last_ns)
-    return _at_least("RSK4.duplicate", passed, window, "s", "the time since an order of the same side and quantity")
+    return at_least("RSK4.duplicate", passed, window, "s", "the time since an order of the same side and quantity")
 
 
 # --------------------------------------------------------------------------------------- rules for opening: the account
@@ -676,7 +376,7 @@ def daily_loss(view: View, draft: Draft) -> Found:
     """RSK5: what today lost, fees, funding and losses on open positions included."""
     loss = max(-(view.day_net + min(view.gain, ZERO)), ZERO)
     limit = draft.limits.daily_loss_max
-    return _under("RSK5.daily_loss", loss, limit, view.account_quote, "today's loss")
+    return under("RSK5.daily_loss", loss, limit, view.account_quote, "today's loss")
 
 
 def drawdown(view: View, draft: Draft) -> Found:
@@ -685,12 +385,12 @@ def drawdown(view: View, draft: Draft) -> Found:
     if view.peak_equity <= 0:
         return None
     gone = (view.peak_equity - view.equity) / view.peak_equity
-    return _under("RSK5.drawdown", gone, draft.limits.drawdown_max, "fraction", "the loss from the peak")
+    return under("RSK5.drawdown", gone, draft.limits.drawdown_max, "fraction", "the loss from the peak")
 
 
 def losses_in_row(view: View, draft: Draft) -> Found:
     losses, limit = Decimal(view.losses_in_row), Decimal(draft.limits.losses_in_row_max)
-    return _under("RSK5.losses_in_row", losses, limit, "trades", "the number of losses in a row")
+    return under("RSK5.losses_in_row", losses, limit, "trades", "the number of losses in a row")
 
 
 def funds(view: View, draft: Draft) -> Found:
@@ -703,10 +403,10 @@ def funds(view: View, draft: Draft) -> Found:
     fee = draft.worth * instrument.taker_fee
     if instrument.kind is InstrumentKind.LINEAR:
         margin = draft.worth / leverage_of(instrument, draft.limits) + fee
-        return _at_most("RSK7.margin", margin, view.free_quote, instrument.quote, "the margin and fee needed")
+        return at_most("RSK7.margin", margin, view.free_quote, instrument.quote, "the margin and fee needed")
     if draft.side is Side.SELL:
-        return _at_most("RSK7.balance", draft.qty, view.free_base, instrument.base, "the quantity to sell")
-    return _at_most("RSK7.balance", draft.worth + fee, view.free_quote, instrument.quote, "the cost with its fee")
+        return at_most("RSK7.balance", draft.qty, view.free_base, instrument.base, "the quantity to sell")
+    return at_most("RSK7.balance", draft.worth + fee, view.free_quote, instrument.quote, "the cost with its fee")
 
 
 FIRST: tuple[FirstRule, ...] = (symbol_known, venue_matches, in_time)
@@ -744,7 +444,6 @@ RULES: tuple[FirstRule | DraftRule, ...] = FIRST + FIRST_OPENING + OPENING
 
 _ORDERING = (Action.OPEN, Action.TARGET, Action.CLOSE, Action.REDUCE)
 _DEFAULTS = Limits()
-_SHARE = BalanceShare()
 _OK_SYMBOL = Check("RSK1.symbol", True)
 _NO_LIMITS = Check("RSK10.limits", False, reason="the account has no limits, and without limits it does not trade")
 
@@ -756,46 +455,6 @@ def _add(checks: list[Check], found: Found) -> None:
         checks.extend(found)
     else:
         checks.append(found)
-
-
-def _at_most(rule: str, value: Decimal, limit: Decimal, unit: str, what: str, note: str = "") -> Check:
-    if value <= limit:
-        return Check(rule, True, _short(value), limit, unit, note)
-    return Check(rule, False, _short(value), limit, unit, _sentence(what, value, unit, "more than the", limit))
-
-
-def _at_least(rule: str, value: Decimal, limit: Decimal, unit: str, what: str, note: str = "") -> Check:
-    if value >= limit:
-        return Check(rule, True, _short(value), limit, unit, note)
-    return Check(rule, False, _short(value), limit, unit, _sentence(what, value, unit, "less than the", limit))
-
-
-def _under(rule: str, value: Decimal, limit: Decimal, unit: str, what: str) -> Check:
-    """Reaching the limit is a breach already."""
-    if value < limit:
-        return Check(rule, True, _short(value), limit, unit)
-    return Check(rule, False, _short(value), limit, unit, _sentence(what, value, unit, "at the limit of", limit))
-
-
-def _count(rule: str, value: int, limit: int, what: str) -> Check:
-    if value <= limit:
-        return Check(rule, True, Decimal(value), Decimal(limit), "orders")
-    return Check(rule, False, Decimal(value), Decimal(limit), "orders", f"{what}: this is number {value} of {limit}")
-
-
-def _short(value: Decimal) -> Decimal:
-    """Recorded with at most twelve places; it was compared with all."""
-    short = cents(value, 12)
-    return value if value == short else short
-
-
-def _sentence(what: str, value: Decimal, unit: str, how: str, limit: Decimal) -> str:
-    amount = f"{plain(cents(value))} {unit}".rstrip()
-    return f"{what} is {amount}, {how} {plain(limit)}"
-
-
-def _missing(rule: str, what: str) -> Check:
-    return Check(rule, False, reason=f"this action needs {what}")
 
 
 def _btc_price(view: View, limits: Limits) -> Decimal:

@@ -31,7 +31,7 @@ import actors.reconciler
 import engine.core.order
 import tests.sim.feed
 from actors.ports import World as Ports
-from engine.core import position, protection, reconcile, rules, sizing
+from engine.core import checks, position, protection, reconcile, rules, sizing
 from engine.core.admission import Admission
 from engine.core.blotter import Blotter, answers, follow, reports
 from engine.core.blotter.sheet import Sheet
@@ -759,7 +759,7 @@ def buys_and_sells_netted() -> Patch:
             return None
         way = view.position.qty + view.buying - view.selling
         worth = max(way * draft.side.sign + draft.qty, ZERO) * draft.price
-        return rules._at_most("RSK4.position_max", worth, draft.limits.position_notional_max, "", "the position")
+        return checks.at_most("RSK4.position_max", worth, draft.limits.position_notional_max, "", "the position")
 
     return rule(rules.position_size, position_size)
 
@@ -794,7 +794,7 @@ def collar_on_the_wrong_side() -> Patch:
         if price is None or quote is None or draft.side is None:
             return None
         away = (quote.mid - price) * draft.side.sign / quote.mid
-        return rules._at_most("RSK6.deviation", away, draft.limits.price_deviation_max, "fraction", "the distance")
+        return checks.at_most("RSK6.deviation", away, draft.limits.price_deviation_max, "fraction", "the distance")
 
     return rule(rules.near_market, near_market)
 
