@@ -8,28 +8,32 @@ import gc
 import resource
 import sys
 import time
+from decimal import Decimal
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
-from actors.assembly import bury
+from actors.assembly import Board, bury, open_market, start_market
 from actors.wiring import AccountParts, Engine, Parts, run_engine
+from bench.exchange import OWN_KEYS
 from bench.market import ACCOUNT, ENV, limits
+from bench.submitters import CATEGORY, SYMBOL, adapter, boundless
 from bench.terms import dialect_terms
-from engine.core.messages import AnyFact, Leg, OutboxRow, SignalReceived, Timed
+from engine.core.messages import AnyFact, InstrumentKind, Leg, OutboxRow, SignalReceived, Timed
 from engine.core.money import use_exact_context
 from engine.core.tally import Tally
 from engine.edges.base import Arrival, Source
 from engine.edges.ndjson import NdjsonFile, NdjsonSink, NdjsonSource
-from engine.runtime.clock import LOOP_CLOCK, live_clock
+from engine.runtime.clock import LOOP_CLOCK, Clock, live_clock
+from engine.runtime.config import MarketSection
 from engine.runtime.journal.sqlite import SqliteJournal
 from engine.runtime.log import configure
-from engine.venues.base import SECOND
 from engine.venues.link import LinkVenue
-from engine.venues.throttle import Limit, Throttle
+from engine.venues.registry import WORLDS
 
 REST_SECONDS = 30.0  # at most, for everything to come to rest after the last signal
 
@@ -40,6 +44,8 @@ class EngineTask(msgspec.Struct, frozen=True):
     port: int
     result: str  # file for `EngineResult`
     profile: str = ""  # file for cProfile's figures
+    face: str = ""  # of the local exchange; "": the paper venue over the link
+    order_socket: bool = True
 
 
 class Stamp(msgspec.Struct, frozen=True, array_like=True):
@@ -117,8 +123,8 @@ class LastSink:
 async def run(task: EngineTask) -> None:
     clock, folder = live_clock(), Path(task.folder)
     configure(clock, (folder / "engine.log").open("ab"), "info")
-    venue = LinkVenue("127.0.0.1", task.port, clock)
-    await venue.learn_traits()
+    board = Board()
+    account = _at_face(task, clock) if task.face else await _at_link(task, clock)
     tally, last, dead = StampedTally(), LastSink(), NdjsonFile(folder / "dead-letters.ndjson")
     source = EndingSource(NdjsonSource.stdin("stdin", clock))
     parts = Parts(
@@ -126,8 +132,8 @@ async def run(task: EngineTask) -> None:
         clock=clock,
         journal=SqliteJournal(folder / "journal.sqlite", task.durability, clock),
         rng=Random(1),
-        accounts=(AccountParts(ACCOUNT, "paper", venue, Throttle((Limit(1_000_000, SECOND),), clock), limits()),),
-        quote=venue.quote,
+        accounts=(account,),
+        quote=board.quote if task.face else account.venue.quote,  # type: ignore[attr-defined]
         sources=(source,),
         sinks=(NdjsonSink("events", folder / "events.ndjson"), last),
         dialects=dialect_terms(),
@@ -136,8 +142,16 @@ async def run(task: EngineTask) -> None:
         build="bench",
     )
     stop, began = trio.Event(), clock.ticks_ns()
+    drained = trio.Event()
+
+    async def run_and_drain(task_status: trio.TaskStatus[Engine]) -> None:
+        await run_engine(parts, stop, task_status)
+        drained.set()
+
     async with trio.open_nursery() as nursery:
-        engine: Engine = await nursery.start(run_engine, parts, stop)
+        if task.face:
+            await _connect(task, nursery, account, board, clock)
+        engine: Engine = await nursery.start(run_and_drain)
         await ready(engine)
         ready_ns = clock.ticks_ns() - began
         sys.setswitchinterval(0.00005)
@@ -162,7 +176,39 @@ async def run(task: EngineTask) -> None:
             rested=rested,
         )
         stop.set()
+        await drained.wait()
+        nursery.cancel_scope.cancel()
     await trio.Path(task.result).write_bytes(msgspec.json.encode(result))
+
+
+async def _at_link(task: EngineTask, clock: Clock) -> AccountParts:
+    venue = LinkVenue("127.0.0.1", task.port, clock)
+    await venue.learn_traits()
+    return AccountParts(ACCOUNT, "paper", venue, boundless(clock), limits())
+
+
+def _at_face(task: EngineTask, clock: Clock) -> AccountParts:
+    """The exchange's market stands, so that its quote may be of any age."""
+    throttle = boundless(clock)
+    key = OWN_KEYS[1 if task.order_socket else 2]
+    venue = adapter(task.face, task.port, task.order_socket, throttle, clock, key)
+    patient = replace(limits(), quote_age_max_seconds=Decimal(1_000_000), signal_ttl_seconds=Decimal(60))
+    return AccountParts(ACCOUNT, task.face.partition("-")[0], venue, throttle, patient)
+
+
+async def _connect(task: EngineTask, nursery: trio.Nursery, account: AccountParts, board: Board, clock: Clock) -> None:
+    """The public stream, the venue's clock and its order socket: everything that is there before the first signal."""
+    venue: Any = account.venue
+    kind, host = InstrumentKind(CATEGORY[task.face]), f"http://127.0.0.1:{task.port}"
+    world = WORLDS[account.venue_name](host, kind)
+    section = MarketSection(kind=account.venue_name, symbols=(SYMBOL,))  # type: ignore[arg-type]
+    market = open_market(section, kind, clock, world.public_stream, world.public_rest)
+    start_market(nursery, market, [board], clock, Random(1))
+    nursery.start_soon(venue.run)
+    await venue.server_time_ns()
+    assert not task.order_socket or await venue.socket.until_ready(10)
+    while board.quote(SYMBOL) is None:  # noqa: ASYNC110 (the board tells nobody)
+        await trio.sleep(0.01)
 
 
 async def ready(engine: Engine) -> None:

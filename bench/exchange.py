@@ -17,17 +17,25 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import wsproto
 from msgspec import Struct
 from wsproto.events import AcceptConnection, Message, Request, TextMessage
 
 from bench.figures import HEADING, Figures, figures, line
+from engine.exchange.terms import ExchangeTerms, KeyTerms
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY, SECRET = "local-key", "local-secret"
-_TERMS = '{"rate_limits": "off", "balances": {"USDT": "1000000000", "BTC": "100000"}}'
+OWN_KEYS = ("local-key", "engine-socket", "engine-rest")  # each with an account of its own
+_TERMS = ExchangeTerms(
+    keys=tuple(KeyTerms(key=key, account=key, secret=SECRET) for key in OWN_KEYS),
+    rate_limits="off",
+    balances={"USDT": Decimal(1_000_000_000), "BTC": Decimal(100_000)},
+)
 
 
 class Report(Struct, frozen=True):
@@ -67,8 +75,8 @@ def lines(report: Report) -> list[str]:
 @contextmanager
 def exchange() -> Iterator[dict[str, int]]:
     """The ports of its faces."""
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as terms:
-        terms.write(_TERMS)
+    with tempfile.NamedTemporaryFile(suffix=".json") as terms:
+        terms.write(msgspec.json.encode(_TERMS))
         terms.flush()
         command = [
             sys.executable,
