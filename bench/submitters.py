@@ -160,11 +160,12 @@ def _ccxt(by_socket: bool) -> Callable[[str, int], AbstractAsyncContextManager[S
         client.has["fetchCurrencies"] = False
         symbol = "BTC/USDT" if CATEGORY[face] == "spot" else "BTC/USDT:USDT"
         place = client.create_order_ws if by_socket else client.create_order
+        named = "clientOrderId" if face == "bybit" else "newClientOrderId"
         try:
             await client.load_markets()
 
             async def submit(cid: str) -> bool:
-                more = {"timeInForce": "IOC", "clientOrderId": cid}
+                more = {"timeInForce": "IOC", named: cid}
                 return bool(await place(symbol, "limit", "buy", float(QTY), float(PRICE), more))
 
             yield submit

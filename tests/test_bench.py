@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench
-from bench import core, exchange, memory, path, recovery, sustained
+from bench import core, exchange, memory, path, peers, recovery, submitters, sustained, tap
 from bench.figures import figures, ratio
+from engine.runtime.websocket import text_frame
 
 
 def options(module: object, *given: str) -> argparse.Namespace:
@@ -63,6 +64,41 @@ def test_the_local_exchange_has_a_cost_for_every_way_to_an_order():
     assert all(way.count == 20 and ordered(way) for way in (*report.ways.values(), *report.floors.values()))
     assert all(rate > 0 for rate in report.per_second.values())
     assert len(exchange.lines(report)) == 1 + 2 * len(exchange.WAYS) + len(exchange.FLOORS)
+
+
+@pytest.mark.parametrize("face", peers.FACES)
+def test_every_client_gets_every_order_to_the_exchange_once(tmp_path: Path, face: str):
+    given = ("--venue", face, "--rate", "50", "--seconds", "0.4", "--rounds", "1", "--warm-up", "5")
+    report = peers.measure(options(peers, *given, "--folder", str(tmp_path)))
+    found = report.faces[face]
+    assert found.complete and report.complete, found.lost
+    assert list(found.clients) == [*submitters.WAYS[face], peers.ENGINE, peers.ENGINE_REST]
+    for client in found.clients.values():
+        assert (client.own.count, client.outside.count) == (20, 20) and ordered(client.own) and ordered(client.answered)
+        assert client.outside.p50 > client.own.p50 / 2 and client.cpu_us > 0
+    others = len(found.clients) - 5
+    assert len(found.ratios) == others and all(of.p50 > 0 for of in found.ratios.values())
+    assert len(peers.lines(report)) >= 3 * len(found.clients)
+
+
+def test_a_tap_knows_each_order_by_its_first_byte_whatever_pieces_it_came_in():
+    body = b'{"symbol":"BTCUSDT", "orderLinkId": "one"}'
+    head = b"POST /v5/order/create HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body)
+    query = b"POST /api/v3/order?newClientOrderId=two&x=1 HTTP/1.1\r\ncontent-length: 0\r\n\r\n"
+    upgrade = b"GET /ws HTTP/1.1\r\nUpgrade: websocket\r\n\r\n"
+    frames = text_frame(b'{"newClientOrderId":"three"}', 0x01020304) + text_frame(b'{"orderLinkId":"four"}' * 9, 5)
+    said = b"GET /v5/order?orderLinkId=asked HTTP/1.1\r\n\r\n" + head + body + query + upgrade + frames
+    stream = tap.Stream()
+    for at, byte in enumerate(said):
+        stream.hear(bytes((byte,)), at)
+    wanted = {b"one": said.index(head), b"two": said.index(query), b"three": len(said) - len(frames)}
+    found = {}
+    for offset, text in tap.messages(bytes(stream.said)):
+        order = tap._ORDER_ID.search(text)
+        assert order is not None
+        found[order[1]] = stream.moment(offset)
+    assert found.pop(b"four") == len(said) - len(text_frame(b'{"orderLinkId":"four"}' * 9, 5))
+    assert found == wanted
 
 
 def test_every_pure_part_has_a_cost(tmp_path: Path):

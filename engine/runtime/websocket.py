@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 import trio
 import trio_websocket._impl as trio_websocket_impl
-from trio_websocket import WebSocketConnection, wrap_client_stream
+from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_stream
+from wsproto.connection import ConnectionState
 from wsproto.events import Ping
 from wsproto.utilities import LocalProtocolError
 
@@ -51,6 +52,42 @@ async def open_websocket(url: str) -> AsyncIterator[WebSocketConnection]:
     finally:
         # The library itself forgets the stream when the other side was the first to hang up.
         await trio.aclose_forcefully(stream)
+
+
+async def send_text(socket: WebSocketConnection, text: bytes, mask: int) -> None:
+    """As the connection's own `send_message`, but the first byte leaves in this turn of the loop where nobody writes.
+
+    The library makes a frame in three layers and then waits for its lock, which is a turn of the scheduler even when it
+    is free: for an order that is a third of the way. `mask`: 32 bits. Raises trio_websocket.ConnectionClosed.
+    """
+    if socket._close_reason or socket._wsproto.state is not ConnectionState.OPEN:
+        raise ConnectionClosed(socket._close_reason)
+    frame, lock = text_frame(text, mask), socket._stream_lock
+    try:
+        lock.acquire_nowait()
+    except trio.WouldBlock:
+        await lock.acquire()
+    try:
+        await socket._stream.send_all(frame)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        await socket._abort_web_socket()
+        raise ConnectionClosed(socket._close_reason) from None
+    finally:
+        lock.release()
+
+
+def text_frame(text: bytes, mask: int) -> bytes:
+    """One whole message from a client. RFC 6455, section 5.2."""
+    size, key = len(text), mask.to_bytes(4, "big")
+    if size < 126:
+        head = bytes((0x81, 0x80 | size))
+    elif size < 1 << 16:
+        head = b"\x81\xfe" + size.to_bytes(2, "big")
+    else:
+        head = b"\x81\xff" + size.to_bytes(8, "big")
+    # As one large number: Python has no faster way to mask without a library.
+    masked = int.from_bytes(text, "little") ^ int.from_bytes((key * (size // 4 + 1))[:size], "little")
+    return head + key + masked.to_bytes(size, "little")
 
 
 async def _connect(host: str, port: int, secure: bool) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:

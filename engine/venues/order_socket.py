@@ -14,7 +14,7 @@ from msgspec import Struct
 from trio_websocket import ConnectionClosed, HandshakeError, WebSocketConnection
 
 from engine.core.messages import Rejection, Silence
-from engine.runtime.websocket import open_websocket
+from engine.runtime.websocket import open_websocket, send_text
 
 LOG = structlog.get_logger("order_socket")
 PAUSE_SECONDS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)  # between tries to connect, +-25 %
@@ -84,7 +84,7 @@ class OrderSocket:
         return self.ready
 
     async def call(
-        self, number: str, op: str, frame: str, on_wire: Callable[[], None], timeout_seconds: float
+        self, number: str, op: str, frame: bytes, on_wire: Callable[[], None], timeout_seconds: float
     ) -> bytes | Rejection | Silence:
         """The answer's frame; a Rejection of kind "not_sent" when no byte left; else Silence. Never sent twice."""
         socket = self._socket
@@ -96,7 +96,7 @@ class OrderSocket:
         written = False
         try:
             with trio.move_on_after(timeout_seconds):
-                await socket.send_message(frame)
+                await send_text(socket, frame, self._rng.getrandbits(32))
                 written = True
                 await waiting.news.wait()
             return waiting.answer or Silence("no answer in time")

@@ -68,7 +68,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 async def ask(orders: OrderSocket, number: str, op: str = "create", seconds: float = 5.0) -> object:
-    return await orders.call(number, op, json.dumps({"id": number, "op": op}), lambda: None, seconds)
+    return await orders.call(number, op, json.dumps({"id": number, "op": op}).encode(), lambda: None, seconds)
 
 
 async def test_many_requests_are_answered_each_by_its_number_in_any_order():
@@ -93,7 +93,7 @@ async def test_many_requests_are_answered_each_by_its_number_in_any_order():
 
 async def test_without_a_connection_nothing_is_sent_and_the_wire_is_not_told():
     orders, told = OrderSocket(Manners("test", "ws://127.0.0.1:9/", hear), Random(1)), []
-    answer = await orders.call("1", "create", "{}", lambda: told.append(1), 1.0)
+    answer = await orders.call("1", "create", b"{}", lambda: told.append(1), 1.0)
     assert isinstance(answer, Rejection)
     assert (answer.kind, told) == ("not_sent", [])
 
@@ -222,6 +222,6 @@ async def test_a_door_that_closes_at_the_wire_keeps_the_frame_and_the_connection
 
     async with connected(echo) as (orders, frames):
         with pytest.raises(Closed):
-            await orders.call("1", "create", json.dumps({"id": "1", "op": "create"}), shut, 1.0)
+            await orders.call("1", "create", json.dumps({"id": "1", "op": "create"}).encode(), shut, 1.0)
         assert json.loads(await ask(orders, "2"))["id"] == "2"
         assert [frame["id"] for frame in frames if frame["op"] == "create"] == ["2"]

@@ -20,7 +20,7 @@ from engine.venues.binance.errors import Class, ErrorBody, Market, Verdict, judg
 from engine.venues.binance.filters import RateLimit, header_limits, limit_name
 from engine.venues.binance.sign import Params, encoded, frame, signed_params, signed_query
 from engine.venues.keys import Credentials
-from engine.venues.offset import Known
+from engine.venues.offset import Known, Moment
 from engine.venues.order_socket import Heard, OrderSocket
 from engine.venues.rest import Garbled, Reply, Request, Rest, read_json
 from engine.venues.throttle import Costs, Lane, Limit, Throttle
@@ -199,14 +199,15 @@ class Api:
 
     async def synced(self) -> Verdict | None:
         """Makes sure that the venue's clock is known well enough to sign; else why not."""
-        self.known = offset.check(self.known, self.rest.moment())
-        if self._is_sure():
+        now = self.rest.moment()
+        self.known = offset.check(self.known, now)
+        if self._is_sure(now):
             return None
         async with self._measuring:
-            if self._is_sure():
+            if self._is_sure(self.rest.moment()):
                 return None  # another request saw to it
             why = await self.measure()
-        if not isinstance(why, Failed) and self._is_sure():
+        if not isinstance(why, Failed) and self._is_sure(self.rest.moment()):
             return None
         text = why.why if isinstance(why, Failed) else "the venue's clock cannot be told well enough"
         return Verdict(Class.RETRY, "not_sent", "clock", text)
@@ -239,19 +240,18 @@ class Api:
 
     def now_ns(self) -> int:
         """The venue's time by our reckoning; our own while nothing is known."""
-        now = self.rest.moment().wall_ns
-        return now + (self.known.best.offset_ns if self.known.best is not None else 0)
+        return self.clock.now_ns() + (self.known.best.offset_ns if self.known.best is not None else 0)
 
     def sure_ns(self) -> int:
         """The venue's time; 0 while it is not known well enough to sign by."""
-        self.known = offset.check(self.known, self.rest.moment())
-        return self.now_ns() if self._is_sure() else 0
+        now = self.rest.moment()
+        self.known = offset.check(self.known, now)
+        return now.wall_ns + self.known.best.offset_ns if self._is_sure(now) and self.known.best else 0
 
-    def _is_sure(self) -> bool:
+    def _is_sure(self, now: Moment) -> bool:
         best = self.known.best
         if best is None:
             return False
-        now = self.rest.moment()
         return now.ticks_ns - best.at.ticks_ns < AGE_MAX_NS and offset.error_ns(best, now) < ERROR_MAX_NS
 
     def _stamped(self, params: Params) -> dict[str, str | int]:

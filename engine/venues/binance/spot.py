@@ -307,7 +307,8 @@ class SpotVenue:
         await self._listening.run(self._terms.hosts.orders, deliver, ready, subscribe, self._watch_targets)
 
     async def _subscribe(self, socket: WebSocketConnection, deliver: Deliver) -> None:
-        await socket.send_message(frame("subscribe", "userDataStream.subscribe.signature", self.api.signed({})))
+        asked = frame("subscribe", "userDataStream.subscribe.signature", self.api.signed({}))
+        await socket.send_message(asked.decode())
         while True:
             raw = await receive_bytes(socket)
             self._listening.hear(raw, deliver)

@@ -135,10 +135,10 @@ def order_id(result: Raw) -> str:
 # ------------------------------------------------------------------------------------------------------ trade socket
 
 
-def trade_request(number: str, op: str, body: dict[str, object], at_ms: int, window_ms: int) -> str:
+def trade_request(number: str, op: str, body: dict[str, object], at_ms: int, window_ms: int) -> bytes:
     """A frame of the trade socket; the session is signed, not the request."""
     header = {"X-BAPI-TIMESTAMP": str(at_ms), "X-BAPI-RECV-WINDOW": str(window_ms)}
-    return orjson.dumps({"reqId": number, "header": header, "op": op, "args": [body]}).decode()
+    return orjson.dumps({"reqId": number, "header": header, "op": op, "args": [body]})
 
 
 def ping() -> str:

@@ -188,7 +188,7 @@ def test_a_frame_says_numbers_as_numbers_and_money_as_text() -> None:
         "method": "order.place",
         "params": {"symbol": "\uff11", "quantity": "0.00100", "timestamp": 1700000000000},
     }
-    assert "\uff11" in said, "signed raw, so it must be sent raw"
+    assert "\uff11".encode() in said, "signed raw, so it must be sent raw"
 
 
 def test_hmac_is_what_the_standard_library_says() -> None:
