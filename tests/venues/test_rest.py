@@ -176,6 +176,93 @@ async def test_a_connection_that_was_closed_while_idle_costs_nothing():
         assert isinstance(await client.send(POST), Reply)
 
 
+async def test_many_at_once_have_a_connection_each_and_the_next_have_the_same():
+    peers: set[object] = set()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        peers.add(stream.socket.getpeername())
+        async with stream:
+            while await stream.receive_some():
+                await trio.sleep(0.05)
+                await stream.send_all(OK)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        async with rest(f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}") as client:
+            for _ in range(2):
+                answers: list[object] = []
+
+                async def one(answers: list[object] = answers) -> None:
+                    answers.append(await client.send(POST))
+
+                async with trio.open_nursery() as many:
+                    for _ in range(40):
+                        many.start_soon(one)
+                assert len(answers) == 40 and all(isinstance(answer, Reply) for answer in answers)
+        nursery.cancel_scope.cancel()
+    assert len(peers) == 16, "so many at once, and the others wait"
+
+
+@pytest.mark.parametrize(
+    ("answer", "body"),
+    [
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", b"{}"),
+        (b"HTTP/1.1 100 Continue\r\nx: y\r\n\r\n" + OK, b"{}"),
+        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n<html>", b"<html>"),
+        (b"HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\n{}", b"{}"),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+    ],
+    ids=["chunked", "an interim answer first", "until the end", "1.0", "no body"],
+)
+async def test_an_answer_may_have_any_form_that_http_knows(answer: bytes, body: bytes):
+    async with serving(answer) as (url, _), rest(url) as client:
+        reply = await client.send(POST)
+    assert isinstance(reply, Reply) and reply.body == body
+    assert "x" not in reply.headers, "an interim answer's are not the answer's"
+
+
+async def test_what_is_not_asked_for_ends_the_connection_and_is_never_the_next_ones_answer():
+    twice = OK + b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil"
+    async with serving(twice, close=False) as (url, server), rest(url) as client:
+        assert isinstance(first := await client.send(POST), Reply) and first.body == b"{}"
+        server.answers.append(OK)
+        assert isinstance(second := await client.send(POST), Reply) and second.body == b"{}"
+
+
+async def test_what_comes_late_on_an_idle_connection_is_never_the_next_ones_answer():
+    heard, said = trio.Event(), trio.Event()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.receive_some()
+            await stream.send_all(OK)
+            await heard.wait()
+            await stream.send_all(OK.replace(b"{}", b"[]"))
+            said.set()
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        async with rest(f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}") as client:
+            for _ in range(2):
+                reply = await client.send(POST)
+                assert isinstance(reply, Reply) and reply.body == b"{}"
+                heard.set()
+                await said.wait()
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_change_that_is_given_up_leaves_no_connection_that_another_could_use():
+    async with serving(b"", OK, close=False) as (url, server), rest(url) as client:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(client.send, POST)
+            while not server.heard:
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+        assert isinstance(await client.send(GET), Reply)
+    assert len(server.heard) == 2
+
+
 class Shape(msgspec.Struct):
     code: int
 
