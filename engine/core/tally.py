@@ -98,13 +98,16 @@ class TallySnapshot(Struct, frozen=True):
 
 
 class Stage:
-    """One histogram: a waiting array in front, the interval since the last `roll`, and all before it."""
+    """One histogram: a waiting array in front, the interval since the last `roll`, and all before it.
+
+    A histogram is 200 kB, so each is made when there is something to put into it.
+    """
 
     def __init__(self) -> None:
         self._waiting = array("q")
-        self._recent = _histogram()
-        self._rolled = _histogram()  # what the last `roll` has handed out
-        self._past = _histogram()
+        self._recent: HdrHistogram | None = None
+        self._rolled: HdrHistogram | None = None  # what the last `roll` has handed out
+        self._past: HdrHistogram | None = None
         self._figures = StageFigures()
         self._sum = 0
         self._max = 0
@@ -118,27 +121,37 @@ class Stage:
     def figures(self) -> StageFigures:
         """Computed when something was recorded since the last time; about half a millisecond then."""
         self._fold()
-        count = self._recent.total_count + self._past.total_count
+        count = sum(histogram.total_count for histogram in self._held())
         if count != self._figures.count:
             p50, p90, p99, p999 = self._percentiles(count)
             self._figures = StageFigures(count, self._sum, p50, p90, p99, p999, self._max, self._clamped)
         return self._figures
 
-    def roll(self) -> HdrHistogram:
-        """The histogram of what came since the last roll. It is the caller's until the next one.
+    def roll(self) -> HdrHistogram | None:
+        """The histogram of what came since the last roll, if anything did. It is the caller's until the next one.
 
         Two take turns: a new one each time is 200 kB in a cycle of references, for the collector to find some day.
         """
         self._fold()
-        interval, self._recent = self._recent, self._rolled
-        self._rolled = interval
-        _clear(self._recent)
-        if interval.total_count:  # adding an empty one would spoil the smallest value
-            self._past.add(interval)
+        if self._recent is None or not self._recent.total_count:
+            return None  # adding an empty one would spoil the smallest value
+        interval, self._recent, self._rolled = self._recent, self._rolled, self._recent
+        if self._recent is not None:
+            _clear(self._recent)
+        if self._past is None:
+            self._past = _histogram()
+        self._past.add(interval)
         return interval
 
+    def _held(self) -> list[HdrHistogram]:
+        return [histogram for histogram in (self._recent, self._past) if histogram is not None]
+
     def _fold(self) -> None:
+        if not self._waiting:
+            return
         waiting, self._waiting = self._waiting, array("q")
+        if self._recent is None:
+            self._recent = _histogram()
         for value in waiting:
             # The library drops what is out of range without a word, so it never gets such a value.
             inside = min(max(value, 0), HIGHEST_NS)
@@ -150,13 +163,14 @@ class Stage:
 
     def _percentiles(self, count: int) -> list[int]:
         # The library walks all 25,000 buckets in Python for each question (2 ms); one sum at C speed answers all four.
-        sums = list(accumulate(map(add, _counts(self._recent, self._max), _counts(self._past, self._max))))
+        first, *others = (_counts(histogram, self._max) for histogram in self._held())
+        sums = list(accumulate(map(add, first, *others) if others else first))
         ranks = (max(1, -(-count * per_mille // 1000)) for per_mille in (500, 900, 990, 999))
         return [min(self._max, self._highest(bisect_left(sums, rank))) for rank in ranks]
 
     def _highest(self, index: int) -> int:
-        value = self._recent.get_highest_equivalent_value(self._recent.get_value_from_index(index))
-        return int(value)
+        any_ = self._held()[0]
+        return int(any_.get_highest_equivalent_value(any_.get_value_from_index(index)))
 
 
 Interval: TypeAlias = dict[str, HdrHistogram]
@@ -234,7 +248,7 @@ class Tally:
     def roll(self) -> Interval:
         """The histograms since the last roll, those with values only; for the interval log."""
         rolled = {name: stage.roll() for name, stage in self._stages.items()}
-        return {name: histogram for name, histogram in rolled.items() if histogram.total_count}
+        return {name: histogram for name, histogram in rolled.items() if histogram is not None}
 
     def _judged(self, judged: Judged) -> None:
         self._verdicts[judged.outcome.value] += 1

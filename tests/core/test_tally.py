@@ -101,6 +101,20 @@ def test_nothing_recorded_gives_zeros() -> None:
     assert Stage().figures() == StageFigures()
 
 
+def test_what_nobody_records_takes_no_room() -> None:
+    """A tally of nothing was 5 MB, in cycles for the collector: the lives of many engines in one process were 1 GB."""
+    gc.collect()
+    gc.disable()
+    try:
+        before = histograms()
+        tally = Tally()
+        tally.lag(5, 10)
+        assert tally.roll() and tally.snapshot().stages[LOOP_LAG].count == 1
+        assert histograms() == before + 2
+    finally:
+        gc.enable()
+
+
 def test_each_roll_hands_out_only_what_came_since_the_last() -> None:
     stage = Stage()
     found = []
@@ -108,8 +122,11 @@ def test_each_roll_hands_out_only_what_came_since_the_last() -> None:
         for value in values:
             stage.record(value)
         rolled = stage.roll()
+        if rolled is None:
+            found.append(None)
+            continue
         found.append((rolled.total_count, round(rolled.get_max_value(), -3), rolled.get_count_at_value(1000)))
-    assert found == [(1, 1000, 1), (2, 3000, 0), (0, 0, 0), (1, 7000, 0)]
+    assert found == [(1, 1000, 1), (2, 3000, 0), None, (1, 7000, 0)]
     assert stage.figures().count == 4
 
 
@@ -119,11 +136,13 @@ def test_a_roll_leaves_nothing_to_the_collector() -> None:
     gc.collect()
     gc.disable()
     try:
-        before = histograms()
-        for _ in range(10):
+        began = histograms()
+        for number in range(10):
             stage.record(1000)
             stage.roll().encode()
-        assert histograms() == before
+            if number == 1:
+                before = histograms()
+        assert histograms() == before == began + 3
     finally:
         gc.enable()
 
