@@ -62,7 +62,7 @@ class _Commit(Struct):
     statements: Statements
     accounts: frozenset[str]
     settle: Settle
-    sent: bool = False
+    sent: bool = False  # once at least: from then on it may have happened, even when the server does not say so yet
     began_ticks: int = 0
 
 
@@ -403,22 +403,23 @@ class PostgresJournal:
         why: ConnectionLost | Refused = (
             ConnectionLost("closed") if isinstance(error, trio.ClosedResourceError) else error
         )
-        while trio.current_time() < self._trouble_since + self.terms.away_seconds:
-            wire = None
-            try:
-                wire = await self._session()
-                await self._resolve(wire)
-                LOG.info("the journal is reached again")
-                return wire
-            except (ConnectionLost, Refused) as again:
-                why = again
-                if wire is not None:
-                    wire.close()
-            except BaseException:  # raised again: a connection that nobody has would hold its locks at the server
-                if wire is not None:
-                    wire.close()
-                raise
-            await trio.sleep(AGAIN_SECONDS)
+        with trio.move_on_at(self._trouble_since + self.terms.away_seconds):
+            while True:
+                wire = None
+                try:
+                    wire = await self._session()
+                    await self._resolve(wire)
+                    LOG.info("the journal is reached again")
+                    return wire
+                except (ConnectionLost, Refused) as again:
+                    why = again
+                    if wire is not None:
+                        wire.close()
+                except BaseException:
+                    if wire is not None:
+                        wire.close()
+                    raise
+                await trio.sleep(AGAIN_SECONDS)
         raise JournalFailed(f"{self.at.where}: given up after {self.terms.away_seconds:g} s: {sentence(why)}")
 
     async def _resolve(self, wire: Wire) -> None:
@@ -427,8 +428,6 @@ class PostgresJournal:
         happened = await leases.still_ours(
             wire, self.at, self._tenure, self._commits, sent=commit is not None and commit.sent
         )
-        if commit is not None:
-            commit.sent = False
         if happened:
             self._landed(None)
         asked_at = trio.current_time()
