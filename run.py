@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from actors.wiring import Engine
     from engine.core.messages import Limits
     from engine.exchange.terms import ExchangeTerms
+    from engine.runtime.clock import Clock
     from engine.runtime.config import Config
+    from engine.runtime.journal.base import Journal
     from engine.runtime.journal.reading import SqlReader
     from engine.runtime.terminal import DemoSummary
 
@@ -402,7 +404,6 @@ def _rehearse(arguments: argparse.Namespace, venue: str, faults: bool) -> "DemoS
     from engine.market import synthetic
     from engine.market.recorded import survey
     from engine.runtime.clock import LOOP_CLOCK, live_clock
-    from engine.runtime.journal.sqlite import SqliteJournal
     from engine.runtime.terminal import progress
 
     played = survey(arguments.tape).instruments if arguments.tape else synthetic.instruments()
@@ -423,11 +424,31 @@ def _rehearse(arguments: argparse.Namespace, venue: str, faults: bool) -> "DemoS
             seed=arguments.seed,
             seconds=arguments.seconds,
             lines=tuple(arguments.signals.read_bytes().splitlines()) if arguments.signals else None,
-            journal=lambda clock: SqliteJournal(folder / "journal.sqlite", "power", clock),
+            journal=_journal_of_demo(beside, config, folder, arguments),
             ask=tell,
             progress=beside.enter_context(progress(f"trading at {venue}", 1000)),
         )
         return trio.run(run_rehearsal, rehearsal, live_clock(), Random(arguments.seed + 1), clock=LOOP_CLOCK)
+
+
+def _journal_of_demo(
+    beside: ExitStack, config: "Config", folder: Path, arguments: argparse.Namespace
+) -> "Callable[[Clock], Journal]":
+    """A file in the folder; where the config's journal is on a server, one of its own there. Gone with `beside`."""
+    from msgspec.structs import replace
+
+    from engine.runtime.config import load
+    from engine.runtime.journal.choice import address_of, journal_of
+
+    said = load(arguments.config).journal if arguments.config else config.journal
+    own = replace(said, path=str(folder / "journal.sqlite"), durability="power")
+    if said.url:
+        from engine.runtime.journal.server import drop
+
+        own = replace(own, schema=f"{said.schema[:16]}_demo_{os.getpid()}")
+        beside.callback(drop, address_of(own, os.environ))
+    of_demo = replace(config, journal=own, engine=replace(config.engine, data_dir=str(folder)))
+    return lambda clock: journal_of(of_demo, clock, os.environ)
 
 
 def _toml(text: str) -> str:

@@ -1,5 +1,6 @@
 """An engine on a PostgreSQL server: the server goes away and comes back, and another engine takes the accounts over."""
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -142,3 +143,13 @@ def test_a_paused_engine_is_taken_over_and_when_it_wakes_up_it_sends_nothing(pos
         assert site.differences(after) == []
         assert site.run("audit", "verify").returncode == 0
         assert took < 2 + 5 + PATIENCE_SECONDS / 4, took  # the lease and a start, on whatever machine
+
+
+def test_a_demo_at_a_venue_keeps_its_journal_on_the_server_and_leaves_nothing(postgres: Server, tmp_path: Path) -> None:
+    with Site(tmp_path, journal=words(postgres)) as site:
+        done = site.run("demo", "--venue", "bybit", "--seconds", "3", "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert json.loads(done.stdout)["books_balance"] is True
+    assert postgres.sql("SELECT nspname FROM pg_namespace WHERE nspname LIKE %s", "%\\_demo\\_%") == []
+    log = (postgres.folder / "server.log").read_text()
+    assert PASSWORD not in log

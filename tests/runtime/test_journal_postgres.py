@@ -436,6 +436,11 @@ async def test_a_wrong_password_is_refused_without_showing_it(postgres: Server, 
     assert "password authentication failed" in told and "canary" not in told
 
 
+def test_an_address_is_printed_without_its_password(at: Address) -> None:
+    assert PASSWORD in at.conninfo
+    assert PASSWORD not in f"{at!r} {at} {PostgresTerms()}"
+
+
 def test_a_password_that_the_environment_does_not_have_is_named() -> None:
     with pytest.raises(JournalFailed, match="the environment has no SUREFIRE_PW"):
         address("postgresql://localhost/x", "surefire", {}, "SUREFIRE_PW")

@@ -7,6 +7,7 @@ from typing import Literal
 
 import psycopg
 from msgspec import Struct
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from engine.runtime.journal.base import JournalFailed
@@ -26,11 +27,14 @@ _LIVELINESS = {"keepalives_idle": "5", "keepalives_interval": "2", "keepalives_c
 
 
 class Address(Struct, frozen=True):
-    """`where` is for people: it has no password in it."""
+    """`where` is for people: it has no password in it, and is all that is ever printed."""
 
     conninfo: str
     schema: str
     where: str
+
+    def __repr__(self) -> str:
+        return f"Address({self.where})"
 
 
 def address(url: str, schema: str, environment: Mapping[str, str], password_env: str = "") -> Address:
@@ -50,6 +54,15 @@ def address(url: str, schema: str, environment: Mapping[str, str], password_env:
     name = parts.get("dbname") or environment.get("PGDATABASE", "")
     where = f"postgresql://{host}{':' if port else ''}{port}/{name}, schema {schema}"
     return Address(make_conninfo("", **_LIVELINESS | parts), schema, where)
+
+
+def drop(at: Address) -> None:
+    """The journal is gone, with all that is in it: for one that was made to be thrown away. Raises JournalFailed."""
+    try:
+        with psycopg.connect(at.conninfo, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(at.schema)))
+    except psycopg.Error as error:
+        raise JournalFailed(f"{at.where}: {' '.join(str(error).split())}") from error
 
 
 def tag(schema: str, owner: str) -> str:
