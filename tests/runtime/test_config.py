@@ -83,6 +83,24 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
             '[market]\nkind = "bybit"\nsymbols = ["BTCUSDT"]\n[rehearsal]\nvenue = "bybit"',
             "line 5: a rehearsal's exchange plays a market that is synthetic or recorded, not 'bybit'",
         ),
+        (
+            '[journal]\nurl = "mysql://a@b/c"',
+            "line 2: journal.url must begin with postgresql://, as in postgresql://user@host:5432/database",
+        ),
+        ('[journal]\nurl = "postgresql://[a"', "line 2: journal.url is no address: Invalid IPv6 URL"),
+        (
+            '[journal]\npath = "x"\nurl = "postgresql://a@b/c"',
+            "line 2: journal.path is SQLite's file; a journal with a url is on PostgreSQL",
+        ),
+        (
+            '[journal]\nurl = "postgresql://a@b/c"\nschema = "Robert; --"',
+            "line 3: journal.schema must be up to 32 small letters, digits and _",
+        ),
+        (
+            "[journal]\nstandby = true",
+            "line 2: journal.standby is for a journal on PostgreSQL: it needs journal.url",
+        ),
+        ("[journal]\nlease_seconds = 0.5", "line 2: journal.lease_seconds must be a number >= 1.0, but is 0.5"),
         ("[market]\nspeed = nan", "line 2: market.speed is not a finite number: NaN"),
         ("[market]\nspeed = true", "line 2: market.speed must be a number: true"),
         ('[market]\nspeed = "fast"', "line 2: market.speed must be a number: 'fast'"),
@@ -222,6 +240,25 @@ def test_a_secret_in_the_file_is_refused_and_not_repeated(key: str):
     assert problem.startswith(f"surefire.toml, line 3: '{key}' in [api] looks like a secret")
     assert "environment" in problem
     assert "hunter2" not in problem
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://a:canary-word@b/c",
+        "postgresql://b/c?user=a&password=canary-word",
+        "postgresql://b?sslpassword=canary-word",
+    ],
+)
+def test_a_password_in_the_journals_url_is_refused_and_not_repeated(url: str):
+    (told,) = problems(f'[journal]\nurl = "{url}"')
+    assert told.startswith("surefire.toml, line 2: journal.url has a password in it") and "password_env" in told
+    assert "canary-word" not in told
+
+
+def test_a_journal_on_a_server_is_one_line():
+    config = parse('[journal]\nurl = "postgresql://surefire@db/trading"', "surefire.toml")
+    assert (config.journal.schema, config.journal.lease_seconds, config.journal.standby) == ("surefire", 10.0, False)
 
 
 def test_keys_and_headers_inside_values_do_not_move_the_lines():
