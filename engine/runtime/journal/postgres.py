@@ -415,7 +415,7 @@ class PostgresJournal:
                     why = again
                     if wire is not None:
                         wire.close()
-                except BaseException:
+                except BaseException:  # raised again: nobody else has the connection to close it
                     if wire is not None:
                         wire.close()
                     raise
