@@ -59,6 +59,11 @@ def engine_toml(
     return "\n".join([*written, '[[sources]]\nkind = "http"\n', more])
 
 
+def with_journal(text: str, words: Words) -> str:
+    """A config whose journal is elsewhere."""
+    return text.replace("[journal]\n", f"[journal]\n{_lines(words)}", 1)
+
+
 def link(port: int) -> tuple[Words, Words]:
     """Market and account of an engine whose paper venue is another process on `port`."""
     where = {"host": "127.0.0.1", "port": port}

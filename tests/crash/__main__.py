@@ -6,7 +6,10 @@ venue's memory, the witness and the logs.
 
 import argparse
 import sys
+from contextlib import ExitStack
+from pathlib import Path
 
+from bench.postgres import binaries, throwaway
 from engine.core.money import use_exact_context
 from tests.crash.matrix import RANDOM, Total, run_matrix
 from tests.crash.points import points_of
@@ -22,17 +25,23 @@ def main(given: list[str]) -> int:
     parser.add_argument("--parallel", type=int, default=2, help="worlds at a time (default 2)")
     parser.add_argument("--mutant", default="", help="with a seeded bug, by its name in tests.sim.mutants")
     parser.add_argument("--only", type=int, metavar="SEED", help="of these worlds, the one of this seed")
+    parser.add_argument(
+        "--journal", choices=("sqlite", "postgresql"), default="sqlite", help="where it is (%(default)s)"
+    )
     parser.add_argument("--venue", choices=tuple(VENUES), default="paper", help="who keeps the truth (default paper)")
     arguments = parser.parse_args(given)
-    total = run_matrix(
-        arguments.kills,
-        arguments.seed,
-        arguments.each,
-        arguments.parallel,
-        mutant=arguments.mutant,
-        only=arguments.only,
-        venue=arguments.venue,
-    )
+    with ExitStack() as stack:
+        server = stack.enter_context(throwaway(_binaries())) if arguments.journal == "postgresql" else None
+        total = run_matrix(
+            arguments.kills,
+            arguments.seed,
+            arguments.each,
+            arguments.parallel,
+            mutant=arguments.mutant,
+            only=arguments.only,
+            venue=arguments.venue,
+            server=server,
+        )
     print("\n".join(lines(total, arguments.venue)))
     for seed, violation in total.violations:
         print(f"seed {seed}: {violation.invariant} at {violation.at_ns}: {violation.text}", file=sys.stderr)
@@ -41,6 +50,13 @@ def main(given: list[str]) -> int:
             again = " ".join(["python -m tests.crash", *given]) + f" --only {told.seed}"
             print(f"seed {told.seed}: kept in {told.kept}; again: {again}", file=sys.stderr)
     return 1 if total.violations else 0
+
+
+def _binaries() -> Path:
+    found = binaries()
+    if found is None:
+        raise SystemExit("no PostgreSQL server is installed here (Debian: apt-get install postgresql)")
+    return found
 
 
 def lines(total: Total, venue: str = "paper") -> list[str]:

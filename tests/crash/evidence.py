@@ -15,7 +15,6 @@ import msgspec
 from engine.core.audit import verify
 from engine.core.messages import FillReport, Limits
 from engine.runtime.journal.base import Record
-from engine.runtime.journal.sqlite import open_reader
 from engine.venues.paper import Truth
 from tests.crash.site import Site
 from tests.sim.checks import CHECKS, Evidence, Violation, bare_stretches
@@ -34,7 +33,7 @@ _entry = msgspec.json.Decoder(AnyEntry).decode
 
 def gather(site: Site, quiescent: bool = True) -> tuple[Evidence, Kept, list[str]]:
     """Evidence, rows, and what the engine's own audit says (which must be nothing)."""
-    reader = open_reader(site.journal)
+    reader = site.reader()
     records: list[Record] = []
     while page := reader.records(records[-1].seq if records else 0, 10_000):
         records += page

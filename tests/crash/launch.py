@@ -46,11 +46,13 @@ class Launch(Struct, frozen=True):
     sync_seconds: float = 0.0  # what each sync of the journal's log takes longer, where the place to die is no disk's
     broken_disk: str = ""  # a file: while it exists, what is named in it ("sync", "write") fails on the journal
     venue: str = "paper"  # or a face of the local exchange
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 def launch(task: Launch) -> None:
     """Does not return: the process ends with the engine's exit code."""
     os.chdir(task.folder)
+    os.environ.update(task.environment)
     for number, name in ((1, "out"), (2, "log")):
         os.dup2(os.open(f"life-{task.life}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640), number)
     os.environ |= LOCAL_KEYS

@@ -26,13 +26,14 @@ from engine.core.messages import ZERO, Leg, State
 from engine.core.money import use_exact_context
 from engine.core.order import remaining
 from engine.runtime.journal.base import JournalFailed
-from engine.runtime.journal.sqlite import open_reader
 from tests.crash.evidence import broken
 from tests.crash.feed import Feed
 from tests.crash.keepers import SYMBOLS
 from tests.crash.points import Point, points_of
 from tests.crash.site import BASE, Died, Site, Stuck
+from tests.engine_toml import Words
 from tests.patience import PATIENCE_SECONDS
+from tests.postgres import ENVIRONMENT, Server
 from tests.sim.checks import Violation
 from tests.sim.truth import Probed
 
@@ -86,7 +87,13 @@ def _random(rng: Random) -> Kill:
 
 
 def run_world(
-    seed: int, kills: Sequence[Kill], folder: Path, mutant: str = "", sync_seconds: float = 0.0, venue: str = "paper"
+    seed: int,
+    kills: Sequence[Kill],
+    folder: Path,
+    mutant: str = "",
+    sync_seconds: float = 0.0,
+    venue: str = "paper",
+    journal: Words | None = None,
 ) -> Told:
     """Raises nothing for what the engine does: that is a violation. The folder is left as it is."""
     told = Told(seed, Counter(), Counter(), [])
@@ -94,7 +101,7 @@ def run_world(
     began = time.monotonic()
     synced = sync_seconds or any(kill.point in ("commit.sync", "commit.synced") for kill in kills)
     durability = "power" if synced else rng.choice(("power", "process"))
-    with Site(folder, seed, durability, venue=venue) as site:
+    with Site(folder, seed, durability, venue=venue, journal=journal) as site:
         site.mutant, site.sync_seconds = mutant, sync_seconds
         site.keeper.begin_world(rng)
         feed = Feed(rng, site.told, site.keeper.instruments)
@@ -246,7 +253,7 @@ def probe(site: Site) -> None:
 def at_rest(site: Site) -> bool:
     """By what is committed: every signal has its end, all is published, stops and targets live, and all is covered."""
     try:
-        with contextlib.closing(open_reader(site.journal)) as reader:
+        with contextlib.closing(site.reader()) as reader:
             state = reader.state()
     except JournalFailed:
         return False  # it is busy
@@ -285,21 +292,26 @@ def run_matrix(
     sync_seconds: float = 0.0,
     venue: str = "paper",
     named: Sequence[str] = (),
+    server: Server | None = None,
 ) -> Total:
     """Worlds of at most `each` kills, `parallel` at a time, until there were `kills`; or `only` the one of that seed.
 
-    Every name (or of `named` only those) is planned at least once where there are kills enough.
+    Every name (or of `named` only those) is planned at least once where there are kills enough. With
+    a `server` the journals are on it.
     """
     total, began = Total(Counter(), Counter(), []), time.monotonic()
     base = folder or Path(tempfile.mkdtemp(prefix="crash-"))
-    plans = [(number, its) for number, its in _plans(kills, seed, each, venue, named) if only in (None, number)]
+    points = points_of(venue, on_a_server=server is not None)
+    plans = [(number, its) for number, its in _plans(kills, seed, each, points, named) if only in (None, number)]
 
     def work() -> None:
         use_exact_context()
         while plans:
             number, its = plans.pop(0)
             try:
-                told = run_world(number, its, base / f"world-{number}", mutant, sync_seconds, venue)
+                told = run_world(
+                    number, its, base / f"world-{number}", mutant, sync_seconds, venue, _on(server, number)
+                )
             except Exception:  # of ours, not the engine's: the other worlds go on, and this one counts as broken
                 text = f"the instrument failed: {traceback.format_exc()}"
                 told = Told(number, Counter(), Counter(), [Violation("INSTRUMENT", time.time_ns(), text)])
@@ -323,9 +335,17 @@ def run_matrix(
     return total
 
 
-def _plans(kills: int, seed: int, each: int, venue: str, named: Sequence[str]) -> list[tuple[int, list[Kill]]]:
+def _on(server: Server | None, number: int) -> Words | None:
+    if server is None:
+        return None
+    return {"url": server.url, "schema": f"world_{number}", "password_env": next(iter(ENVIRONMENT))}
+
+
+def _plans(
+    kills: int, seed: int, each: int, points: dict[str, Point], named: Sequence[str]
+) -> list[tuple[int, list[Kill]]]:
     """The names are dealt out to the worlds; the rest of a world's kills is drawn from its own seed."""
-    worlds, points = max(1, -(-kills // each)), points_of(venue)
+    worlds = max(1, -(-kills // each))
     sizes = [kills // worlds + (number < kills % worlds) for number in range(worlds)]
     found = []
     for place, size in enumerate(sizes):

@@ -24,7 +24,10 @@ from engine.core.blotter import Blotter
 from engine.core.messages import Accepted, Filled, Halted, Leg, Rejected, Submitted, Unclear
 from engine.core.order import opens
 from engine.edges.ndjson import NdjsonFile
+from engine.runtime.journal import leases
 from engine.runtime.journal.group import Group
+from engine.runtime.journal.libpq import Wire
+from engine.runtime.journal.postgres import PostgresJournal
 from engine.runtime.journal.sqlite import SqliteJournal
 from engine.runtime.switch import Switch
 from tests.crash.bomb import Bomb, around, before_and_after, before_and_after_async, die
@@ -106,8 +109,14 @@ OF_FACES: dict[str, Point] = {
 }
 
 
-def points_of(venue: str) -> dict[str, Point]:
-    return POINTS if venue == "paper" else POINTS | OF_FACES
+# Places in SQLite's files. On PostgreSQL the server has them, and dies in tests/runtime/test_journal_postgres.py; there
+# "migrate.write" is between two statements of a start.
+OF_FILES = ("commit.write", "commit.torn", "commit.sync", "commit.synced", "copy.before", "copy.write", "copy.after")
+
+
+def points_of(venue: str, on_a_server: bool = False) -> dict[str, Point]:
+    found = POINTS if venue == "paper" else POINTS | OF_FACES
+    return {name: point for name, point in found.items() if not (on_a_server and name in OF_FILES)}
 
 
 def install(name: str, nth: int, by: int = signal.SIGKILL, venue: str = "paper") -> None:
@@ -116,10 +125,20 @@ def install(name: str, nth: int, by: int = signal.SIGKILL, venue: str = "paper")
     assert name in points_of(venue), name
     _starting(bomb, venue)
     _writing(bomb)
+    _on_a_server(bomb)
     _sending(bomb, venue)
     _telling(bomb)
     if bomb.is_at("migrate.write", "commit.write", "commit.torn", "commit.sync", "commit.synced", "copy.write"):
         Disk(bomb)
+
+
+def _on_a_server(bomb: Bomb) -> None:
+    """The same places on PostgreSQL. From "commit.before" to "commit.after" the server has it, and we do not know."""
+    before_and_after_async(leases, "take", bomb, "epoch.before", "epoch.after")
+    before_and_after_async(Wire, "run", bomb, "", "migrate.write")
+    before_and_after(PostgresJournal, "append", bomb, "append.before", "append.after")
+    before_and_after(PostgresJournal, "_send", bomb, "commit.prepare", "commit.before")
+    before_and_after(PostgresJournal, "_landed", bomb, "commit.after", "")
 
 
 def _starting(bomb: Bomb, venue: str) -> None:

@@ -15,9 +15,14 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from engine.runtime.config import load
+from engine.runtime.journal.choice import reader_of
+from engine.runtime.journal.reading import SqlReader
 from tests.crash.keepers import keeper_of
 from tests.crash.launch import Launch, launch
+from tests.engine_toml import Words, with_journal
 from tests.patience import PATIENCE_SECONDS
+from tests.postgres import ENVIRONMENT
 from tests.sim.truth import AnyEntry, Phase, ResumeCalled, StopReported
 
 BASE = "/api/execution"
@@ -43,8 +48,16 @@ class Site:
     """As a context it leaves no process behind."""
 
     def __init__(
-        self, folder: Path, seed: int = 1, durability: str = "power", data: Path | None = None, venue: str = "paper"
+        self,
+        folder: Path,
+        seed: int = 1,
+        durability: str = "power",
+        data: Path | None = None,
+        venue: str = "paper",
+        journal: Words | None = None,
     ) -> None:
+        """`journal`: what its section says beside the durability."""
+        self._journal: Words = journal or {}
         self.folder, self.durability, self.venue = folder, durability, venue
         self.keeper = keeper_of(venue, folder, seed)
         self.data = data or folder / "var"
@@ -60,7 +73,7 @@ class Site:
     def __enter__(self) -> "Site":
         self.folder.mkdir(parents=True, exist_ok=True)
         self.keeper.begin()
-        self.config.write_text(self.keeper.config(self.data, self.durability))
+        self.config.write_text(with_journal(self.keeper.config(self.data, self.durability), self._journal))
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -75,9 +88,9 @@ class Site:
     def config(self) -> Path:
         return self.folder / "engine.toml"
 
-    @property
-    def journal(self) -> Path:
-        return self.data / "journal.sqlite"
+    def reader(self) -> SqlReader:
+        """What is committed. Raises JournalFailed."""
+        return reader_of(load(self.config), ENVIRONMENT)
 
     # ----------------------------------------------------------------------------------------------- the engine's lives
 
@@ -104,6 +117,7 @@ class Site:
             self.sync_seconds,
             broken_disk,
             self.venue,
+            tuple(ENVIRONMENT.items()),
         )
         self.engine = _FORKS.Process(target=launch, args=(task,), name=f"life-{self.life}")
         with _ONE_AT_A_TIME:

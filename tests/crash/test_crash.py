@@ -6,7 +6,8 @@ import pytest
 
 from tests.crash.__main__ import lines
 from tests.crash.matrix import RANDOM, run_matrix
-from tests.crash.points import POINTS
+from tests.crash.points import POINTS, points_of
+from tests.postgres import Server
 
 KILLS = 60
 FACES = ("bybit", "binance-spot", "binance-usdm")
@@ -31,6 +32,14 @@ def test_killed_at_every_place_the_engine_keeps_its_promises(tmp_path: Path) -> 
     assert total.kills[RANDOM]
     assert sum(told.signals for told in total.worlds) > 300
     assert sum(told.orders for told in total.worlds) > 300
+
+
+def test_killed_at_every_place_on_a_server_the_engine_keeps_its_promises(postgres: Server, tmp_path: Path) -> None:
+    places = points_of("paper", on_a_server=True)
+    total = run_matrix(len(places) + 6, seed=1, each=25, parallel=2, folder=tmp_path, server=postgres)
+    assert total.violations == []
+    assert [name for name in places if not total.kills[name]] == [], "\n".join(lines(total))
+    assert sum(told.orders for told in total.worlds) > 200
 
 
 @pytest.mark.parametrize("face", FACES)
