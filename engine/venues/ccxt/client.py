@@ -267,6 +267,8 @@ class CcxtVenue:
 
     async def balances(self, began: list[Moment] | None = None) -> tuple[BalanceReport, ...] | Failed:
         found = await self._ask("balance", ({},), _balances, began)
+        if found == []:
+            return Failed("the answer names no balance")
         return found if isinstance(found, Failed) else _each(found, rows.balance_report)
 
     async def positions(self) -> tuple[PositionReport, ...] | Failed:
@@ -594,7 +596,8 @@ class CcxtVenue:
                 spans += [(start_ms, middle_ms), (middle_ms, end_ms)]
                 continue
             found |= {f"{row.id}/{row.order}": row for row in part}
-        return await self._named(found.values(), held)
+        asked_for = [row for row in found.values() if row.timestamp is None or row.timestamp >= since_ms]
+        return await self._named(asked_for, held)
 
     async def _named(self, trades: Iterable[rows.TradeRow], held: rows.Listing) -> list[FillReport] | Failed:
         """With the client id of each one's order, which most exchanges do not tell with the execution."""

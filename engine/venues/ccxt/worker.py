@@ -146,7 +146,16 @@ def make(hello: Hello, worker: Worker) -> Any:
         raise Unusable(f"ccxt {ccxt.__version__} knows no exchange '{hello.exchange}'")
     foreign = getattr(ccxt, hello.exchange)
     # As class attributes, so that ccxt's own tables are made with them, too.
-    exact = type(hello.exchange, (foreign,), {"number": str, "on_json_response": staticmethod(loads)})
+    exact = type(
+        hello.exchange,
+        (foreign,),
+        {
+            "number": str,
+            "on_json_response": staticmethod(loads),
+            "parse_json": parse_json,
+            "filter_by_value_since_limit": all_of_a_symbol,
+        },
+    )
     exchange = exact({"enableRateLimit": True, "timeout": hello.timeout_ms, "enableLastJsonResponse": True})
     exchange.rateLimit = exchange.rateLimit * hello.pace
     exchange.init_rest_rate_limiter()
@@ -168,15 +177,15 @@ def make(hello: Hello, worker: Worker) -> Any:
 
 
 def _narrow_markets(exchange: Any, kind: str) -> None:
-    wanted = "spot" if kind == "spot" else "linear"
+    """Only the lists of our kind of market are asked for, where ccxt leaves that choice."""
     listed = exchange.options.get("fetchMarkets")
-    if not isinstance(listed, dict) or "types" not in listed:
+    types = listed.get("types") if isinstance(listed, dict) else None
+    if not isinstance(types, list | dict):
         return
-    types = listed["types"]
-    if isinstance(types, list):
-        exchange.options["fetchMarkets"] = {**listed, "types": [wanted] if wanted in types else types}
-    elif isinstance(types, dict) and wanted in types:
-        exchange.options["fetchMarkets"] = {**listed, "types": {name: name == wanted for name in types}}
+    wanted = next((word for word in (("spot",) if kind == "spot" else ("linear", "swap")) if word in types), "")
+    if wanted:
+        chosen = [wanted] if isinstance(types, list) else {wanted: types[wanted]}
+        exchange.options["fetchMarkets"] = {**listed, "types": chosen}
 
 
 # What ccxt calls a credential, and what our config calls it. A wallet's address and key are a key and a secret, too.
@@ -272,6 +281,50 @@ def loads(text: str) -> Any:
     return json.loads(text, parse_float=str, parse_constant=str)
 
 
+def parse_json(exchange: Any, body: str) -> Any:
+    """In the place of ccxt's, which takes a page of HTML for an answer with nothing in it. Raises BadResponse."""
+    import ccxt
+
+    try:
+        found = loads(body) if body[:1] in ("{", "[") else None
+    except ValueError:
+        found = None
+    if found is None and 200 <= exchange.session.status < 300 and exchange.session.status != NO_CONTENT:
+        raise ccxt.BadResponse(f"{exchange.id}: no JSON, but {body[:80]!r}")
+    return found
+
+
+def all_of_a_symbol(exchange: Any, rows: Any, field: str, value: Any = None, *_: object, **__: object) -> Any:
+    """In the place of ccxt's, which also drops rows without a time, and cuts a list to the length that was asked for:
+    whether an answer was full, and whether a row can be read, is for the engine to see."""
+    listed = exchange.to_array(rows)
+    return listed if value is None else [row for row in listed if row.get(field) == value]
+
+
+def filled(exchange: Any, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows. ccxt makes an empty list of an answer in which the list is missing: that is no answer.
+
+    Raises NullResponse.
+    """
+    import ccxt
+
+    if not rows and not holds_rows(exchange.last_json_response):
+        raise ccxt.NullResponse(f"{exchange.id}: the answer holds no list")
+    return rows
+
+
+def holds_rows(raw: Any) -> bool:
+    """Whether there is a place for rows in it: a list of objects, or an object of them, perhaps without any."""
+    if isinstance(raw, list):
+        return all(isinstance(item, dict | list) for item in raw)
+    if not isinstance(raw, dict):
+        return False
+    inner = [value for name, value in raw.items() if name not in BESIDE]
+    return not raw or any(holds_rows(value) for value in inner)
+
+
+BESIDE = ("retExtInfo", "ext_info", "error", "errors")  # containers in which no rows are
+NO_CONTENT = 204  # some exchanges cancel without a word
 _CODES = ("retCode", "ret_code", "code", "sCode", "error_code", "errorCode", "err_code", "err-code", "label")
 
 
@@ -316,6 +369,7 @@ _ORDER = (
 )
 _TRADE = ("id", "order", "symbol", "side", "amount", "price", "takerOrMaker", "timestamp")
 _POSITION = ("symbol", "contracts", "contractSize", "side", "entryPrice", "hedged", "timestamp")
+_FUNDING = ("id", "symbol", "amount", "code", "timestamp")
 _OWN_ID = ("orderLinkId", "clientOrderId", "clientOid", "clOrdId", "client_oid", "client_order_id", "cl_ord_id")
 
 
@@ -323,8 +377,8 @@ def _order(row: Any) -> dict[str, Any]:
     return {name: row.get(name) for name in _ORDER}
 
 
-def _orders(rows: Any) -> list[dict[str, Any]]:
-    return [_order(row) for row in rows]
+def _orders(exchange: Any, rows: Any) -> list[dict[str, Any]]:
+    return filled(exchange, [_order(row) for row in rows])
 
 
 def _trade(row: Any) -> dict[str, Any]:
@@ -339,7 +393,7 @@ def _trade(row: Any) -> dict[str, Any]:
 def _balance(exchange: Any, params: dict[str, Any]) -> list[dict[str, Any]]:
     found = exchange.fetch_balance(params)
     total, used = found.get("total") or {}, found.get("used") or {}
-    return [{"asset": asset, "total": total[asset], "used": used.get(asset)} for asset in total]
+    return filled(exchange, [{"asset": asset, "total": total[asset], "used": used.get(asset)} for asset in total])
 
 
 def _time(exchange: Any) -> int:
@@ -359,20 +413,21 @@ ANSWERS: dict[str, Callable[..., Any]] = {
     "edit_order": lambda exchange, *args: _order(exchange.edit_order(*args)),
     "cancel_order": lambda exchange, *args: _order(exchange.cancel_order(*args)),
     "fetch_order": lambda exchange, *args: _order(exchange.fetch_order(*args)),
-    "fetch_open_orders": lambda exchange, *args: _orders(exchange.fetch_open_orders(*args)),
-    "fetch_closed_orders": lambda exchange, *args: _orders(exchange.fetch_closed_orders(*args)),
+    "fetch_open_orders": lambda exchange, *args: _orders(exchange, exchange.fetch_open_orders(*args)),
+    "fetch_closed_orders": lambda exchange, *args: _orders(exchange, exchange.fetch_closed_orders(*args)),
     "fetch_canceled_and_closed_orders": lambda exchange, *args: _orders(
-        exchange.fetch_canceled_and_closed_orders(*args)
+        exchange, exchange.fetch_canceled_and_closed_orders(*args)
     ),
-    "fetch_orders": lambda exchange, *args: _orders(exchange.fetch_orders(*args)),
-    "fetch_my_trades": lambda exchange, *args: [_trade(row) for row in exchange.fetch_my_trades(*args)],
-    "fetch_positions": lambda exchange, *args: [
-        {name: row.get(name) for name in _POSITION} for row in exchange.fetch_positions(*args)
-    ],
-    "fetch_funding_history": lambda exchange, *args: [
-        {name: row.get(name) for name in ("id", "symbol", "amount", "code", "timestamp")}
-        for row in exchange.fetch_funding_history(*args)
-    ],
+    "fetch_orders": lambda exchange, *args: _orders(exchange, exchange.fetch_orders(*args)),
+    "fetch_my_trades": lambda exchange, *args: filled(
+        exchange, [_trade(row) for row in exchange.fetch_my_trades(*args)]
+    ),
+    "fetch_positions": lambda exchange, *args: filled(
+        exchange, [{name: row.get(name) for name in _POSITION} for row in exchange.fetch_positions(*args)]
+    ),
+    "fetch_funding_history": lambda exchange, *args: filled(
+        exchange, [{name: row.get(name) for name in _FUNDING} for row in exchange.fetch_funding_history(*args)]
+    ),
     "fetch_position_mode": lambda exchange, *args: bool(exchange.fetch_position_mode(*args).get("hedged")),
     "set_leverage": lambda exchange, *args: bool(exchange.set_leverage(*args)),
 }
