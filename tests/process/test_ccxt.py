@@ -1,13 +1,20 @@
 """The engine trading on the local exchange through ccxt, as processes: the books are the exchange's truth."""
 
+import os
+import signal
+import time
 from pathlib import Path
 from random import Random
 
 import pytest
+from msgspec.structs import replace
 
+from engine.core.messages import FillReport
+from engine.venues.paper import Truth
 from tests.engine_toml import engine_toml
+from tests.patience import PATIENCE_SECONDS
 from tests.process.real_site import LIMITS, SYMBOLS, RealSite
-from tests.process.test_bybit import bodies, send
+from tests.process.test_bybit import bodies, names, send
 
 pytest.importorskip("ccxt")
 
@@ -16,7 +23,7 @@ FACES = {  # by ccxt's name: the face, the category, and which public stream the
     "binanceusdm": ("binance-usdm", "linear", "binance"),
     "binance": ("binance-spot", "spot", "binance"),
 }
-PLACE = {"bybit": "order.create", "binance-usdm": "order.place"}
+PLACE = {"bybit": "order.create", "binance-usdm": "order.place", "binance-spot": "order.place"}
 
 
 class CcxtSite(RealSite):
@@ -41,12 +48,19 @@ class CcxtSite(RealSite):
         self.config.write_text(text, encoding="utf-8")
         return self
 
-    def exec_id(self, inner: str, order_id: str) -> str:
-        """The trade's id and the order's, as ccxt tells them."""
-        if self.face == "bybit":
-            serial = int(order_id[-10:])
-            return f"{super().exec_id(inner, order_id)}/a{serial % 0xFFFFFFF:07x}-5f1e-4a00-8000-{serial:012x}"
-        return f"{int(inner[-10:])}/{int(order_id[-10:])}"
+    def truth(self) -> Truth:
+        """As ccxt tells it: an execution by its trade's id and its order's."""
+        told = super().truth()
+        executions = tuple(
+            replace(row, exec_id=self._named(row)) if isinstance(row, FillReport) else row for row in told.executions
+        )
+        return replace(told, executions=executions)
+
+    def _named(self, fill: FillReport) -> str:
+        if self.face != "bybit":
+            return fill.exec_id.replace("-", "/")
+        serial = int(fill.venue_order_id[-10:])
+        return f"{fill.exec_id}/a{serial % 0xFFFFFFF:07x}-5f1e-4a00-8000-{serial:012x}"
 
     def workers(self) -> list[int]:
         """The processes in which ccxt runs, of the engine that runs now."""
@@ -79,3 +93,60 @@ def test_the_same_signals_come_to_the_exchanges_own_truth(tmp_path: Path, exchan
         assert site.end() == 0
         assert site.differences(truth) == []
         assert site.run("audit", "verify").returncode == 0
+
+
+@pytest.mark.parametrize("exchange", list(FACES))
+def test_through_lost_answers_killed_workers_and_a_killed_engine_the_books_stay_the_exchanges(
+    tmp_path: Path, exchange: str
+) -> None:
+    wanted = bodies(Random(7), spot=exchange == "binance")[:6]
+    with CcxtSite(tmp_path, exchange) as site:
+        site.start()
+        site.fault("lose_reply", on=PLACE[site.face], skip=1)
+        first = dict(zip(names(wanted[:3]), send(site, wanted[:3]), strict=True))
+        for worker in site.workers():
+            os.kill(worker, signal.SIGKILL)
+        site.ready()  # the stream may be down until there are others
+        first |= zip(names(wanted[3:5]), send(site, wanted[3:5]), strict=True)
+        assert [status for status in first.values() if status not in (202, 422)] == []  # 422: its symbol is in doubt
+        assert 202 in first.values()
+        orphans = site.workers()
+        assert len(orphans) == 2
+        site.kill()
+        _until_gone(orphans)
+        site.start()
+        again = dict(zip(names(wanted), send(site, wanted), strict=True))
+        assert all(again[name] == 200 for name, status in first.items() if status == 202), (first, again)
+        truth = site.rested()
+        assert site.end() == 0
+        assert site.differences(truth) == []
+        assert site.run("audit", "verify").returncode == 0
+
+
+def _until_gone(processes: list[int]) -> None:
+    """A worker ends with the engine that it worked for."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while any(Path(f"/proc/{one}").exists() for one in processes):
+        assert time.monotonic() < until, processes
+        time.sleep(0.02)
+
+
+def test_check_and_health_say_what_cannot_be_promised_and_no_secret_is_shown(tmp_path: Path) -> None:
+    with CcxtSite(tmp_path, "binanceusdm") as site:
+        checked = site.run("check")
+        assert checked.returncode == 0, checked.stdout
+        for words in ("binanceusdm by ccxt", "asked for every 0.5 s", "accepts the key", "one-way mode", "clock is"):
+            assert words in checked.stdout
+        site.start()
+        notes = " / ".join(site.health()["notes"])
+        assert "binanceusdm by ccxt" in notes and "asked for every 0.5 s" in notes
+        assert site.end() == 0
+        assert "local-secret" not in checked.stdout + checked.stderr + notes + site.logs()
+
+        config = site.config.read_text(encoding="utf-8")
+        site.config.write_text(config.replace('"binanceusdm"', '"nowhere"'), encoding="utf-8")
+        refused = site.run("run")
+        assert refused.returncode == 4 and "knows no exchange 'nowhere'" in refused.stderr
+        site.config.write_text(config.replace("http://127.0.0.1", "https://api.example.com/"), encoding="utf-8")
+        refused = site.run("run")
+        assert refused.returncode == 4 and "is none of ccxt's" in refused.stderr

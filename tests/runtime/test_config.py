@@ -180,6 +180,27 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
             'margin = "isolated"\n[accounts.main.limits]\nsymbols = ["BTCUSDT"]',
             "line 7: accounts.main.margin is only set on Binance's linear futures",
         ),
+        (
+            '[accounts.main]\nvenue = "ccxt"\nhost = "testnet"\nkey_env = "K"\nsecret_env = "S"\n'
+            '[accounts.main.limits]\nsymbols = ["BTCUSDT"]',
+            "line 1: [accounts.main] with venue 'ccxt' needs 'exchange', ccxt's name of it in small letters, such as "
+            "'kraken'",
+        ),
+        (
+            '[accounts.main]\nvenue = "ccxt"\nexchange = "okx"\nhost = "testnet"\nkey_env = "K"\nsecret_env = "S"\n'
+            "[accounts.main.limits]",
+            "line 1: [accounts.main.limits] needs 'symbols': Ccxt tells executions only by symbol",
+        ),
+        (
+            '[accounts.main]\nvenue = "ccxt"\nexchange = "okx"\nhost = "testnet"\nkey_env = "K"\nsecret_env = "S"\n'
+            'password_env = "hunter2!"\n[accounts.main.limits]\nsymbols = ["BTCUSDT"]',
+            "line 7: accounts.main.password_env must be the name of an environment variable, in capitals",
+        ),
+        (
+            '[accounts.main]\nvenue = "bybit"\nexchange = "okx"\nhost = "demo"\nkey_env = "K"\nsecret_env = "S"\n'
+            "[accounts.main.limits]",
+            "line 3: accounts.main.exchange means nothing with venue 'bybit', only with 'ccxt'",
+        ),
         ('[market]\nkind = "bybit"', "line 1: [market] of kind 'bybit' needs 'symbols', those to listen to"),
         ('[market]\nkind = "link"', "line 1: [market] of kind 'link' needs 'port', where the paper venue listens"),
         ('[api]\nhost = "0.0.0.0"', "line 2: api.host must be a loopback address such as 127.0.0.1, but is '0.0.0.0'"),

@@ -64,12 +64,13 @@ class Worker:
         self._killed: list[trio.Process] = []
         self._lines: Lines
         self._turn = trio.Lock()
-        self._up, self._down = trio.Event(), trio.Event()
+        self._is_ready = False
+        self._down, self._change = trio.Event(), trio.Event()
         self._number = 0
 
     @property
     def is_ready(self) -> bool:
-        return self._up.is_set()
+        return self._is_ready
 
     async def keep(self) -> None:
         """For ever: start, and start again when it is gone."""
@@ -100,7 +101,7 @@ class Worker:
         """The answer in time, the wait for others and for the process included. Raises what `on_door` raises."""
         state = _State()
         with trio.move_on_after(timeout_seconds) as patience:
-            await self._up.wait()
+            await self._settled()
             async with self._turn:
                 if not self.is_ready:
                     return Gone(f"the worker is gone: {self.why}", False)
@@ -126,15 +127,24 @@ class Worker:
         if process is None:
             return
         self.why, self.pid = why, 0
-        self._up = trio.Event()
+        self._is_ready = False
         self._down.set()
         process.kill()
         self._killed.append(process)
 
     async def until_ready(self, seconds: float) -> bool:
         with trio.move_on_after(seconds):
-            await self._up.wait()
+            await self._settled()
         return self.is_ready
+
+    async def _settled(self) -> None:
+        """Returns when there is a process that is ready, or never will be."""
+        while not (self.is_ready or self.problem):
+            await self._change.wait()
+
+    def _changed(self) -> None:
+        self._change.set()
+        self._change = trio.Event()
 
     # -------------------------------------------------------------------------------------------------------- inside
 
@@ -147,6 +157,7 @@ class Worker:
             except Problem as problem:
                 self.problem = str(problem)
                 self.kill(self.problem)
+                self._changed()
             except Lost as lost:
                 self.kill(str(lost))
                 self.why = str(lost)
@@ -197,7 +208,8 @@ class Worker:
         self._hear(told)
         self.starts += 1
         self.pid = process.pid
-        self._up.set()
+        self._is_ready = True
+        self._changed()
 
     async def _exchange(self, call: Call, on_door: Callable[[], None] | None, state: "_State") -> Told:
         """Raises Lost, and what `on_door` raises, once the worker has been told not to send."""
