@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
-from engine.core.messages import Order, OrderReport, VenueReport
+from engine.core.messages import Order, OrderReport, TimeInForce, VenueReport
 from engine.core.order import opens
 
 
@@ -43,8 +43,8 @@ class Resting:
             held.pop(name, None)
 
     def takes(self, order: Order) -> None:
-        """The venue has accepted it. One that executes at once never stands."""
-        if order.price is not None or order.order_type.conditional:
+        """The venue has accepted it."""
+        if _rests(order):
             self._open.setdefault(order.symbol, {})[order.cid] = order.order_type.conditional
 
     def no_room(self, order: Order, places: Places) -> str:
@@ -54,8 +54,7 @@ class Resting:
         held = self._open.get(order.symbol, {})
         stops = sum(held.values())
         everywhere = sum(sum(of.values()) for of in self._open.values())
-        rests = order.price is not None or order.order_type.conditional
-        conditional = order.order_type.conditional
+        rests, conditional = _rests(order), order.order_type.conditional
         for what, standing, more, most in (
             ("orders in this symbol", len(held), rests, places.orders),
             ("conditional orders in this symbol", stops, conditional, places.stops),
@@ -64,3 +63,9 @@ class Resting:
             if most and standing + more + 1 > most:  # one for its stop
                 return f"{standing} of {most} {what} stand already: there would be no place for its stop"
         return ""
+
+
+def _rests(order: Order) -> bool:
+    """One that executes at once, as far as it can, never stands: its end may be told before its acceptance is."""
+    at_once = order.price is None or order.tif in (TimeInForce.IOC, TimeInForce.FOK)
+    return order.order_type.conditional or not at_once

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from engine.core.messages import Leg, OrderReport, OrderType, Side
+from engine.core.messages import Leg, OrderReport, OrderType, Side, TimeInForce
 from engine.venues.resting import Places, Resting
 from tests.venues.world import buy
 
@@ -66,3 +66,13 @@ def test_places_are_counted_by_what_is_heard_between_two_lists():
     assert resting.no_room(buy(), two) == ""
     resting.read([])
     assert resting.no_room(buy(price=D(9), order_type=OrderType.LIMIT), two) == ""
+
+
+@pytest.mark.parametrize("tif", [TimeInForce.IOC, TimeInForce.FOK])
+def test_an_order_that_goes_at_once_or_not_at_all_takes_no_place_though_its_end_is_told_before_its_acceptance(tif):
+    resting, places = Resting(), Places(orders=2, stops=2)
+    entry = buy(price=D(9), order_type=OrderType.LIMIT, tif=tif)
+    for _ in range(5):
+        assert resting.no_room(entry, places) == ""
+        resting.hears(report(entry.cid, "canceled"))
+        resting.takes(entry)
