@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import TypeVar
 
 import msgspec
@@ -31,6 +32,7 @@ from bench.tap import TapResult, TapTask
 ROOT = Path(__file__).resolve().parent.parent
 FACES = tuple(WAYS)
 ENGINE, ENGINE_REST = "engine, WebSocket", "engine, REST"
+MINE = (OURS, OURS_REST, ENGINE, ENGINE_REST)
 WANTED_US = {OURS: 1_000, OURS_REST: 2_000}
 END_SECONDS = 60.0
 
@@ -40,18 +42,25 @@ R = TypeVar("R", PeerResult, EngineResult, TapResult)
 class Client(Struct, frozen=True):
     """One way to an order. Durations in microseconds; `own` from the call (the engine: the signal's bytes) to the wire.
 
-    `outside` is from the moment at which the signal was meant to be sent, so that nothing can hide in a late call.
+    `typical` is the median of the rounds, percentile by percentile, so that a bad moment of the machine does not pass for
+    the client's. `outside` is from the moment at which the signal was meant to be sent, so that nothing can hide in a
+    late call. `unanswered`: orders of which the client never said that they were accepted.
     """
 
     own: Figures
+    typical: Figures
     outside: Figures
     answered: Figures  # from the call to the answer in the client's hands
     cpu_us: float  # per order
+    unanswered: int
     adapter: Figures | None = None  # the engine's: from the durable intent to the wire
 
 
 class Face(Struct, frozen=True):
-    """One face. `ratios`: ours over each other client's, by what they speak. `complete`: each order came, once."""
+    """One face. `ratios`: ours over each other client's, typical over typical, by what they speak.
+
+    `lost`: orders that never came to the exchange. `complete`: each came, once, and ours were all answered with yes.
+    """
 
     clients: dict[str, Client]
     ratios: dict[str, Ratio]
@@ -70,8 +79,8 @@ class Report(Struct, frozen=True):
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--venue", choices=(*FACES, "all"), default="all", help="one face of the exchange")
     parser.add_argument("--rate", type=float, default=200.0, help="orders per second (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=4.0, help="of orders by each client (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=2, help="turns in which they are sent (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of orders by each client (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="turns in which they are sent (%(default)s)")
     parser.add_argument("--warm-up", type=int, default=50, help="orders before, not counted (%(default)s)")
     parser.add_argument("--durability", choices=("power", "process"), default="process", help="the engine's journal")
     parser.add_argument("--only", default="", metavar="WORD", help="clients whose name has it, beside the bare socket")
@@ -161,7 +170,7 @@ def _stage(face: str, arguments: argparse.Namespace) -> Iterator[tuple[Process, 
 
 def _measure(face: str, arguments: argparse.Namespace) -> Face:
     count = max(1, round(arguments.rate * arguments.seconds / arguments.rounds))
-    sent: dict[str, dict[str, int]] = {}
+    sent: dict[str, list[dict[str, int]]] = {}
     with _stage(face, arguments) as (tap, clients):
         first = 0
         for turn in range(arguments.rounds + 1):
@@ -169,7 +178,7 @@ def _measure(face: str, arguments: argparse.Namespace) -> Face:
             for place, (way, client) in enumerate(clients.items()):
                 meant = _turn(client, way, place, first, number, arguments.rate)
                 if turn:
-                    sent.setdefault(way, {}).update(meant)
+                    sent.setdefault(way, []).append(meant)
                 time.sleep(0.1)
             first += number
         results = {
@@ -208,72 +217,104 @@ def _signal(run: str, number: int) -> bytes:
 
 
 def _face(
-    sent: dict[str, dict[str, int]],
+    sent: dict[str, list[dict[str, int]]],
     results: dict[str, PeerResult | EngineResult],
     tapped: TapResult,
     warm_up: int,
 ) -> Face:
-    clients: dict[str, Client] = {}
-    lost: dict[str, int] = {}
-    for way, result in results.items():
-        there = {cid: at for cid in sent[way] if (at := tapped.arrived.get(cid)) is not None}
-        outside = figures(there[cid] - sent[way][cid] for cid in there)
-        orders = len(sent[way]) + warm_up
-        cpu_us = round(result.cpu_ns / orders / 1000, 1)
-        if isinstance(result, PeerResult):
-            own = figures(at - result.called[cid] for cid, at in there.items())
-            answered = figures(result.answered[cid] - result.called[cid] for cid in there if cid in result.answered)
-            clients[way] = Client(own, outside, answered, cpu_us)
-            missing = sum(cid not in result.answered or cid in result.refused for cid in sent[way])
-        else:
-            clients[way] = _engine(result, there, sent[way], outside, cpu_us)
-            missing = orders - result.verdicts.get("accepted", 0)
-        lost[way] = missing + len(sent[way]) - len(there)
-    again = any(cid in sent[way] for cid in tapped.again for way in sent)
+    clients = {way: _client(sent[way], result, tapped.arrived, warm_up) for way, result in results.items()}
+    lost = {way: sum(cid not in tapped.arrived for turn in sent[way] for cid in turn) for way in clients}
+    again = any(cid in turn for turns in sent.values() for turn in turns for cid in tapped.again)
     ratios = {
         f"{ours} / {other}": found
         for ours in (OURS, OURS_REST)
         for other, client in clients.items()
-        if ours in clients and other not in (BARE, OURS, OURS_REST, ENGINE, ENGINE_REST)
-        if ("WebSocket" in ours) == ("WebSocket" in other) and (found := ratio(clients[ours].own, client.own))
+        if ours in clients and other not in (BARE, *MINE)
+        if ("WebSocket" in ours) == ("WebSocket" in other) and (found := ratio(clients[ours].typical, client.typical))
     }
-    return Face(clients, ratios, lost, not again and not any(lost.values()))
+    silent = any(clients[way].unanswered for way in MINE if way in clients)
+    return Face(clients, ratios, lost, not (again or silent or any(lost.values())))
 
 
-def _engine(
-    result: EngineResult, there: dict[str, int], sent: dict[str, int], outside: Figures, cpu_us: float
+def _client(
+    turns: list[dict[str, int]], result: PeerResult | EngineResult, arrived: dict[str, int], warm_up: int
 ) -> Client:
-    """The engine's own stamps name no order: each is joined to the order whose byte came next after its wire."""
-    stamps = sorted((s for s in result.stamps if s.wire and s.received >= min(sent.values())), key=lambda s: s.wire)
-    bytes_at = sorted(there.values())
-    alike = len(stamps) == len(bytes_at)
-    pairs = list(zip(stamps, bytes_at, strict=True)) if alike else []
+    """`turns`: for each round, when its orders were meant to be sent."""
+    orders = [cid for turn in turns for cid in turn]
+    began, adapter, unanswered = _began(turns, result, arrived, warm_up)
+    if isinstance(result, PeerResult):
+        answered = figures(result.answered[cid] - began[cid] for cid in orders if cid in result.answered)
+    else:
+        first = min(turns[0].values())
+        answered = figures(s.answered - s.received for s in result.stamps if s.answered and s.received >= first)
+    own = [[arrived[cid] - began[cid] for cid in turn if cid in arrived and cid in began] for turn in turns]
     return Client(
-        own=figures(at - stamp.received for stamp, at in pairs),
-        outside=outside,
-        answered=figures(s.answered - s.received for s in stamps if s.answered),
-        cpu_us=cpu_us,
-        adapter=figures(at - stamp.durable for stamp, at in pairs),
+        own=figures(took for of in own for took in of),
+        typical=_median([figures(of) for of in own if of]),
+        outside=figures(arrived[cid] - meant for turn in turns for cid, meant in turn.items() if cid in arrived),
+        answered=answered,
+        cpu_us=round(result.cpu_ns / (len(orders) + warm_up) / 1000, 1),
+        unanswered=unanswered,
+        adapter=adapter,
     )
+
+
+def _began(
+    turns: list[dict[str, int]], result: PeerResult | EngineResult, arrived: dict[str, int], warm_up: int
+) -> tuple[dict[str, int], Figures | None, int]:
+    """From when an order's own share counts, what of it was the engine's adapter, and how many were not answered.
+
+    The engine's stamps name no order: they are joined to the orders in the turn in which both went.
+    """
+    orders = [cid for turn in turns for cid in turn]
+    if isinstance(result, PeerResult):
+        refused = frozenset(result.refused)
+        return result.called, None, sum(cid not in result.answered or cid in refused for cid in orders)
+    unanswered = len(orders) + warm_up - result.verdicts.get("accepted", 0)
+    first = min(turns[0].values())
+    stamps = sorted((s for s in result.stamps if s.wire and s.received >= first), key=lambda s: s.wire)
+    came = sorted((cid for cid in orders if cid in arrived), key=arrived.__getitem__)
+    if len(stamps) != len(came):
+        return {}, None, max(unanswered, 1)
+    pairs = dict(zip(came, stamps, strict=True))
+    adapter = figures(arrived[cid] - stamp.durable for cid, stamp in pairs.items())
+    return {cid: stamp.received for cid, stamp in pairs.items()}, adapter, unanswered
+
+
+def _median(rounds: list[Figures]) -> Figures:
+    if not rounds:
+        return figures([])
+    p50, p90, p99, p999, most = (
+        median(getattr(of, name) for of in rounds) for name in ("p50", "p90", "p99", "p999", "max")
+    )
+    return Figures(sum(of.count for of in rounds), p50, p90, p99, p999, most)
 
 
 def lines(report: Report) -> list[str]:
     told = [f"{report.rate:g} orders/s, {report.orders} by each client, the engine's journal: {report.durability}"]
     for name, face in report.faces.items():
         told += ["", name, HEADING]
-        told += [line(f"{way}", client.own) for way, client in face.clients.items()]
+        told += [line(way, client.own) for way, client in face.clients.items()]
+        told += ["the same, the median of the rounds:"]
+        told += [line(way, client.typical) for way, client in face.clients.items()]
         told += [
             line(f"  {way}: durable to wire", client.adapter)
             for way, client in face.clients.items()
             if client.adapter is not None
         ]
         told += ["from the moment the signal was meant to be sent:"]
-        told += [line(f"{way}", client.outside) for way, client in face.clients.items()]
+        told += [line(way, client.outside) for way, client in face.clients.items()]
         told += ["from the call to the answer, and microseconds of CPU for an order:"]
         told += [f"{line(way, client.answered)}{client.cpu_us:10.0f}" for way, client in face.clients.items()]
         told += [f"{name:58}{of.p50:8.2f}x p50{of.p99:8.2f}x p99" for name, of in face.ratios.items()]
         told += [f"LOST: {way}: {count} orders" for way, count in face.lost.items() if count]
+        told += [
+            f"unanswered, or refused: {way}: {client.unanswered} orders"
+            for way, client in face.clients.items()
+            if client.unanswered
+        ]
         for way, wanted in WANTED_US.items():
-            if way in face.clients and face.clients[way].own.p99 > wanted:
-                told.append(f"over the target: {way}: p99 {face.clients[way].own.p99:.0f} us, wanted {wanted} us")
+            if way in face.clients and face.clients[way].typical.p99 > wanted:
+                found = face.clients[way].typical.p99
+                told.append(f"over the target: {way}: p99 {found:.0f} us in the median round, wanted {wanted} us")
     return told
