@@ -42,9 +42,9 @@ R = TypeVar("R", PeerResult, EngineResult, TapResult)
 class Client(Struct, frozen=True):
     """One way to an order. Durations in microseconds; `own` from the call (the engine: the signal's bytes) to the wire.
 
-    `typical` is the median of the rounds, percentile by percentile, so that a bad moment of the machine does not pass for
-    the client's. `outside` is from the moment at which the signal was meant to be sent, so that nothing can hide in a
-    late call. `unanswered`: orders of which the client never said that they were accepted.
+    `typical` is the median of the rounds, percentile by percentile: a bad moment of the machine is not the client's.
+    `outside` is from the moment at which the signal was meant to be sent, so that nothing can hide in a late call.
+    `unanswered`: orders of which the client never said that they were accepted.
     """
 
     own: Figures
