@@ -56,7 +56,7 @@ from engine.venues.throttle import Limit, Throttle
 from engine.web.serve import serve
 
 if TYPE_CHECKING:
-    from engine.edges import redis
+    from engine.edges import kafka, redis
 
 FEED_ROOM = 10_000  # events; a full channel makes the feed wait
 LOG = structlog.get_logger("assembly")
@@ -291,6 +291,11 @@ def open_source(section: SourceSection, clock: Clock, engine: str, environ: Mapp
                 section.dead_letters,
             )
             return redis.RedisSource(section.name, _redis(section, environ), terms, clock)
+        case "kafka":
+            from engine.edges import kafka  # the same
+
+            topics = kafka.Topics(section.topics, section.group, dialect, section.dead_letters)
+            return kafka.KafkaSource(section.name, _kafka(section, environ), topics, clock)
         case _:
             return NdjsonSource(section.name, Path(section.path), clock, follow=section.follow, dialect=dialect)
 
@@ -313,7 +318,11 @@ def _open_sink(section: SinkSection, config: Config, environ: Mapping[str, str])
         from engine.edges import redis
 
         server = _redis(section, environ)
-        return redis.RedisSink(section.name, server, section.stream, section.keep, section.mirror)
+        return redis.RedisSink(section.name, server, section.stream, section.keep, section.mirror, section.events)
+    if section.kind == "kafka":
+        from engine.edges import kafka
+
+        return kafka.KafkaSink(section.name, _kafka(section, environ), section.topic, section.events)
     # What is marked as published must not be lost with the power either.
     return NdjsonSink(section.name, Path(section.path), config.journal.durability == "power")
 
@@ -321,14 +330,26 @@ def _open_sink(section: SinkSection, config: Config, environ: Mapping[str, str])
 def _redis(section: SourceSection | SinkSection, environ: Mapping[str, str]) -> "redis.Server":
     from engine.edges import redis
 
-    password = ""
-    if section.password_env:
-        password = environ.get(section.password_env, "")
-        if not password:
-            raise KeyProblem(
-                f"'{section.name}' needs the environment variable {section.password_env}, which is not set"
-            )
-    return redis.Server.at(section.server, password, section.ca_file)
+    return redis.Server.at(section.server, _password(section, environ), section.ca_file)
+
+
+def _kafka(section: SourceSection | SinkSection, environ: Mapping[str, str]) -> "kafka.Cluster":
+    """Raises KeyProblem for what is not there, or what the client library does not take."""
+    from engine.edges import kafka
+
+    password = _password(section, environ)
+    cluster = kafka.Cluster(section.server, section.tls, section.ca_file, section.sasl, section.username, password)
+    if flaw := cluster.flaw():
+        raise KeyProblem(f"'{section.name}': {flaw}")
+    return cluster
+
+
+def _password(section: SourceSection | SinkSection, environ: Mapping[str, str]) -> str:
+    """Raises KeyProblem."""
+    name = section.password_env
+    if name and not environ.get(name):
+        raise KeyProblem(f"'{section.name}' needs the environment variable {name}, which is not set")
+    return environ.get(name, "") if name else ""
 
 
 def dialect_terms(config: Config) -> DialectTerms:

@@ -97,9 +97,8 @@ def health(engine: Engine, config: Config) -> Health:
         ),
     ]
     entry = all(c.ok for c in components) and not any(h.scope == "engine" for h in halts)
-    for kind, edges in (("source", engine.parts.sources), ("sink", engine.parts.sinks)):  # these close no entries
-        found = [edge for edge in edges if isinstance(edge, Connected)]
-        components += [Component(name=f"{kind}/{e.name}", ok=not e.down, detail=e.down or "connected") for e in found]
+    components += [_edge(f"source/{e.name}", e) for e in engine.parts.sources if isinstance(e, Connected)]
+    components += [_edge(f"sink/{e.name}", e) for e in engine.parts.sinks if isinstance(e, Connected)]
     return Health(
         live=not stats.failed,
         protective_ready=all(engine.reconciled.values()),
@@ -131,6 +130,11 @@ def health(engine: Engine, config: Config) -> Health:
         durability=config.journal.durability,
         notes=tuple(note for account in engine.parts.accounts for note in notes(account)),
     )
+
+
+def _edge(name: str, edge: Connected) -> Component:
+    """A far end that is away closes no entries."""
+    return Component(name=name, ok=not edge.down, detail=edge.down or "connected", lag=getattr(edge, "lag", None))
 
 
 def _stalled(halts: tuple[Halt, ...]) -> bool:

@@ -69,7 +69,7 @@ class LivingSink(Protocol):
 
 @runtime_checkable
 class Connected(Protocol):
-    """A source or sink with a far end."""
+    """A source or sink with a far end. A source that can tell has `lag: int`, too: messages that wait to be read."""
 
     name: str
 

@@ -5,12 +5,11 @@ fifth of a second. What a cancelled or timed-out write did is not known, so even
 """
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import msgspec
 import structlog
 import trio
 from coredis import PureToken, Redis
@@ -24,7 +23,7 @@ from msgspec import Struct
 
 from engine.core.messages import OutboxRow
 from engine.edges.base import Arrival, Receipt, SinkDown
-from engine.edges.dialects import is_event
+from engine.edges.entries import Fields, entry_body
 from engine.edges.ndjson import dead_letter_line, row_line
 from engine.runtime.clock import Clock
 
@@ -34,11 +33,8 @@ FLIGHT_MAX = 1_000  # entries handed in and not answered; with so many the strea
 AGAIN_SECONDS = (0.1, 0.5, 2.0, 5.0)  # until a server that is down is asked again
 BUSY_SECONDS = 0.2  # until an entry that the engine could not take is offered again
 CALL_SECONDS = 10.0  # without an answer for so long the server counts as down
-PAYLOADS = (b"data", b"payload", b"message", b"body", b"json")
-TYPES = (b"type", b"event", b"event_type")
 LOG = structlog.get_logger("redis")
 T = TypeVar("T")
-Fields = Mapping[bytes, bytes]
 
 
 class Server(Struct, frozen=True):
@@ -83,44 +79,6 @@ class Server(Struct, frozen=True):
             connect_timeout=CALL_SECONDS,
             retry_policy=NoRetryPolicy(),
         )
-
-
-# -------------------------------------------------------------------------------------------------------- an entry
-
-
-def entry_body(stream: str, entry: Fields) -> bytes:
-    """An entry as one JSON body. PURE.
-
-    One field of PAYLOADS holds JSON, and the other fields are its wrapping; without one, each field is a text of the
-    body. Its type is said by the body, else by a field of TYPES, else by the stream's own name (`signal.execute`).
-    """
-    payload = next((key for key in PAYLOADS if key in entry), None)
-    typed = next((key for key in TYPES if key in entry), None)
-    said = {} if typed or not is_event(stream) else {"type": stream}
-    if payload is None:
-        return msgspec.json.encode({**said, **_texts(entry, ())})
-    raw = entry[payload]
-    if _has_type(raw) or not (typed or said or len(entry) > 1):
-        return raw
-    wrapping = msgspec.json.encode({**said, **_texts(entry, (payload,))})
-    return b'%b,"data":%b}' % (wrapping[:-1], raw)
-
-
-def _has_type(raw: bytes) -> bool:
-    """Whether the payload is a wrapping itself. What cannot be read is handed on as it is, to be refused."""
-    try:
-        body = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return True
-    return not isinstance(body, dict) or any(isinstance(body.get(key.decode()), str) for key in TYPES)
-
-
-def _texts(entry: Fields, without: Sequence[bytes]) -> dict[str, str]:
-    return {
-        key.decode("utf-8", "backslashreplace"): value.decode("utf-8", "backslashreplace")
-        for key, value in entry.items()
-        if key not in without
-    }
 
 
 # ---------------------------------------------------------------------------------------------------------- asking
@@ -397,8 +355,18 @@ class RedisSink:
     `position.updated` of each, while its quantity is not 0.
     """
 
-    def __init__(self, name: str, server: Server, stream: str = "", keep: int = 100_000, mirror: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        server: Server,
+        stream: str = "",
+        keep: int = 100_000,
+        mirror: str = "",
+        events: tuple[str, ...] = (),
+    ) -> None:
+        """`events`: only these go to streams; () all."""
         self.name = name
+        self._events = frozenset(events)
         self._line = Line(server, name)
         self._stream, self._keep, self._mirror = stream, keep, mirror
 
@@ -428,7 +396,8 @@ class RedisSink:
                     "cause": event.cause,
                     "data": row_line(row)[:-1],
                 }
-                add(pipe, self._stream or event.name, said, self._keep)
+                if not self._events or event.name in self._events:
+                    add(pipe, self._stream or event.name, said, self._keep)
                 if self._mirror and event.name == "position.updated":
                     self._reflect(pipe, row)
 

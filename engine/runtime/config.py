@@ -44,6 +44,7 @@ Leverage = Annotated[Decimal, Between(Decimal(1), Decimal(125))]
 Fee = Annotated[Decimal, Between(Decimal("-0.1"), Decimal("0.1"))]
 Amount = Annotated[Decimal, Between(Decimal(0), Decimal(10**17))]
 Port = Annotated[int, Meta(ge=0, le=65535)]  # 0: any free one
+Sasl = Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 REAL = ("bybit", "binance", "ccxt")  # venues across a network, with keys
 
 
@@ -172,28 +173,39 @@ class RehearsalSection(Section, frozen=True):
 
 
 class SourceSection(Section, frozen=True):
-    kind: Literal["ndjson", "stdin", "http", "redis"]
+    kind: Literal["ndjson", "stdin", "http", "redis", "kafka"]
     path: str = ""  # ndjson
     follow: bool = False  # ndjson: wait for more lines at the end
-    server: str = ""  # redis: redis://USER@HOST:PORT/DB, rediss:// with TLS, or unix:///path
-    password_env: str = ""  # redis: the environment variable that holds the password
-    ca_file: str = ""  # rediss: who signs the server's certificate; default: the system's list
+    server: str = (
+        ""  # redis: redis://USER@HOST:PORT/DB, rediss:// with TLS, or unix:///path; kafka: HOST:PORT,HOST:PORT
+    )
+    password_env: str = ""  # redis, kafka: the environment variable that holds the password
+    username: str = ""  # kafka
+    sasl: Sasl = ""  # kafka: how the password is given
+    tls: bool = False  # kafka
+    ca_file: str = ""  # with TLS: who signs the server's certificate; default: the system's list
+    topics: tuple[str, ...] = ()  # kafka
     streams: tuple[str, ...] = ()  # redis
-    group: str = "surefire"  # redis
+    group: str = "surefire"  # redis, kafka
     consumer: str = ""  # redis: default: the engine's name
     reclaim_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 60  # redis: what another consumer left that long ago
-    dead_letters: str = ""  # redis: the stream for what could not be read; default: none, only the file
+    dead_letters: str = ""  # redis, kafka: stream or topic for what could not be read; default: none, only the file
     dialect: str = ""  # default: told by each body's fields
     name: str = ""  # default: the kind
     controls: bool = False  # whether its ess.cleared, policy.updated and model.promoted are obeyed
 
 
 class SinkSection(Section, frozen=True):
-    kind: Literal["ndjson", "redis"]
+    kind: Literal["ndjson", "redis", "kafka"]
     path: str = ""  # ndjson; default: events.ndjson in data_dir
-    server: str = ""  # redis: as a source's
-    password_env: str = ""  # redis
-    ca_file: str = ""  # rediss
+    server: str = ""  # redis, kafka: as a source's, and so are the next five
+    password_env: str = ""
+    username: str = ""
+    sasl: Sasl = ""
+    tls: bool = False
+    ca_file: str = ""
+    events: tuple[str, ...] = ()  # redis, kafka: only these; default: all
+    topic: str = ""  # kafka: one for all events; default: each event has the topic of its name
     stream: str = ""  # redis: one for all events; default: each event has the stream of its name
     keep: Annotated[int, Meta(ge=1)] = 100_000  # redis: about so many entries stay in a stream
     mirror: str = ""  # redis: hashes MIRROR:ACCOUNT:SYMBOL show what is open; default: none
@@ -463,9 +475,16 @@ _EDGE_KEYS = {  # kind of source or sink -> the keys that are its own, and those
     "redis": (
         (
             *("server", "password_env", "ca_file", "streams", "group", "consumer", "reclaim_seconds", "dead_letters"),
-            *("stream", "keep", "mirror"),
+            *("events", "stream", "keep", "mirror"),
         ),
         ("server", "streams"),
+    ),
+    "kafka": (
+        (
+            *("server", "password_env", "username", "sasl", "tls", "ca_file", "topics", "group", "dead_letters"),
+            *("events", "topic"),
+        ),
+        ("server", "topics"),
     ),
 }
 
@@ -479,6 +498,8 @@ def _edge_conflicts(section: str, place: int, edge: SourceSection | SinkSection)
             yield (section, place, field.name), f"{name} of kind '{edge.kind}' takes no '{field.name}'"
         if field.name in needed and not value and not (section == "sinks" and field.name == "path"):
             yield (section, place), f"{name} of kind '{edge.kind}' needs '{field.name}'"
+    if edge.sasl and not (edge.username and edge.password_env):
+        yield (section, place, "sasl"), f"{name} with 'sasl' needs 'username' and 'password_env'"
     if edge.kind == "redis" and edge.server:
         yield from _redis_conflicts((section, place, "server"), edge.server)
 

@@ -53,6 +53,7 @@ class Component(Struct, frozen=True, kw_only=True):
     name: str
     ok: bool
     detail: str = ""
+    lag: int | None = None  # a source's: messages that wait to be read, where it can tell
 
 
 class JournalStats(Struct, frozen=True, kw_only=True):

@@ -99,8 +99,11 @@ def _health(health: Health) -> Iterator[Metric]:
     ready.add_metric(["protective"], health.protective_ready)
     ready.add_metric(["entry"], health.entry_ready)
     component = _gauge("surefire_component_ok", "1 when the component does its work.", ["component"])
+    lag = _gauge("surefire_source_lag", "Messages that wait to be read.", ["source"])
     for part in health.components:
         component.add_metric([part.name], part.ok)
+        if part.lag is not None:
+            lag.add_metric([part.name.removeprefix("source/")], part.lag)
     halts = _gauge("surefire_halt", "1 for each halt in force.", ["scope", "by"])
     for halt in health.halts:
         halts.add_metric([halt.scope, halt.by], 1)
@@ -118,7 +121,7 @@ def _health(health: Health) -> Iterator[Metric]:
     uptime.add_metric([], health.uptime_ns / 1e9)
     build = InfoMetricFamily("surefire_build", "What is running.")
     build.add_metric([], {"version": health.build, "durability": health.durability})
-    yield from (ready, component, halts, halted, streams, used, size, uptime, build)
+    yield from (ready, component, lag, halts, halted, streams, used, size, uptime, build)
 
 
 def _journal(health: Health) -> Iterator[Metric]:

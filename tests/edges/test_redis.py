@@ -16,7 +16,8 @@ from coredis import PureToken, Redis
 from engine.core.messages import Control, Event, Malformed, OutboxRow, Refusal, Signal
 from engine.edges.base import Arrival, Receipt, SinkDown
 from engine.edges.dialects import DialectTerms, decode
-from engine.edges.redis import RedisSink, RedisSource, Server, Streams, entry_body
+from engine.edges.entries import entry_body
+from engine.edges.redis import RedisSink, RedisSource, Server, Streams
 from engine.edges.strict import SIZE_MAX
 from engine.runtime.clock import live_clock
 from tests.patience import PATIENCE_SECONDS

@@ -218,6 +218,15 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
             '[[sources]]\nkind = "redis"\nserver = "redis://h"\nstreams = ["a"]\npath = "x"',
             "line 5: [[sources]] number 1 of kind 'redis' takes no 'path'",
         ),
+        ('[[sources]]\nkind = "kafka"\nserver = "h:1"', "line 1: [[sources]] number 1 of kind 'kafka' needs 'topics'"),
+        (
+            '[[sinks]]\nkind = "kafka"\nserver = "h:1"\nsasl = "PLAIN"',
+            "line 4: [[sinks]] number 1 with 'sasl' needs 'username' and 'password_env'",
+        ),
+        (
+            '[[sinks]]\nkind = "kafka"\nserver = "h:1"\nstream = "x"',
+            "line 4: [[sinks]] number 1 of kind 'kafka' takes no 'stream'",
+        ),
         (
             '[[sinks]]\nkind = "redis"\nserver = "redis://u:geheim@h:1/0"',
             "line 3: sinks.1.server holds a password; secrets are never read from a file: name a variable in "

@@ -1,0 +1,468 @@
+"""Kafka in and out (SPEC ING1, PUB1): offsets are committed when what became of their messages is durable.
+
+One thread owns a consumer, as the client library wants it; it only reads, pauses, commits, and hands over. What is
+counted is counted on trio's side. Events are produced idempotently, keyed by account, so that they are in order per
+account; after a crash some come twice, and their ids tell.
+
+confluent-kafka is imported with this module, and this module only by an engine that has such a source or sink.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from functools import partial
+from threading import Event as ThreadEvent
+from typing import Any
+
+import msgspec
+import structlog
+import trio
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from msgspec import Struct
+
+from engine.core.messages import OutboxRow
+from engine.edges.base import Arrival, Receipt, SinkDown
+from engine.edges.entries import entry_body
+from engine.edges.ndjson import dead_letter_line, row_line
+from engine.edges.strict import SIZE_MAX
+from engine.runtime.clock import Clock
+
+READ_MAX = 200  # messages handed over at once
+POLL_SECONDS = 0.05  # how long the thread waits for a message before it looks after commits
+WAITING_MAX = 1_000  # messages read and not handed in; above it the partitions pause, below half of it they go on
+FLIGHT_MAX = 1_000  # messages handed in and not answered
+BUSY_SECONDS = 0.2  # until a message that the engine could not take is offered again
+DRAIN_SECONDS = 10.0  # for what is in hand of a partition that is taken from us
+LEAVE_SECONDS = 2.0  # the same, when the engine stops
+SEND_SECONDS = 10.0  # without an answer for so long the broker counts as down
+SLICE_SECONDS = 0.2  # how long a thread may hold up a cancellation
+TRACES = ("trace_id", "x-trace-id", "correlation_id", "x-correlation-id")
+TYPES = ("type", "event", "event_type", "ce_type")
+LOG = structlog.get_logger("kafka")
+Place = tuple[str, int]  # topic and partition
+Headers = dict[str, str | bytes | None]
+
+
+class Cluster(Struct, frozen=True):
+    """Where Kafka is. `password` comes from the environment."""
+
+    servers: str  # host:port, several with commas
+    tls: bool = False
+    ca_file: str = ""
+    sasl: str = ""  # PLAIN, SCRAM-SHA-256, SCRAM-SHA-512; "": none
+    username: str = ""
+    password: str = ""
+
+    def __repr__(self) -> str:
+        return f"Cluster({self.servers})"
+
+    def settings(self) -> dict[str, object]:
+        protocol = ("SASL_" if self.sasl else "") + ("SSL" if self.tls else "PLAINTEXT")
+        found: dict[str, object] = {
+            "bootstrap.servers": self.servers,
+            "security.protocol": protocol,
+            "socket.nagle.disable": True,
+            "socket.connection.setup.timeout.ms": 5_000,
+            "reconnect.backoff.max.ms": 2_000,
+            "log_level": 0,  # what there is to say comes by error_cb
+        }
+        if self.ca_file:
+            found["ssl.ca.location"] = self.ca_file
+        if self.sasl:
+            found |= {"sasl.mechanisms": self.sasl, "sasl.username": self.username, "sasl.password": self.password}
+        return found
+
+    def flaw(self) -> str:
+        """What the client library has against it; "" for nothing. Nobody is connected to."""
+        try:
+            Producer(self.settings())
+        except KafkaException as error:
+            return _words(error.args[0])
+        return ""
+
+
+# -------------------------------------------------------------------------------------------------------- a message
+
+
+def message_body(topic: str, value: bytes, headers: Mapping[str, bytes], dialect: str | None) -> bytes:
+    """The value; wrapped where its type is said by a header, or, for a source without a dialect, by the topic. PURE."""
+    typed = next((headers[name] for name in TYPES if name in headers), None)
+    if typed is not None:
+        return entry_body("", {b"type": typed, b"data": value})
+    return value if dialect else entry_body(topic, {b"data": value})
+
+
+def trace_of(headers: Mapping[str, bytes]) -> str | None:
+    """A trace id of ours, or the one in a W3C `traceparent` (00-TRACE-SPAN-FLAGS)."""
+    for name in TRACES:
+        if headers.get(name):
+            return headers[name].decode("utf-8", "backslashreplace")
+    parts = headers.get("traceparent", b"").split(b"-")
+    return parts[1].decode("ascii", "backslashreplace") if len(parts) == 4 and len(parts[1]) == 32 else None
+
+
+def _headers(message: Message) -> dict[str, bytes]:
+    """By name in small letters; of several with one name the last."""
+    pairs: Any = message.headers() or ()
+    return {name.lower(): value for name, value in pairs if isinstance(value, bytes)}
+
+
+class Track:
+    """One partition: which messages are in hand, and from where a reader would have to begin anew. PURE."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, bool] = {}  # offset -> answered; in the order of the partition
+        self.due: int | None = None  # the offset to commit
+
+    def begin(self, offset: int) -> None:
+        self._open[offset] = False
+
+    def end(self, offset: int) -> None:
+        """Answered. What is answered after one that is not yet waits for that."""
+        if offset in self._open:
+            self._open[offset] = True
+        while self._open and self._open[first := next(iter(self._open))]:
+            del self._open[first]
+            self.due = first + 1
+
+    def in_hand(self) -> bool:
+        return bool(self._open)
+
+
+# ----------------------------------------------------------------------------------------------------------- source
+
+
+class Topics(Struct, frozen=True):
+    """What a source reads, and how. `dead_letters`: the topic for what could not be read; "": none."""
+
+    topics: tuple[str, ...]
+    group: str = "surefire"
+    dialect: str | None = None
+    dead_letters: str = ""
+
+
+class KafkaSource:
+    """Some topics by one consumer group. A message without an id of its own is known by topic, partition and offset.
+
+    A partition that another member gets is drained first: what is in hand is answered and committed, the rest dropped
+    unread. What was in hand at a crash comes again.
+    """
+
+    def __init__(self, name: str, cluster: Cluster, terms: Topics, clock: Clock) -> None:
+        self.name = name
+        self.down = "not connected yet"
+        self.lag = 0  # messages that were not read yet
+        self._terms, self._clock = terms, clock
+        self._cluster = cluster
+        self._gained_some = False
+        self._burying = Producer(_producing(cluster)) if terms.dead_letters else None
+        self._tracks: dict[Place, Track] = {}
+        self._waiting: deque[Message] = deque()
+        self._handed_over = 0  # counted by the thread, which must not run ahead of a loop that is busy
+        self._taken = 0  # of these; counted by the loop
+        self._some_waiting = trio.Event()
+        self._due: dict[Place, int] = {}
+        self._leaving: list[tuple[frozenset[Place], ThreadEvent]] = []
+        self._room = trio.Semaphore(FLIGHT_MAX)
+        self._stopping = False
+
+    def _settings(self, cluster: Cluster) -> dict[str, object]:
+        return cluster.settings() | {
+            "group.id": self._terms.group,
+            "client.id": f"surefire-{self.name}",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "partition.assignment.strategy": "cooperative-sticky",
+            "fetch.wait.max.ms": 100,
+            "fetch.message.max.bytes": 8 * SIZE_MAX,
+            "queued.max.messages.kbytes": 64 * 1024,
+            "statistics.interval.ms": 1_000,
+            "error_cb": self._trouble,
+            "stats_cb": self._count,
+        }
+
+    async def run(self, arrivals: trio.MemorySendChannel[Arrival]) -> None:
+        """For ever. Messages whose result is not committed when it is cancelled come again at the next start."""
+        self._arrivals = arrivals
+        self._token = trio.lowlevel.current_trio_token()
+        self._again, to_send_again = trio.open_memory_channel[Arrival](float("inf"))  # no more than are flying
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hand_in_all)
+            nursery.start_soon(self._send_again, to_send_again)
+            nursery.start_soon(partial(trio.to_thread.run_sync, self._consume, limiter=trio.CapacityLimiter(1)))
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.CancelScope(shield=True), trio.move_on_after(LEAVE_SECONDS):
+                    while any(track.in_hand() for track in self._tracks.values()):  # noqa: ASYNC110
+                        await trio.sleep(0.02)
+                self._stopping = True
+
+    # ----------------------------------------------------------------------------------------- in the consumer's thread
+
+    def _consume(self) -> None:
+        consumer = self._consumer = Consumer(self._settings(self._cluster))
+        consumer.subscribe(list(self._terms.topics), on_assign=self._gained, on_revoke=self._losing, on_lost=self._lost)
+        paused = False
+        try:
+            while not self._stopping:
+                first = consumer.poll(POLL_SECONDS)
+                if first is not None:
+                    self._sort([first, *consumer.consume(READ_MAX - 1, 0)])
+                self._commit()
+                if self._burying is not None:
+                    self._burying.poll(0)
+                if self._gained_some:  # they are not paused
+                    self._gained_some = paused = False
+                full = self._handed_over - self._taken > (WAITING_MAX // 2 if paused else WAITING_MAX)
+                if full != paused:
+                    (consumer.pause if full else consumer.resume)(consumer.assignment())
+                    paused = full
+        finally:
+            self._commit()
+            consumer.close()
+
+    def _sort(self, messages: Iterable[Message]) -> None:
+        good = []
+        for message in messages:
+            if (error := message.error()) is None:
+                good.append(message)
+            elif error.code() != KafkaError._PARTITION_EOF:
+                self._trouble(error)
+        if good:
+            self._handed_over += len(good)
+            self._token.run_sync_soon(self._read, good)
+
+    def _commit(self) -> None:
+        """What is due; kept for the next time if it fails, and forgotten with its partition."""
+        due, self._due = self._due, {}
+        if not due:
+            return
+        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in due.items()]
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as error:
+            LOG.warning("kafka commit", source=self.name, reason=_words(error.args[0]))
+            self._due = {**due, **self._due}
+
+    def _gained(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        self._gained_some = True
+        LOG.info("kafka partitions gained", source=self.name, partitions=_shown(places))
+        self._token.run_sync_soon(self._begin, _places(places))
+
+    def _losing(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        drained = ThreadEvent()
+        self._token.run_sync_soon(self._leave, _places(places), drained)
+        whole = drained.wait(DRAIN_SECONDS if not self._stopping else 0)
+        self._commit()
+        self._token.run_sync_soon(self._forget, _places(places))
+        LOG.info("kafka partitions given up", source=self.name, partitions=_shown(places), drained=whole)
+
+    def _lost(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        """Another member has them already: nothing can be committed any more, and all in hand comes again there."""
+        LOG.warning("kafka partitions lost", source=self.name, partitions=_shown(places))
+        for place in _places(places):
+            self._due.pop(place, None)
+        self._token.run_sync_soon(self._forget, _places(places))
+
+    def _trouble(self, error: KafkaError) -> None:
+        words = _words(error)
+        if words != self.down:
+            LOG.warning("kafka", source=self.name, reason=words)
+        self.down = words
+
+    def _count(self, text: str) -> None:
+        """Each second: how many messages wait, and whether a broker answers."""
+        told = msgspec.json.decode(text)
+        parts = [p for topic in told.get("topics", {}).values() for p in topic["partitions"].values()]
+        self.lag = sum(max(part["consumer_lag"], 0) for part in parts if part.get("consumer_lag") is not None)
+        up = any(b["state"] == "UP" and b["nodeid"] >= 0 for b in told.get("brokers", {}).values())
+        if up and self.down:
+            LOG.info("kafka up", source=self.name)
+            self.down = ""
+
+    # ------------------------------------------------------------------------------------------------------- in trio
+
+    def _begin(self, places: frozenset[Place]) -> None:
+        for place in places:
+            self._tracks.setdefault(place, Track())
+
+    def _read(self, messages: list[Message]) -> None:
+        self._waiting.extend(messages)
+        self._some_waiting.set()
+
+    def _leave(self, places: frozenset[Place], drained: ThreadEvent) -> None:
+        """What was not handed in yet is dropped: the next owner reads it."""
+        self._drop(places)
+        self._leaving.append((places, drained))
+        self._look_who_waits()
+
+    def _look_who_waits(self) -> None:
+        for entry in tuple(self._leaving):
+            places, drained = entry
+            if not any(track.in_hand() for place in places if (track := self._tracks.get(place))):
+                drained.set()
+                self._leaving.remove(entry)
+
+    def _drop(self, places: frozenset[Place]) -> None:
+        kept = deque(m for m in self._waiting if _place(m) not in places)
+        self._taken += len(self._waiting) - len(kept)
+        self._waiting = kept
+
+    def _forget(self, places: frozenset[Place]) -> None:
+        self._drop(places)
+        for place in places:
+            self._tracks.pop(place, None)
+
+    async def _hand_in_all(self) -> None:
+        """For ever; waits while the engine has no room."""
+        while True:
+            while not self._waiting:
+                self._some_waiting = trio.Event()
+                await self._some_waiting.wait()
+            await self._room.acquire()
+            if not self._waiting:  # dropped meanwhile
+                self._room.release()
+                continue
+            self._taken += 1
+            await self._hand_in(self._waiting.popleft())
+
+    async def _hand_in(self, message: Message) -> None:
+        place, offset = _place(message), message.offset() or 0
+        track = self._tracks.setdefault(place, Track())
+        track.begin(offset)
+
+        def answer(receipt: Receipt) -> None:
+            if receipt.status == "busy":
+                return self._again.send_nowait(arrival)
+            if receipt.malformed is not None and self._burying is not None:
+                return self._bury(dead_letter_line(receipt.malformed), place, offset, track)
+            self._landed(place, offset, track)
+
+        headers, value = _headers(message), message.value()
+        arrival = Arrival(
+            raw=b"" if value is None else message_body(place[0], value, headers, self._terms.dialect),
+            source=self.name,
+            dialect=self._terms.dialect,
+            received_ns=self._clock.now_ns(),
+            received_tick=self._clock.ticks_ns(),
+            answer=answer,
+            trace_id=trace_of(headers),
+            fallback_id=f"{place[0]}:{place[1]}:{offset}",
+            flaw="is a tombstone: a message without a value" if value is None else "",
+        )
+        await self._arrivals.send(arrival)
+
+    async def _send_again(self, to_send_again: trio.MemoryReceiveChannel[Arrival]) -> None:
+        """For ever: what the engine could not take is offered again, after a pause, for it is in trouble."""
+        async for arrival in to_send_again:
+            await trio.sleep(BUSY_SECONDS)
+            await self._arrivals.send(arrival)
+
+    def _landed(self, place: Place, offset: int, track: Track) -> None:
+        self._room.release()
+        track.end(offset)
+        if track.due is not None and self._tracks.get(place) is track:  # else it is another member's by now
+            self._due[place] = track.due
+        self._look_who_waits()
+
+    def _bury(self, letter: bytes, place: Place, offset: int, track: Track) -> None:
+        """The offset is due when the dead letter is in its topic."""
+
+        def delivered(error: KafkaError | None, _: Message) -> None:
+            if error is None:
+                self._token.run_sync_soon(self._landed, place, offset, track)
+            else:
+                self._trouble(error)
+                self._token.run_sync_soon(self._bury, letter, place, offset, track)
+
+        assert self._burying is not None
+        headers: Headers = {"topic": place[0], "partition": str(place[1]), "offset": str(offset)}
+        self._burying.produce(self._terms.dead_letters, letter, headers=headers, on_delivery=delivered)
+
+
+def _place(message: Message) -> Place:
+    return message.topic() or "", message.partition() or 0
+
+
+def _places(places: Iterable[TopicPartition]) -> frozenset[Place]:
+    return frozenset((place.topic, place.partition) for place in places)
+
+
+def _shown(places: Iterable[TopicPartition]) -> str:
+    return ", ".join(f"{place.topic}:{place.partition}" for place in places)
+
+
+def _words(error: Any) -> str:
+    return f"{error.name()}: {error.str()}" if isinstance(error, KafkaError) else str(error)
+
+
+# ------------------------------------------------------------------------------------------------------------- sink
+
+
+def _producing(cluster: Cluster) -> dict[str, object]:
+    return cluster.settings() | {
+        "enable.idempotence": True,  # with it come acks from all replicas, and an order that retries do not break
+        "linger.ms": 0,
+        "message.timeout.ms": 300_000,
+        "message.max.bytes": 8 * SIZE_MAX,
+    }
+
+
+class KafkaSink:
+    """Published events: to the topic named after the event, or to one for all, keyed by account."""
+
+    def __init__(self, name: str, cluster: Cluster, topic: str = "", events: tuple[str, ...] = ()) -> None:
+        """`events`: only these; () all."""
+        self.name = name
+        self.down = ""
+        self._cluster, self._topic, self._events = cluster, topic, frozenset(events)
+        self._producer = Producer(_producing(cluster) | {"error_cb": self._trouble})
+        self._left: list[OutboxRow] = []  # produced, and not delivered yet
+        self._failed: list[KafkaError] = []
+
+    async def send(self, rows: tuple[OutboxRow, ...]) -> None:
+        """Returns when the brokers have them. Raises SinkDown; what was produced by then is not produced again."""
+        wanted = [row for row in rows if not self._events or row.event.name in self._events]
+        if self._left != wanted:
+            await self._flush()
+            self._left = wanted
+            for row in wanted:
+                self._produce(row)
+        await self._flush()
+        self.down = ""
+
+    async def _flush(self) -> None:
+        with trio.move_on_after(SEND_SECONDS):
+            while await trio.to_thread.run_sync(self._producer.flush, SLICE_SECONDS):
+                pass
+        if len(self._producer):
+            raise SinkDown(f"{self._cluster.servers}: {self.down or 'no answer'}")
+        failed, self._failed, self._left = self._failed, [], []
+        if failed:
+            raise SinkDown(f"{self._cluster.servers}: {_words(failed[0])}")
+
+    def close(self) -> None:
+        """What is not delivered by now stays in the outbox."""
+        self._producer.purge()
+        self._producer.flush(SLICE_SECONDS)
+
+    def _produce(self, row: OutboxRow) -> None:
+        event = row.event
+        headers: Headers = {
+            "event_id": str(row.event_id),
+            "type": event.name,
+            "trace_id": event.trace_id,
+            "causation_id": event.cause,
+            "content-type": "application/json",
+        }
+        value = row_line(row)[:-1]
+        self._producer.produce(
+            self._topic or event.name, value, event.account, headers=headers, on_delivery=self._delivered
+        )
+
+    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+        if error is not None:
+            self._failed.append(error)
+
+    def _trouble(self, error: KafkaError) -> None:
+        self.down = _words(error)

@@ -1,0 +1,373 @@
+"""Kafka against a real broker: no offset is committed too early and nothing is lost, whoever dies or comes back."""
+
+import json
+import random
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+import trio
+from confluent_kafka import Consumer, Producer, TopicPartition
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.core.messages import Event, Malformed, OutboxRow, Refusal, Signal
+from engine.edges.base import Arrival, Receipt, SinkDown
+from engine.edges.dialects import DialectTerms, decode
+from engine.edges.kafka import Cluster, KafkaSink, KafkaSource, Topics, Track, message_body, trace_of
+from engine.runtime.clock import live_clock
+from tests.kafka import PASSWORD, USER, Broker, running, topic
+from tests.patience import PATIENCE_SECONDS
+
+TAKEN = Receipt("recorded")
+
+
+@pytest.fixture(scope="module")
+def certificate() -> tuple[str, str]:
+    """(key and certificate, certificate) for 127.0.0.1."""
+    key = rsa.generate_private_key(65537, 2048)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker of a test")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    made = (
+        builder.not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    public = made.public_bytes(serialization.Encoding.PEM).decode()
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private.decode() + public, public
+
+
+@pytest.fixture(scope="module")
+def broker(certificate: tuple[str, str]) -> Iterator[Broker]:
+    yield from running(certificate[0])
+
+
+class House:
+    """Takes arrivals and answers them as it is told."""
+
+    def __init__(self, cluster: Cluster, topics: Topics, room: int = 1_000) -> None:
+        self.send, self._receive = trio.open_memory_channel[Arrival](room)
+        self.source = KafkaSource("bus", cluster, topics, live_clock())
+
+    async def take(self, count: int, answer: Receipt | None = TAKEN) -> list[Arrival]:
+        got = []
+        with trio.fail_after(PATIENCE_SECONDS):
+            while len(got) < count:
+                got.append(await self._receive.receive())
+                if answer is not None:
+                    got[-1].answer(answer)
+        return got
+
+    async def quiet(self, seconds: float = 1.0) -> bool:
+        await trio.sleep(seconds)
+        return self._receive.statistics().current_buffer_used == 0
+
+
+@asynccontextmanager
+async def reading(cluster: Cluster, topics: Topics, room: int = 1_000) -> AsyncIterator[House]:
+    home = House(cluster, topics, room)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(home.source.run, home.send)
+        yield home
+        nursery.cancel_scope.cancel()
+
+
+async def until(true: Callable[[], object]) -> None:
+    with trio.fail_after(PATIENCE_SECONDS):
+        while not await trio.to_thread.run_sync(true):  # noqa: ASYNC110
+            await trio.sleep(0.05)
+
+
+def produce(cluster: Cluster, name: str, *values: bytes | None, headers: dict[str, str] | None = None) -> None:
+    """Round the partitions, so that each place is known."""
+    producer = Producer(cluster.settings() | {"message.max.bytes": 9_000_000})
+    for number, value in enumerate(values):
+        producer.produce(name, value, partition=number % 3, headers=dict(headers or {}))
+    assert producer.flush(PATIENCE_SECONDS) == 0
+
+
+def committed(cluster: Cluster, name: str, group: str = "surefire") -> int:
+    """How many messages of the topic's three partitions the group has behind it."""
+    consumer = Consumer(cluster.settings() | {"group.id": group})
+    try:
+        found = consumer.committed([TopicPartition(name, place) for place in range(3)], timeout=PATIENCE_SECONDS)
+        return sum(max(place.offset, 0) for place in found)
+    finally:
+        consumer.close()
+
+
+def order(number: int) -> bytes:
+    return json.dumps({"signal_id": f"s{number}", "symbol": "BTCUSDT", "action": "buy", "qty": "0.1"}).encode()
+
+
+def read_all(cluster: Cluster, name: str, count: int) -> list[tuple[bytes | None, dict[str, bytes], bytes]]:
+    """(key, headers, value) of a topic's first messages."""
+    settings = {
+        "group.id": f"reader-{random.random()}",
+        "auto.offset.reset": "earliest",
+        "isolation.level": "read_committed",
+    }
+    consumer = Consumer(cluster.settings() | settings)
+    consumer.subscribe([name])
+    found = []
+    try:
+        while len(found) < count:
+            message = consumer.poll(PATIENCE_SECONDS)
+            assert message is not None, found
+            assert message.error() is None, message.error()
+            found.append((message.key(), dict(message.headers() or ()), message.value() or b""))
+        extra = consumer.poll(1)
+        assert extra is None or extra.error() is not None
+    finally:
+        consumer.close()
+    return found
+
+
+# ------------------------------------------------------------------------------------------------------- a message
+
+
+@given(st.lists(st.booleans(), max_size=30), st.randoms())
+def test_an_offset_is_due_only_when_all_before_it_are_answered(answered: list[bool], chance: random.Random) -> None:
+    track = Track()
+    offsets = [10 + 3 * n for n in range(len(answered))]  # compacted topics have gaps
+    for offset in offsets:
+        track.begin(offset)
+    ended = [offset for offset, yes in zip(offsets, answered, strict=True) if yes]
+    chance.shuffle(ended)
+    for offset in ended:
+        track.end(offset)
+        track.end(offset)  # an answer that comes twice counts once
+    whole = answered.index(False) if False in answered else len(answered)
+    assert track.due == (offsets[whole - 1] + 1 if whole else None)
+    assert track.in_hand() == (False in answered)
+
+
+def test_a_type_is_said_by_the_body_or_a_header_or_the_topic() -> None:
+    assert message_body("hedge_trades", b'{"a":1}', {}, None) == b'{"type":"hedge_trades","data":{"a":1}}'
+    assert message_body("hedge_trades", b'{"a":1}', {}, "hedge_trades") == b'{"a":1}'
+    assert message_body("any", b'{"a":1}', {}, None) == b'{"a":1}'
+    assert message_body("any", b'{"a":1}', {"type": b"ess.tripped"}, None) == b'{"type":"ess.tripped","data":{"a":1}}'
+    assert message_body("hedge_trades", b'{"type":"x"}', {}, None) == b'{"type":"x"}'
+    hedge = {"trade_id": "h1", "symbol": "BTCUSDT", "side": "sell", "size": "0.3"}
+    told = decode(
+        message_body("hedge_trades", json.dumps(hedge).encode(), {}, None), None, DialectTerms(account="main"), "bus", 1
+    )
+    assert isinstance(told, Signal) and told.signal_id == "h1"
+
+
+def test_a_trace_is_ours_or_the_w3cs() -> None:
+    parent = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    assert trace_of({"trace_id": b"t1", "traceparent": parent}) == "t1"
+    assert trace_of({"traceparent": parent}) == "4bf92f3577b34da6a3ce929d0e0e4736"
+    assert trace_of({"traceparent": b"00-zz"}) is None and trace_of({}) is None
+
+
+def test_a_cluster_shows_no_password() -> None:
+    cluster = Cluster("h:1", sasl="PLAIN", username="u", password=PASSWORD)
+    assert PASSWORD not in repr(cluster) + str(cluster)
+
+
+# ---------------------------------------------------------------------------------------------------------- source
+
+
+async def test_an_offset_is_committed_when_its_message_is_answered_and_not_before(broker: Broker) -> None:
+    name = topic(broker.cluster)
+    produce(broker.cluster, name, *map(order, range(6)), headers={"Trace_ID": "t7"})
+    async with reading(broker.cluster, Topics((name,))) as home:
+        arrivals = await home.take(6, answer=None)
+        assert {a.raw for a in arrivals} == {order(n) for n in range(6)}
+        assert {a.fallback_id for a in arrivals} == {
+            f"{name}:{place}:{offset}" for place in range(3) for offset in (0, 1)
+        }
+        assert {a.trace_id for a in arrivals} == {"t7"} and not home.source.down
+        by_place = {a.fallback_id: a for a in arrivals}
+        by_place[f"{name}:0:1"].answer(TAKEN)  # the second of its partition waits for the first
+        by_place[f"{name}:1:0"].answer(TAKEN)
+        await until(lambda: committed(broker.cluster, name) == 1)
+        assert await home.quiet(0.5) and committed(broker.cluster, name) == 1
+        by_place[f"{name}:0:0"].answer(TAKEN)
+        await until(lambda: committed(broker.cluster, name) == 3)
+    async with reading(broker.cluster, Topics((name,))) as home:
+        again = await home.take(3)
+        assert {a.fallback_id for a in again} == {f"{name}:1:1", f"{name}:2:0", f"{name}:2:1"}
+        await until(lambda: committed(broker.cluster, name) == 6)
+        assert await home.quiet()
+
+
+async def test_poison_tombstones_and_giants_are_dead_letters_and_hold_up_nothing(broker: Broker) -> None:
+    name, dead = topic(broker.cluster), topic(broker.cluster)
+    giant = b'{"signal_id":"g","x":"' + b"x" * 5_000_000 + b'"}'
+    produce(broker.cluster, name, b"{broken", None, giant, order(1))
+    async with reading(broker.cluster, Topics((name,), dead_letters=dead)) as home:
+        letters = {}
+        for arrival in await home.take(4, answer=None):
+            told = decode(arrival.raw, None, DialectTerms(account="main"), "bus", 1)
+            if isinstance(told, Malformed) or arrival.flaw:
+                reason = Refusal("", arrival.flaw or "cannot be read")
+                told = told if isinstance(told, Malformed) else Malformed("bus", (reason,), "", 1, None)
+                arrival.answer(Receipt("malformed", malformed=told))
+                letters[arrival.fallback_id] = arrival
+            else:
+                arrival.answer(TAKEN)
+        assert len(letters) == 3 and [a for a in letters.values() if a.flaw.startswith("is a tombstone")]
+        await until(lambda: committed(broker.cluster, name) == 4)
+    kept = await trio.to_thread.run_sync(read_all, broker.cluster, dead, 3)
+    assert {f"{h['topic'].decode()}:{h['partition'].decode()}:{h['offset'].decode()}" for _, h, _ in kept} == set(
+        letters
+    )
+    assert all(json.loads(value)["reasons"] and len(value) < 10_000 for _, _, value in kept)
+
+
+async def test_a_full_engine_pauses_the_partitions_and_nothing_is_lost(broker: Broker) -> None:
+    name = topic(broker.cluster)
+    produce(broker.cluster, name, *map(order, range(6_000)))
+    async with reading(broker.cluster, Topics((name,)), room=10) as home:
+        (first,) = await home.take(1)
+        await until(lambda: len(home.source._waiting) >= 1_000)
+        await trio.sleep(1)
+        assert len(home.source._waiting) < 3_000  # the rest is still the broker's
+        rest = await home.take(5_999)
+        assert {a.raw for a in (first, *rest)} == {order(n) for n in range(6_000)}
+        await until(lambda: committed(broker.cluster, name) == 6_000)
+        await until(lambda: home.source.lag == 0)
+
+
+async def test_what_the_engine_could_not_take_is_offered_again(broker: Broker) -> None:
+    name = topic(broker.cluster)
+    produce(broker.cluster, name, order(1))
+    async with reading(broker.cluster, Topics((name,))) as home:
+        await home.take(1, Receipt("busy"))
+        (second,) = await home.take(1)
+        assert second.raw == order(1)
+        await until(lambda: committed(broker.cluster, name) == 1)
+
+
+async def test_a_partition_that_another_member_gets_is_drained_first(broker: Broker) -> None:
+    name = topic(broker.cluster)
+    produce(broker.cluster, name, *map(order, range(30)))
+    async with reading(broker.cluster, Topics((name,))) as one:
+        held = await one.take(30, answer=None)
+        async with reading(broker.cluster, Topics((name,))) as other:
+            await until(lambda: one.source._leaving)  # it waits for what is in hand
+            for arrival in held:
+                arrival.answer(TAKEN)
+            await until(lambda: other.source._tracks)
+            produce(broker.cluster, name, *map(order, range(30, 60)))
+            taken = list(held)
+            with trio.fail_after(PATIENCE_SECONDS):
+                while len(taken) < 60:
+                    for home in (one, other):
+                        with trio.move_on_after(0.05):
+                            taken += await home.take(1)
+            assert {a.raw for a in taken} == {order(n) for n in range(60)}
+            assert len({a.fallback_id for a in taken}) == 60  # none twice
+            assert await one.quiet() and await other.quiet()
+            await until(lambda: committed(broker.cluster, name) == 60)
+            assert one.source._tracks and other.source._tracks
+
+
+async def test_a_broker_that_goes_away_is_waited_for(broker: Broker) -> None:
+    name = topic(broker.cluster)
+    produce(broker.cluster, name, *map(order, range(3)))
+    async with reading(broker.cluster, Topics((name,))) as home:
+        early = await home.take(3, answer=None)
+        await trio.to_thread.run_sync(broker.stop, signal.SIGKILL)
+        try:
+            await until(lambda: home.source.down)
+            for arrival in early:  # cannot be committed now
+                arrival.answer(TAKEN)
+            await trio.sleep(2)
+        finally:
+            await trio.to_thread.run_sync(broker.start)
+        produce(broker.cluster, name, *map(order, range(3, 6)))
+        late = await home.take(3)
+        assert {a.raw for a in late} >= {order(n) for n in range(3, 6)} or len(late) == 3
+        await until(lambda: committed(broker.cluster, name) == 6)
+        await until(lambda: not home.source.down)
+
+
+async def test_tls_and_a_password(broker: Broker, certificate: tuple[str, str], tmp_path: Path) -> None:
+    authority = tmp_path / "ca.pem"
+    authority.write_text(certificate[1])
+    servers = f"127.0.0.1:{broker.secure_port}"
+    secure = Cluster(servers, True, str(authority), "PLAIN", USER, PASSWORD)
+    name = topic(broker.cluster)
+    sink = KafkaSink("out", secure, topic=name)
+    await sink.send((row(1),))
+    async with reading(secure, Topics((name,))) as home:
+        (arrival,) = await home.take(1)
+        assert json.loads(arrival.raw)["data"]["event_id"] == 1 or json.loads(arrival.raw)["event_id"] == 1
+    wrong = Cluster(servers, True, str(authority), "PLAIN", USER, "not-the-password")
+    async with reading(wrong, Topics((name,))) as home:
+        await until(lambda: "AUTHENTICATION" in home.source.down.upper())
+        assert "not-the-password" not in home.source.down
+
+
+# ------------------------------------------------------------------------------------------------------------ sink
+
+
+def row(number: int, name: str = "order.filled", account: str = "main") -> OutboxRow:
+    return OutboxRow(number, Event(name, account, f"k{number}", 7, f"t{number}", "s1", {"n": number}))
+
+
+async def test_events_are_in_order_per_account_with_trace_and_cause(broker: Broker) -> None:
+    name = topic(broker.cluster)
+    sink = KafkaSink("out", broker.cluster, topic=name)
+    rows = tuple(row(number, account=f"a{number % 4}") for number in range(200))
+    for start in range(0, 200, 50):
+        await sink.send(rows[start : start + 50])
+    found = await trio.to_thread.run_sync(read_all, broker.cluster, name, 200)
+    for account in range(4):
+        ids = [int(headers["event_id"]) for key, headers, _ in found if key == f"a{account}".encode()]
+        assert ids == list(range(account, 200, 4))
+    _, headers, value = found[0]
+    assert headers["causation_id"] == b"s1" and headers["type"] == b"order.filled" and headers["trace_id"][:1] == b"t"
+    assert json.loads(value)["name"] == "order.filled"
+
+
+async def test_only_the_events_that_are_wanted_go_to_their_topics(broker: Broker) -> None:
+    wanted = f"c{random.randrange(10**9)}"
+    sink = KafkaSink("out", broker.cluster, events=(wanted,))
+    await sink.send((row(1), row(2, wanted), row(3)))
+    assert [h["event_id"] for _, h, _ in await trio.to_thread.run_sync(read_all, broker.cluster, wanted, 1)] == [b"2"]
+
+
+async def test_a_broker_that_is_away_gets_every_event_once_when_it_is_back(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = topic(broker.cluster)
+    sink = KafkaSink("out", broker.cluster, topic=name)
+    await sink.send((row(1),))
+    await trio.to_thread.run_sync(broker.stop, signal.SIGKILL)
+    monkeypatch.setattr("engine.edges.kafka.SEND_SECONDS", 1.0)
+    try:
+        for _ in range(3):
+            with pytest.raises(SinkDown, match=r"127\.0\.0\.1"):
+                await sink.send((row(2), row(3)))
+    finally:
+        await trio.to_thread.run_sync(broker.start)
+    with trio.fail_after(PATIENCE_SECONDS):
+        while True:
+            try:
+                await sink.send((row(2), row(3)))
+                break
+            except SinkDown:
+                continue
+    await sink.send((row(4),))
+    found = await trio.to_thread.run_sync(read_all, broker.cluster, name, 4)
+    assert [int(headers["event_id"]) for _, headers, _ in found] == [1, 2, 3, 4]
+    sink.close()

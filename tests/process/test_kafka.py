@@ -1,0 +1,112 @@
+"""The hedging service's way: `hedge_trades` in, `trade_confirmations` out, while engine and broker are killed."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from confluent_kafka import Consumer, Producer
+
+from tests.kafka import Broker, running, topic
+from tests.patience import PATIENCE_SECONDS
+from tests.process.site import Site
+
+EDGES = """
+[[sources]]
+kind = "kafka"
+name = "hedges"
+server = "{servers}"
+topics = ["hedge_trades"]
+dead_letters = "hedge_trades.dead"
+[[sinks]]
+kind = "kafka"
+name = "confirmations"
+server = "{servers}"
+events = ["trade_confirmations"]
+[[sinks]]
+kind = "ndjson"
+"""
+
+
+@pytest.fixture
+def broker() -> Iterator[Broker]:
+    yield from running()
+
+
+class Desk:
+    """The hedging service: sends hedges, and keeps the confirmations that it was sent."""
+
+    def __init__(self, broker: Broker) -> None:
+        settings = broker.cluster.settings()
+        self._producer = Producer(settings)
+        self._consumer = Consumer(settings | {"group.id": "hedging", "auto.offset.reset": "earliest"})
+        self._consumer.subscribe(["trade_confirmations"])
+        self.events: dict[bytes, dict[str, Any]] = {}
+        self.headers: dict[str, dict[str, bytes]] = {}
+
+    def hedge(self, first: int, count: int) -> None:
+        for number in range(first, first + count):
+            body = {"trade_id": f"h{number}", "symbol": "BTCUSDT", "side": "buy" if number % 2 == 0 else "sell"}
+            value = json.dumps({**body, "size": "0.01", "ltv": "0.62"}).encode()
+            self._producer.produce("hedge_trades", value, "main", headers={"trace_id": f"trace-{number}"})
+        self._producer.produce("hedge_trades", None, "main")
+        assert self._producer.flush(PATIENCE_SECONDS) == 0
+
+    def confirmed(self, count: int) -> dict[str, dict[str, Any]]:
+        """By signal; a consumer drops repeats by the event's id."""
+        until = time.monotonic() + 3 * PATIENCE_SECONDS
+        while len({event["signal_id"] for event in self.events.values()}) < count:
+            assert time.monotonic() < until, sorted(event["signal_id"] for event in self.events.values())
+            message = self._consumer.poll(1.0)
+            if message is not None and message.error() is None:
+                headers = dict(message.headers() or ())
+                event = json.loads(message.value() or b"")
+                self.events[headers["event_id"]] = event
+                self.headers[event["signal_id"]] = headers
+        ids = [event["signal_id"] for event in self.events.values()]
+        assert len(ids) == len(set(ids)), "two confirmations of one signal"
+        return {event["signal_id"]: event for event in self.events.values()}
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def test_hedges_are_executed_once_and_confirmed_whatever_dies(tmp_path: Path, broker: Broker) -> None:
+    for name in ("hedge_trades", "trade_confirmations", "hedge_trades.dead"):
+        topic(broker.cluster, name)
+    desk = Desk(broker)
+    with Site(tmp_path, EDGES.format(servers=broker.cluster.servers)) as site:
+        desk.hedge(0, 10)
+        site.start()
+        desk.confirmed(10)
+        for round_ in range(1, 3):
+            desk.hedge(10 * round_, 10)
+            site.kill()
+            site.start()
+        desk.confirmed(30)
+        broker.stop(signal.SIGKILL)
+        posted = site.post({"signal_id": "x1", "symbol": "BTCUSDT", "action": "open", "side": "buy", "qty": "0.01"})
+        assert posted.status_code == 202, posted.text  # the broker's absence closes nothing else
+        until = time.monotonic() + PATIENCE_SECONDS
+        while all(c["ok"] for c in site.health()["components"]):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert site.health()["entry_ready"]
+        broker.start()
+        desk.hedge(30, 10)
+        found = desk.confirmed(41)
+        assert "x1" in found
+        truth = site.rested()
+        assert not site.differences(truth)
+        executed = [event for event in found.values() if event["outcome"] == "executed"]
+        assert len(executed) >= 35, sorted((s, e["outcome"], e["reason"]) for s, e in found.items())
+        assert all(e["trace_id"] == f"trace-{s[1:]}" for s, e in found.items() if s.startswith("h"))
+        assert desk.headers["h7"]["trace_id"] == b"trace-7" and desk.headers["h7"]["causation_id"]
+        metrics = httpx.get(f"{site.api}/metrics", timeout=PATIENCE_SECONDS).text
+        assert 'surefire_source_lag{source="hedges"} 0' in metrics
+        assert site.end() == 0
+    desk.close()
