@@ -522,15 +522,6 @@ def executions(keep: Callable[[tuple[Any, ...]], tuple[Any, ...]]) -> Patch:
     return swap(actors.reconciler.Reconciler, "_compare", _compare)
 
 
-def look_without_executions() -> Patch:
-    real = answers.looked
-
-    def looked(sheet: Sheet, message: Any, now_ns: int) -> None:
-        real(sheet, replace(message, fills=()), now_ns)
-
-    return everywhere(real, looked)
-
-
 def executions_forgotten_on_restart() -> Patch:
     real = actors.desk.Desk._blotter
 
@@ -1143,12 +1134,6 @@ MUTANTS: tuple[Mutant, ...] = (
         "the moment up to which executions are read runs ahead of those that show late",
         lambda: swap(actors.reconciler, "OVERLAP_NS", 0),
         Likely(on=("a human", "read lag", "dropped events")),
-    ),
-    Mutant(
-        "look-without-executions",
-        "a look-up brings no executions; the next comparison does",
-        look_without_executions,
-        control=True,
     ),
     Mutant(
         "executions-forgotten", "a restart does not know which executions are booked", executions_forgotten_on_restart
