@@ -28,11 +28,13 @@ from engine.core.messages import (
     LookedUp,
     Missing,
     Order,
+    OrderType,
     Outcome,
     Rejected,
     Reported,
     State,
     Submitted,
+    TimeInForce,
     Unclear,
     Unsent,
 )
@@ -177,6 +179,11 @@ def settled(order: Order) -> bool:
 def opens(order: Order) -> bool:
     """Whether the order may enlarge exposure."""
     return order.leg is Leg.ENTRY and not order.reduce_only
+
+
+def rests(order: Order) -> bool:
+    """Whether it may stand at the venue; the others are executed at once or not at all."""
+    return order.order_type is not OrderType.MARKET and order.tif not in (TimeInForce.IOC, TimeInForce.FOK)
 
 
 def protective(order: Order) -> bool:

@@ -977,6 +977,41 @@ def test_a_stop_of_the_position_before_is_refused_at_no_cost_to_the_present_one(
     assert len(desk.placed(Leg.STOP)) == 1 and "FlattenAsked" not in facts(step)
 
 
+def test_a_refused_stop_of_a_position_that_may_have_turned_asks_for_what_turned_it() -> None:
+    """`bench sustained` overloaded: the stream told of the turn two seconds late. The third refusal of a stop for what
+    was no longer there closed, when it was known, the position that had taken its place."""
+    desk, (stop,) = turned(0)
+    desk.tell(enact("turn", qty=D("0.2"), side=Side.SELL, stop_loss=D("101"), take_profit=None), after=0.01)
+    (entry,) = desk.placed(Leg.ENTRY)
+    desk.tell(Answered(entry.cid, "place", Acked("v")), after=0.01)
+    looked_for = []
+    for _ in range(5):
+        step = desk.tell(no(stop), after=0.01)
+        looked_for += [c.cid for c in step.commands if isinstance(c, Look) and c.at_ns <= desk.now]
+        assert "FlattenAsked" not in facts(step)
+        desk.tell(Sweep(at_ns=desk.now), after=0.21)
+        (stop,) = desk.placed(Leg.STOP)
+    assert looked_for == [entry.cid]
+    found = (desk.report(entry, "filled", "0.2"), (desk.fill_report(entry, "0.2"),))
+    step = desk.tell(Looked(entry.cid, *found, desk.now, desk.now), after=0.01)
+    assert [(o.side, o.qty) for o in desk.placed()] == [(Side.BUY, D("0.1"))]
+    assert desk.blotter.position.qty == D("-0.1") and not desk.blotter.position.closing
+
+
+def test_a_stop_that_is_refused_while_nothing_turns_the_position_still_closes_it() -> None:
+    desk, (stop,) = turned(0)
+    resting = enact("rest", side=Side.SELL, order_type=OrderType.LIMIT, price=D("103"), stop_loss=D("105"))
+    desk.tell(resting, after=0.01)
+    (entry,) = desk.placed(Leg.ENTRY)
+    desk.tell(Answered(entry.cid, "place", Acked("v")), after=0.01)
+    for wait in (0.41, 0.81, 0):
+        step = desk.tell(no(stop), after=0.01)
+        if wait:
+            desk.tell(Sweep(at_ns=desk.now), after=wait)
+            (stop,) = desk.placed(Leg.STOP)
+    assert "FlattenAsked" in facts(step)
+
+
 def test_a_wait_for_the_next_stop_ends_when_the_position_turns() -> None:
     desk, (first,) = turned(0)
     desk.tell(no(first), after=0.01)

@@ -13,24 +13,22 @@ from engine.core.messages import (
     InstrumentKind,
     Leg,
     Order,
-    OrderType,
     Outcome,
     Side,
     State,
-    TimeInForce,
     Uncovered,
 )
 from engine.core.order import (
     opens,
     outcome,
     owed,
+    rests,
     settled,
 )
 from engine.core.position import closable
 from engine.core.protection import Wanted, need, wanted
 
 SILENT_NS = 3 * SECOND  # after the acceptance of an order that does not rest, before its end is asked for
-AT_ONCE = (TimeInForce.IOC, TimeInForce.FOK)
 UNCLEAR_MAX_NS = 180 * SECOND  # of doubt, before a person is called
 CANCEL_AGAIN_NS = 5 * SECOND
 EXIT_AGAIN_NS = 2 * SECOND
@@ -43,15 +41,15 @@ def follow(sheet: Sheet, now_ns: int, tidy: bool) -> None:
     _protect(sheet, now_ns, tidy)
     _leave(sheet, now_ns)
     for order in tuple(sheet.orders.values()):
-        rests = order.order_type is not OrderType.MARKET and order.tif not in AT_ONCE
-        if not order.venue_qty and (order.state is State.PENDING or (order.state is State.OPEN and rests)):
+        standing = rests(order)
+        if not order.venue_qty and (order.state is State.PENDING or (order.state is State.OPEN and standing)):
             continue  # as most are: it rests, or is on its way
         if settled(order):
             _settle(sheet, order, now_ns)
         elif order.state is State.UNCLEAR or owed(order):
             sheet.look(order, now_ns)
             _page(sheet, order, now_ns)
-        elif not rests:
+        elif not standing:
             _expect_an_end(sheet, order, now_ns)
     _send_cancels(sheet, now_ns)
     _measure_cover(sheet, now_ns, tidy)

@@ -47,7 +47,7 @@ from engine.core.messages import (
     Wake,
 )
 from engine.core.money import plain
-from engine.core.order import OrderFact, advance, average_price, opens, remaining, slippage, unfilled
+from engine.core.order import OrderFact, advance, average_price, opens, remaining, rests, slippage, unfilled
 from engine.core.position import closable
 from engine.core.protection import uncovered
 
@@ -158,11 +158,32 @@ class Sheet:
                 self.flatten("engine", f"the {order.leg.value} was passed before it stood", order.trace_id, fact.at_ns)
             case Accepted() if order.leg is Leg.STOP:
                 self.not_before[Leg.STOP] = 0  # what was in doubt stands: if it is too small now, nothing is waited for
+            case Rejected() if order.leg is Leg.STOP and (turning := self._turning()):
+                # It may have come to a position that has turned or gone, of which nobody has told us yet. Ask for that.
+                self.not_before[Leg.STOP] = fact.at_ns + SECOND // 5
+                if turning.state is State.OPEN:
+                    self.look(turning, fact.at_ns, soon=True)
             case Rejected() | Unsent() | Unclear() if order.leg is Leg.STOP:
                 self.stop_failures += 1
                 self.not_before[Leg.STOP] = fact.at_ns + (SECOND // 5 << min(self.stop_failures, 5))
             case Rejected() | Unsent() | Unclear() if order.leg is Leg.TARGET:
                 self.not_before[Leg.TARGET] = fact.at_ns + TARGET_AGAIN_NS
+
+    def _turning(self) -> Order | None:
+        """An order that takes the position away or round at once, and whose end we do not know yet, for a moment."""
+        against = Side.SELL if self.position.qty > 0 else Side.BUY
+        return next(
+            (
+                o
+                for o in self.orders.values()
+                if o.leg in (Leg.ENTRY, Leg.EXIT)
+                and o.state in (State.PENDING, State.OPEN)
+                and o.side is against
+                and not rests(o)
+                and remaining(o)
+            ),
+            None,
+        )
 
     def _of_this_lifecycle(self, order: Order) -> bool:
         return order.signal_id.startswith(f"~{self.lifecycle_id()}/")
