@@ -20,7 +20,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.core.audit import Base, Books, Finding, Line, Tables, chain
-from engine.core.messages import AnyFact, Archived, Discarded, Order, OutboxRow
+from engine.core.messages import AnyFact, Archived, Discarded, Order
 from engine.runtime.journal.archive_file import BadArchive, Writer, facts, inspect, rows
 from engine.runtime.journal.base import ArchiveRow, JournalFailed
 from engine.runtime.journal.reading import BOOKED_MARGIN_NS, SINCE, SqlReader
@@ -153,7 +153,7 @@ def _fold(reader: SqlReader, base: Base, cut: int, keep: Callable[[Line], None],
 class _Ended:
     """What had ended at a cut, and leaves with the facts."""
 
-    def __init__(self, books: Books, base: Base, fills: tuple[Fill, ...], events: tuple[OutboxRow, ...]) -> None:
+    def __init__(self, books: Books, base: Base, fills: tuple[Fill, ...], events: tuple[int, ...]) -> None:
         staying = {order.cid for order in base.orders}
         self.signals = tuple(books.confirmed)
         self.orders = tuple(cid for cid in books.orders if cid not in staying)
@@ -175,10 +175,10 @@ def _movable_fills(reader: SqlReader, cut: int) -> Iterator[Fill]:
     return reader.query(sql, cut, BOOKED_MARGIN_NS)
 
 
-def _movable_events(reader: SqlReader, asked: Asked) -> Iterator[OutboxRow]:
+def _movable_events(reader: SqlReader, asked: Asked) -> Iterator[int]:
     """Events that were told long ago. The last one of all stays: the next one's number follows from it."""
     old_ns = asked.now_ns - asked.keep_ns
-    return (row for row in reader.told_events() if row.event.at_ns < old_ns)
+    return (row.event_id for row in reader.told_events() if row.event.at_ns < old_ns)
 
 
 def _part(books: Books, ended: _Ended, first_seq: int, cut: int) -> Part:
@@ -243,8 +243,10 @@ def _write_rows(writer: Writer, reader: SqlReader, ended: _Ended, cut: int) -> I
         writer.row("orders", encode(order))
     for fill in ended.fills:
         writer.row("fills", encode(fill))
-    for event in ended.events:
-        writer.row("outbox", encode(event))
+    going = frozenset(ended.events)
+    for event in reader.told_events() if going else ():
+        if event.event_id in going:
+            writer.row("outbox", encode(event))
 
 
 def _name_it(connection: apsw.Connection, reader: SqlReader, fact: Archived, base: Base, digest: bytes) -> None:
@@ -279,7 +281,7 @@ def _take_out(connection: apsw.Connection, ended: _Ended, cut: int) -> None:
         ("DELETE FROM signals WHERE signal_id = ?", ((signal_id,) for signal_id in ended.signals)),
         ("DELETE FROM orders WHERE cid = ?", ((cid,) for cid in ended.orders)),
         ("DELETE FROM fills WHERE account = ? AND symbol = ? AND exec_id = ?", (fill[:3] for fill in ended.fills)),
-        ("DELETE FROM outbox WHERE event_id = ?", ((row.event_id,) for row in ended.events)),
+        ("DELETE FROM outbox WHERE event_id = ?", ((event_id,) for event_id in ended.events)),
     ):
         connection.executemany(sql, values)
     connection.execute("DELETE FROM journal WHERE seq <= ?", (cut,))
