@@ -928,7 +928,7 @@ class Uncovered(Fact, frozen=True):
 
 
 class Covered(Fact, frozen=True):
-    """Cover is complete again after `exposed_ns`."""
+    """Cover is complete again, or the position that had none is gone or turned, after `exposed_ns`."""
 
     exposed_ns: int
 

@@ -3,7 +3,7 @@
 import trio
 from msgspec.structs import replace
 
-from engine.core.messages import Alerted, Covered, FlattenAsked, Rejected
+from engine.core.messages import Alerted, Covered, FlattenAsked, Rejected, Uncovered
 from tests.actors.world import LIMITS, TERMS, D, buy, house
 
 SLOW = replace(TERMS, latency_ms=(2.0, 150.0), stream_latency_ms=(2.0, 80.0))
@@ -35,5 +35,6 @@ async def test_a_position_that_turns_faster_than_its_stops_are_answered_is_cover
         assert not [a for a in home.facts(Alerted) if a.severity == "critical"]
         exposed = sorted(c.exposed_ns / 1e9 for c in home.facts(Covered))
         assert exposed[-1] < 0.5, exposed[-5:]
+        assert len(exposed) == len(home.facts(Uncovered)), "what was bare until it turned counts, too"
         assert home.covered() and home.held() and home.books() == []
         assert abs(home.held()) == D("0.1")

@@ -14,6 +14,7 @@ from engine.core.messages import (
     Canceled,
     Compared,
     Corrected,
+    Covered,
     Expired,
     Filled,
     FillReport,
@@ -224,7 +225,9 @@ def _lifecycle(sheet: Sheet, before: Position, fill: Filled, order: Order | None
     }
     if closed is not None:
         if before.uncovered_ns:
-            closed = replace(closed, exposed_ns=closed.exposed_ns + now_ns - before.uncovered_ns)
+            exposed_ns = now_ns - before.uncovered_ns
+            closed = replace(closed, exposed_ns=closed.exposed_ns + exposed_ns)
+            sheet.facts.append(Covered(**here, trace_id=closed.trace_id, exposed_ns=exposed_ns))
         sheet.closed_trade = closed
         sheet.trades[closed.trade_id] = closed
         sheet.facts.append(TradeClosed(**here, trace_id=closed.trace_id, trade=closed))
