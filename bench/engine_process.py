@@ -23,6 +23,7 @@ from bench.exchange import OWN_KEYS
 from bench.market import ACCOUNT, ENV, limits
 from bench.submitters import CATEGORY, SYMBOL, adapter, boundless
 from bench.terms import dialect_terms
+from engine.core.breakers import SECOND, OwnTerms, StallTerms
 from engine.core.messages import AnyFact, InstrumentKind, Leg, OutboxRow, SignalReceived, Timed
 from engine.core.money import use_exact_context
 from engine.core.tally import Tally
@@ -139,6 +140,7 @@ async def run(task: EngineTask) -> None:
         dialects=dialect_terms(),
         dead_letter=lambda malformed: bury(dead, malformed),
         tally=tally,
+        breakers=OwnTerms(stalls=StallTerms(loop_ns=60 * SECOND, commit_ns=60 * SECOND)),  # too much is to be measured
         build="bench",
     )
     stop, began = trio.Event(), clock.ticks_ns()

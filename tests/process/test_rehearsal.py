@@ -22,6 +22,9 @@ ENGINE = """
 data_dir = "%(folder)s/var"
 [api]
 port = 0
+[breakers]
+loop_stall_ms = 60000
+commit_stall_ms = 60000
 [accounts.main.paper]
 balances = { USDT = 100000 }
 leverage = 10
