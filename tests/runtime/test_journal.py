@@ -584,3 +584,15 @@ async def test_what_is_appended_while_a_hurried_commit_flies_waits_for_the_next(
         with closing(journal.reader()) as reader:
             assert reader.signal("s-000001") is not None and reader.signal("s-000002") is not None
         assert journal.stats().durable_seq == second
+
+
+async def test_a_look_up_is_answered_while_a_commit_is_under_way_and_after_it(make: Make) -> None:
+    async with opened(make, linger_seconds=1000) as (journal, _):
+        await journal.durable(journal.append(*taken(1)))
+        seq = journal.append(*taken(2))
+        assert await journal.signal("s-000002") is None
+        journal.hurry(seq)
+        with trio.fail_after(5):
+            assert await journal.signal("s-000001") is not None
+            await journal.durable(seq)
+            assert await journal.signal("s-000002") is not None

@@ -151,6 +151,11 @@ class Group:
     def event_id(self) -> int:
         return self._event_id
 
+    @property
+    def flying(self) -> bool:
+        """A commit is under way: the store's writer is not free."""
+        return self._flying is not None
+
     # ------------------------------------------------------------------------------------------------------ its users
 
     def append(self, facts: Sequence[AnyFact], rows: Sequence[Row] = ()) -> int:

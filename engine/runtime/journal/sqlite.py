@@ -93,6 +93,15 @@ class SqliteJournal:
         await self._group.failure()
 
     async def signal(self, signal_id: str) -> SignalRow | None:
+        """Through the writer's connection while it is free: it has the pages at hand that it wrote itself.
+
+        The reader's has to read them from the log again after each commit.
+        """
+        if not self._group.flying and not self._connection.in_transaction:
+            try:
+                return self._own_reader.signal(signal_id)
+            except JournalFailed:
+                pass  # the writer waits for no lock, the reader does
         return self._reader.signal(signal_id)
 
     async def reload(self, account: str | None = None, symbol: str | None = None) -> OpenState:
@@ -159,6 +168,7 @@ class SqliteJournal:
             migrate(self._connection, where, self._clock.now_ns())
             self._reader_connection = _connect_to_read(self.path)
             self._reader = SqlReader(self._reader_connection, where)
+            self._own_reader = SqlReader(self._connection, where, owned=False)
             self._reader.verify_tail()
             raise_epoch(self._connection, synced=self.durability == "power")
             state = self._reader.state()
