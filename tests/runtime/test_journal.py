@@ -596,3 +596,55 @@ async def test_a_look_up_is_answered_while_a_commit_is_under_way_and_after_it(ma
             assert await journal.signal("s-000001") is not None
             await journal.durable(seq)
             assert await journal.signal("s-000002") is not None
+
+
+async def orders_apart(seconds: float, mock_clock: trio.testing.MockClock, nursery: trio.Nursery) -> Group:
+    """A group whose hurried commits came so far apart; its store takes no time."""
+
+    def start(batch: Batch, settle: Callable[[JournalFailed | None], None]) -> bool:
+        settle(None)
+        return True
+
+    async def write(batch: Batch, settle: Callable[[JournalFailed | None], None]) -> None:
+        await trio.lowlevel.checkpoint()
+        settle(None)
+
+    group = Group(Place(0, b"", 0, 0), write, linger_seconds=1.0, start=start, quick_seconds=0.001)
+    nursery.start_soon(group.run)
+    for number in range(20):
+        mock_clock.jump(seconds)
+        group.hurry(group.append(*taken(number)))
+    await trio.testing.wait_all_tasks_blocked()
+    return group
+
+
+async def test_facts_are_committed_soon_between_orders_that_come_one_by_one(mock_clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        group = await orders_apart(0.005, mock_clock, nursery)
+        group.append((), (Published(event_id=1),))  # a mark of publication is missed by nobody
+        mock_clock.jump(0.9)
+        await trio.testing.wait_all_tasks_blocked()
+        assert group.commits == 20
+        group.append(*taken(20))
+        await trio.testing.wait_all_tasks_blocked()
+        assert group.commits == 20
+        mock_clock.jump(0.0011)
+        await trio.testing.wait_all_tasks_blocked()
+        assert group.commits == 21 and group.durable_seq == group.seq
+        group.append((), (Published(event_id=2),))
+        mock_clock.jump(1.1)
+        await trio.testing.wait_all_tasks_blocked()
+        assert group.commits == 22
+        nursery.cancel_scope.cancel()
+
+
+async def test_facts_share_the_commits_of_orders_that_come_fast(mock_clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        group = await orders_apart(0.001, mock_clock, nursery)
+        group.append(*taken(20))
+        mock_clock.jump(0.0011)
+        await trio.testing.wait_all_tasks_blocked()
+        assert group.commits == 20
+        group.hurry(group.append(*taken(21)))
+        assert group.commits == 21 and group.durable_seq == group.seq
+        nursery.cancel_scope.cancel()

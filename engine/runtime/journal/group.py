@@ -10,6 +10,7 @@ change afterwards. How a batch gets to the disk is the store's business.
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from math import inf
 
 import trio
 from msgspec import Struct
@@ -40,6 +41,8 @@ from engine.runtime.journal.tables import (
 )
 
 LINGER_SECONDS = 0.005
+QUICK_SECONDS = 0.001  # the same for facts, while orders leave time between them
+APART_SECONDS = 0.003  # so much, and two commits more: one is not to be under way when the next order comes
 PASSES = 3  # scheduler passes between a waiter and the commit: two hops, and one that begins late
 
 OUTGOING_MAX = 10_000  # events in memory that nobody has taken; the others are read from the disk when it is their turn
@@ -52,8 +55,8 @@ class Batch:
     """What one commit writes. Numbers `first` to `last` say which callers of `durable` it concerns."""
 
     __slots__ = (
-        *("done", "events", "facts", "first", "from_facts", "in_order"),
-        *("last", "outbox", "rows", "settled", "since"),
+        *("done", "due", "events", "facts", "first", "from_facts", "in_order"),
+        *("last", "outbox", "rows", "settled"),
     )
 
     def __init__(self) -> None:
@@ -65,7 +68,7 @@ class Batch:
         self.events: list[OutboxRow] = []
         self.first = -1  # -1: nothing in it
         self.last = -1
-        self.since = 0.0  # trio time of the first append
+        self.due = inf  # trio time at which it is committed though nobody waits
         self.settled = False
         self.done = trio.Event()
 
@@ -112,11 +115,14 @@ class Group:
         start: Callable[[Batch, Callable[[JournalFailed | None], None]], bool] | None = None,
         fetch: Callable[[int, int], Awaitable[tuple[OutboxRow, ...]]] | None = None,
         handed: int | None = None,
+        quick_seconds: float | None = None,
     ) -> None:
         """`start` is `write` without waiting: it calls `settle` at once or later. False: it cannot just now.
 
         `fetch` reads so many unpublished events after an id from the store; `handed` is the last one that the store had
         at the start and gave out then. With it, events that nobody takes wait on the disk and not in memory.
+        `quick_seconds` takes the place of `linger_seconds` while orders come one by one, so that an order's commit has
+        nothing else to write; where they come fast, to share is cheaper.
         """
         self.failed: str | None = None
         self._start = start
@@ -125,6 +131,11 @@ class Group:
         self.commits = 0
         self._write = write
         self._linger_seconds = linger_seconds
+        self._quick_seconds = linger_seconds if quick_seconds is None else quick_seconds
+        self._hurried_at = 0.0
+        self._apart = 0.0  # between hurried commits, of late
+        self._began_at = 0.0  # the commit under way
+        self._took = 0.0  # a commit, of late
         self._lost_from = 0  # once failed: the first number that is not on the disk
         self._seq = place.seq
         self._hash = place.hash
@@ -177,9 +188,10 @@ class Group:
         if facts or rows:
             if batch.first < 0:
                 batch.first = self._seq - max(len(facts) - 1, 0)
-                batch.since = trio.current_time()
-                self._linger.deadline = batch.since + self._linger_seconds
             batch.last = self._seq
+            due = trio.current_time() + self._linger_for(facts)
+            if due < batch.due:
+                batch.due = self._linger.deadline = due
         return self._seq
 
     def hurry(self, seq: int) -> None:
@@ -279,12 +291,19 @@ class Group:
     async def _until_due(self) -> None:
         if self._wanted.is_set():
             return
-        waiting = self._open.first >= 0
-        self._linger = trio.CancelScope()
-        if waiting:
-            self._linger.deadline = self._open.since + self._linger_seconds
+        self._linger = trio.CancelScope(deadline=self._open.due)
         with self._linger:
             await self._wanted.wait()
+
+    def _linger_for(self, facts: Sequence[AnyFact]) -> float:
+        """A mark of publication, which is no fact, is missed by nobody."""
+        quick = facts and self._apart > APART_SECONDS + 2 * self._took
+        return self._quick_seconds if quick else self._linger_seconds
+
+    def _note_hurry(self) -> None:
+        now = trio.current_time()
+        self._apart += (min(now - self._hurried_at, 4 * APART_SECONDS) - self._apart) / 4
+        self._hurried_at = now
 
     async def _commit(self) -> None:
         while self._flying is not None and self.failed is None:
@@ -293,13 +312,16 @@ class Group:
         if self._open.first < 0:
             return
         self._flying, self._open = self._open, Batch()
+        self._began_at = trio.current_time()
         await self._write(self._flying, self._settle)
 
     def _commit_now(self) -> bool:
         """Without the committer, in the turn of whoever cannot go on without it; whether that could be begun."""
         if self._start is None or self._flying is not None or self.failed is not None:
             return False
+        self._note_hurry()
         batch = self._flying = self._open
+        self._began_at = self._hurried_at
         self._open = Batch()
         try:
             began = self._start(batch, self._settle)
@@ -320,6 +342,7 @@ class Group:
         if self.failed is not None:
             return
         self._flying = None
+        self._took += (trio.current_time() - self._began_at - self._took) / 4
         self.commits += 1
         self.durable_seq = batch.last
         if batch.events:

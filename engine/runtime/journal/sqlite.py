@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from engine.core.messages import AnyFact, OutboxRow, Row, SignalRow
 from engine.runtime.clock import Clock
 from engine.runtime.journal.base import JournalFailed, OpenState, Stats, handed
-from engine.runtime.journal.group import LINGER_SECONDS, Batch, Group
+from engine.runtime.journal.group import LINGER_SECONDS, QUICK_SECONDS, Batch, Group
 from engine.runtime.journal.lock import Lock
 from engine.runtime.journal.reading import SqlReader
 from engine.runtime.journal.walcheck import commits_behind
@@ -184,9 +184,9 @@ class SqliteJournal:
         self._connection.set_busy_timeout(0)
         if self.durability == "power":
             self._thread = _CommitThread(self._land)
-        self._group = Group(
-            place, self._write, self._linger_seconds, self._start, self._outbox, handed(state, place.event_id)
-        )
+        quick = QUICK_SECONDS if self._linger_seconds == LINGER_SECONDS else None
+        last = handed(state, place.event_id)
+        self._group = Group(place, self._write, self._linger_seconds, self._start, self._outbox, last, quick)
         self._wal_scope = trio.CancelScope()
         trio.lowlevel.spawn_system_task(self._group.run, name="journal.commit")
         trio.lowlevel.spawn_system_task(self._keep_log_short, name="journal.log")
