@@ -254,7 +254,8 @@ def open_account(
             market.instruments, paper_terms(section.paper), clock, chance, folder / f"paper-{name}.store"
         )
     throttle = Throttle((Limit(section.orders_per_second, SECOND),), clock)
-    return AccountParts(name, section.venue, venue, throttle, section.limits)
+    swift = venue if isinstance(venue, LinkVenue) else None
+    return AccountParts(name, section.venue, venue, throttle, section.limits, swift)
 
 
 def paper_terms(section: PaperSection) -> PaperTerms:

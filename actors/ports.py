@@ -25,7 +25,7 @@ from engine.core.messages import (
 from engine.runtime.clock import Clock
 from engine.runtime.journal.base import Journal
 from engine.runtime.switch import Switch
-from engine.venues.base import Venue
+from engine.venues.base import Swift, Venue
 from engine.venues.throttle import Throttle
 
 
@@ -36,6 +36,7 @@ class Account(Struct, frozen=True):
     venue_name: str
     venue: Venue
     throttle: Throttle
+    swift: Swift | None = None  # the venue again, where it can send without waiting
 
 
 class World(Struct, frozen=True):

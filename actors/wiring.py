@@ -71,7 +71,7 @@ from engine.runtime.journal.base import Fenced, Journal, JournalFailed, OpenStat
 from engine.runtime.mail import offer, post, waiting
 from engine.runtime.supervise import Fallen, Run, Window, attempt, supervise
 from engine.runtime.switch import Switch
-from engine.venues.base import KeepsOrders, Venue
+from engine.venues.base import KeepsOrders, Swift, Venue
 from engine.venues.throttle import Throttle
 
 ARRIVALS = 256
@@ -94,6 +94,7 @@ class AccountParts(Struct, frozen=True):
     venue: Venue
     throttle: Throttle
     limits: Limits | None
+    swift: Swift | None = None
 
 
 class Parts(Struct, frozen=True):
@@ -248,7 +249,7 @@ async def _run(
     engine: Engine, state: OpenState, stop: trio.Event, nursery: trio.Nursery, task_status: trio.TaskStatus[Engine]
 ) -> None:
     parts, world = engine.parts, engine.world
-    accounts = {a.name: Account(a.name, a.venue_name, a.venue, a.throttle) for a in parts.accounts}
+    accounts = {a.name: Account(a.name, a.venue_name, a.venue, a.throttle, a.swift) for a in parts.accounts}
     engine.streams = {name: StreamState(name, False, engine.started_ns, "not connected yet") for name in accounts}
     _take_back(engine, state)
     late = await _instruments_of_all(engine, nursery)

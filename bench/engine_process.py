@@ -186,7 +186,7 @@ async def run(task: EngineTask) -> None:
 async def _at_link(task: EngineTask, clock: Clock) -> AccountParts:
     venue = LinkVenue("127.0.0.1", task.port, clock)
     await venue.learn_traits()
-    return AccountParts(ACCOUNT, "paper", venue, boundless(clock), limits())
+    return AccountParts(ACCOUNT, "paper", venue, boundless(clock), limits(), swift=venue)
 
 
 def _at_face(task: EngineTask, clock: Clock) -> AccountParts:

@@ -135,13 +135,20 @@ class Window(Generic[T]):
         if self._owner is None or not self._waiting():
             return False
         step, nursery = self._owner
-        try:
-            step(mail)
-        except Exception as error:
+        if not in_anothers_turn(lambda: step(mail), nursery):
             self._owner = None
-            nursery.cancel_scope.cancel()  # it takes no more mail either
-            nursery.start_soon(_fail, error)
         return True
+
+
+def in_anothers_turn(step: Callable[[], None], nursery: trio.Nursery) -> bool:
+    """Whether it went well. What the step raises fails the nursery, which must be open, and not whose turn it is."""
+    try:
+        step()
+    except Exception as error:
+        nursery.cancel_scope.cancel()  # it takes no more mail either
+        nursery.start_soon(_fail, error)
+        return False
+    return True
 
 
 async def _fail(error: Exception) -> None:

@@ -5,7 +5,7 @@ A request (`submit`, `cancel`) is answered with one of three things: yes (`Acked
 raises for anything that the network or the venue may do.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
@@ -99,6 +99,18 @@ class KeepsOrders(Protocol):
 
     def take_back(self, orders: Iterable[Order]) -> None:
         """At a start, before anything is asked: the account's open orders by the journal, to keep those on."""
+        ...
+
+
+class Swift(Protocol):
+    """What an adapter may offer beside: the bytes of an order are on their way when `submit_now` returns."""
+
+    def ready(self) -> bool:
+        """Whether there is a connection that takes an order without waiting."""
+        ...
+
+    def submit_now(self, order: Order, on_wire: Callable[[], None]) -> Callable[[], Awaitable[Answer]]:
+        """`Venue.submit` in two parts: the sending is done, and what is returned waits for the answer. If `ready`."""
         ...
 
 

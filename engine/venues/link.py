@@ -10,7 +10,7 @@ Silence, and a request that never had a connection was not sent.
 
 import argparse
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -95,6 +95,18 @@ class LinkVenue:
         call = SubmitCall(self._next(), OrderRequest.of(order), self._clock.now_ns())
         return await self._request(call, on_wire)
 
+    def ready(self) -> bool:
+        return self._connection is not None and self._connection.ready()
+
+    def submit_now(self, order: Order, on_wire: Callable[[], None]) -> Callable[[], Awaitable[Answer]]:
+        connection = self._connection
+        assert connection is not None, "it is not ready"
+        call = SubmitCall(self._next(), OrderRequest.of(order), self._clock.now_ns())
+        line = line_of(call)
+        on_wire()
+        connection.send(call.id, line)
+        return partial(self._answer, connection, call.id)
+
     async def cancel(self, cancel: Cancel) -> Answer:
         return await self._request(CancelCall(self._next(), cancel, self._clock.now_ns()), lambda: None)
 
@@ -104,8 +116,12 @@ class LinkVenue:
         if isinstance(connection, Failed):
             return Rejection("not_sent", "not_sent", connection.why)
         on_wire()
+        connection.send(call.id, line)
+        return await self._answer(connection, call.id)
+
+    async def _answer(self, connection: Pipeline, number: int) -> Answer:
         with trio.move_on_after(self._timeout):
-            raw = await connection.call(call.id, line)
+            raw = await connection.answer(number)
             if raw is None:
                 return Silence(connection.broken)
             try:

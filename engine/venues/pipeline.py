@@ -39,9 +39,17 @@ class Pipeline:
 
     async def call(self, number: int, line: bytes) -> msgspec.Raw | None:
         """The answer, or None when the connection broke first."""
-        waiting = self._waiting[number] = _Waiting()
+        self.send(number, line)
+        return await self.answer(number)
+
+    def send(self, number: int, line: bytes) -> None:
+        """The first half of `call`; `answer` must follow."""
+        self._waiting[number] = _Waiting()
+        self._send(line)
+
+    async def answer(self, number: int) -> msgspec.Raw | None:
+        waiting = self._waiting[number]
         try:
-            self._send(line)
             while waiting.reply is None and not self.broken:
                 if self._reading:
                     waiting.news = trio.Event()

@@ -114,12 +114,15 @@ class Throttle:
 
     async def wait(self, lane: Lane, kind: str = "order") -> None:
         """Returns when a request may be sent, having taken its tokens; without a pause where nothing holds it up."""
-        queue = self._queues.get((lane, kind)) or self._queues.setdefault((lane, kind), trio.Lock())
-        if not queue.locked() and self._take(lane, kind) == 0:
+        if self.take(lane, kind):
             return
-        async with queue:
+        async with self._queue(lane, kind):
             while wait_ns := self._take(lane, kind):  # noqa: ASYNC110 (it is time that is waited for)
                 await trio.sleep(wait_ns / SECOND)
+
+    def take(self, lane: Lane, kind: str = "order") -> bool:
+        """The same without waiting: whether a request may be sent now, having taken its tokens then."""
+        return not self._queue(lane, kind).locked() and self._take(lane, kind) == 0
 
     def correct(self, name: str, used: int, count: int | None = None) -> None:
         """The venue's own count of a limit's window; and `count`, where it says so, is its limit for us.
@@ -152,6 +155,11 @@ class Throttle:
             return f"the breaker is {self.breaker.phase.value} ({self.breaker.why}), {left} s more"
         return ""
 
+    @property
+    def sound(self) -> bool:
+        """The breaker is closed: an entry is nothing special, and its end is not waited for by others."""
+        return self.breaker.phase is breaker.Phase.CLOSED
+
     def tries(self) -> int:
         """An entry goes to the venue now. Its ticket is to be given back with `tried`."""
         self._tickets += 1
@@ -171,6 +179,9 @@ class Throttle:
         else:
             self.breaker = breaker.answered(self.breaker)
         return self.breaker.phase is breaker.Phase.OPEN and before is not breaker.Phase.OPEN
+
+    def _queue(self, lane: Lane, kind: str) -> trio.Lock:
+        return self._queues.get((lane, kind)) or self._queues.setdefault((lane, kind), trio.Lock())
 
     def _take(self, lane: Lane, kind: str) -> int:
         now_ns = self._clock.now_ns()

@@ -46,7 +46,7 @@ from engine.market.events import BookSnapshot, TradePrint
 from engine.market.orders import OrderRequest
 from engine.runtime.clock import Clock, virtual_clock
 from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
-from engine.venues.base import SECOND, StreamDown
+from engine.venues.base import SECOND, StreamDown, Swift
 from engine.venues.paper import Faults, PaperTerms, PaperVenue
 from engine.venues.subscription import Subscription
 from engine.venues.throttle import Limit, Throttle
@@ -194,6 +194,7 @@ class House:
         self.venue = Wayward((BTC, ETH), terms, self.clock, Random(1), store)
         self.venue.joins, self.venue.raises = [], {}
         self.limits = limits
+        self.swift: Swift | None = None
         self.prices = dict(PRICES)
         self.shelf, self.hand = Shelf(), Hand(self.clock)
         self.dead: list[Malformed] = []
@@ -233,7 +234,7 @@ class House:
             clock=self.clock,
             journal=MemoryJournal(self.disk, self.clock),
             rng=Random(2),
-            accounts=(AccountParts(ACCOUNT, "paper", self.venue, throttle, self.limits),),
+            accounts=(AccountParts(ACCOUNT, "paper", self.venue, throttle, self.limits, self.swift),),
             quote=lambda symbol: self.quote(symbol),
             sources=(self.hand,),
             sinks=(self.shelf,),

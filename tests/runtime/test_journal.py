@@ -648,3 +648,35 @@ async def test_facts_share_the_commits_of_orders_that_come_fast(mock_clock: trio
         group.hurry(group.append(*taken(21)))
         assert group.commits == 21 and group.durable_seq == group.seq
         nursery.cancel_scope.cancel()
+
+
+async def test_what_was_asked_for_happens_in_the_turn_in_which_the_hurried_commit_is_durable(make: Make) -> None:
+    async with opened(make, linger_seconds=1000) as (journal, _):
+        at: list[int] = []
+        seq = journal.append(*taken(1))
+        journal.hurry(seq, lambda: at.append(journal.stats().durable_seq))
+        with trio.fail_after(5):
+            await journal.durable(seq)
+        assert at == [seq]
+        journal.hurry(seq, lambda: at.append(0))  # nothing is left to be done
+        later = journal.append(*taken(2))
+        with trio.fail_after(5):
+            await journal.durable(later)
+        assert at == [seq]
+
+
+async def test_what_was_asked_for_does_not_happen_when_the_hurried_commit_fails() -> None:
+    def start(batch: Batch, settle: Callable[[JournalFailed | None], None]) -> bool:
+        settle(JournalFailed("no room"))
+        return True
+
+    async def write(batch: Batch, settle: object) -> None:
+        raise AssertionError("not asked for")
+
+    group = Group(Place(0, b"", 0, 0), write, start=start)
+    at: list[int] = []
+    seq = group.append(*taken(1))
+    group.hurry(seq, lambda: at.append(1))
+    with pytest.raises(JournalFailed, match="no room"):
+        await group.durable(seq, eager=True)
+    assert at == []

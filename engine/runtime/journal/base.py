@@ -4,7 +4,7 @@
 `JournalFailed` for everything that did not make it, and the journal takes no more (a failed sync is final).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from decimal import Decimal
 from typing import Protocol
@@ -149,8 +149,12 @@ class Journal(Protocol):
         """
         ...
 
-    def hurry(self, seq: int) -> None:
-        """Somebody will wait for `seq` and for nothing after it: its commit may begin in this turn."""
+    def hurry(self, seq: int, then: Callable[[], None] | None = None) -> None:
+        """Somebody will wait for `seq` and for nothing after it: its commit may begin in this turn.
+
+        `then` is called in the very turn in which it is durable, perhaps in this one; never, when its commit could not
+        begin just now, or failed. It must not raise.
+        """
         ...
 
     async def published(self) -> None:

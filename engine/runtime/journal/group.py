@@ -56,7 +56,7 @@ class Batch:
 
     __slots__ = (
         *("done", "due", "events", "facts", "first", "from_facts", "in_order"),
-        *("last", "outbox", "rows", "settled"),
+        *("last", "outbox", "rows", "settled", "then"),
     )
 
     def __init__(self) -> None:
@@ -70,6 +70,7 @@ class Batch:
         self.last = -1
         self.due = inf  # trio time at which it is committed though nobody waits
         self.settled = False
+        self.then: Callable[[], None] | None = None  # called once it is on the disk, before whoever waits is woken
         self.done = trio.Event()
 
     def settle(self) -> None:
@@ -194,9 +195,9 @@ class Group:
                 batch.due = self._linger.deadline = due
         return self._seq
 
-    def hurry(self, seq: int) -> None:
+    def hurry(self, seq: int, then: Callable[[], None] | None = None) -> None:
         if self._holding(seq) is self._open:
-            self._commit_now()
+            self._commit_now(then)
 
     async def durable(self, seq: int, eager: bool = False) -> None:
         assert seq <= self._seq, f"{seq} has not been appended"
@@ -315,14 +316,14 @@ class Group:
         self._began_at = trio.current_time()
         await self._write(self._flying, self._settle)
 
-    def _commit_now(self) -> bool:
+    def _commit_now(self, then: Callable[[], None] | None = None) -> bool:
         """Without the committer, in the turn of whoever cannot go on without it; whether that could be begun."""
         if self._start is None or self._flying is not None or self.failed is not None:
             return False
         self._note_hurry()
         batch = self._flying = self._open
         self._began_at = self._hurried_at
-        self._open = Batch()
+        self._open, batch.then = Batch(), then
         try:
             began = self._start(batch, self._settle)
         except BaseException as error:
@@ -331,7 +332,7 @@ class Group:
             raise
         if began:
             return True
-        self._flying, self._open = None, batch
+        self._flying, self._open, batch.then = None, batch, None
         return False
 
     def _settle(self, error: JournalFailed | None) -> None:
@@ -353,6 +354,8 @@ class Group:
         mark = batch.rows.get(Published)
         if mark:
             self._published = max(self._published, *(row.event_id for row in mark.values() if type(row) is Published))
+        if batch.then is not None:
+            batch.then()
         batch.settle()
         if batch.events or mark:
             self._tell_news()

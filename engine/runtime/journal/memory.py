@@ -131,8 +131,8 @@ class MemoryJournal:
     async def durable(self, seq: int, eager: bool = False, protective: bool = False) -> None:
         await self._group.durable(seq, eager)
 
-    def hurry(self, seq: int) -> None:
-        self._group.hurry(seq)
+    def hurry(self, seq: int, then: Callable[[], None] | None = None) -> None:
+        self._group.hurry(seq, then)
 
     async def outbox(self) -> tuple[OutboxRow, ...]:
         # Through bytes, as a row that an earlier life has left behind would come.

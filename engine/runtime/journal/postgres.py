@@ -120,8 +120,8 @@ class PostgresJournal:
             return await self._group.durable(seq, eager)
         raise JournalFailed(f"{self.at.where}: no commit within {PROTECTION_SECONDS:g} s")
 
-    def hurry(self, seq: int) -> None:
-        self._group.hurry(seq)
+    def hurry(self, seq: int, then: Callable[[], None] | None = None) -> None:
+        self._group.hurry(seq, then)
 
     async def outbox(self) -> tuple[OutboxRow, ...]:
         return await self._group.outbox()

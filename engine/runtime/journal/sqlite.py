@@ -77,8 +77,8 @@ class SqliteJournal:
     async def durable(self, seq: int, eager: bool = False, protective: bool = False) -> None:
         await self._group.durable(seq, eager)
 
-    def hurry(self, seq: int) -> None:
-        self._group.hurry(seq)
+    def hurry(self, seq: int, then: Callable[[], None] | None = None) -> None:
+        self._group.hurry(seq, then)
 
     async def outbox(self) -> tuple[OutboxRow, ...]:
         return await self._group.outbox()
