@@ -3,8 +3,9 @@
 Three processes on one machine: this one sends signals at even moments (open loop, so nothing waits for the engine), the
 engine runs as in life with its journal on disk, the paper venue answers at once behind a loopback socket. Between the
 engine's turns, in the same run and at the same pace, this process measures the floors: one bare durable commit of as
-many bytes, one bare round trip to the venue's process. Targets: with `power`, arrival to wire at most 2.5x (p50) and 4x
-(p99) the commit; with `process`, under 1 ms at p99.
+many bytes, one bare round trip to the venue's process; and a fourth process does the least that the promises ask for in
+this language (`least_process.py`: read, look up, commit the same rows, send). Targets: with `power`, arrival to wire at
+most 2.5x (p50) and 4x (p99) the commit; with `process`, under 1 ms at p99.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from bench import feed
 from bench.engine_process import EngineResult, Stamp
 from bench.figures import HEADING, Figures, Ratio, figures, line, ratio, ratio_line
 from bench.floors import Floors
+from bench.least_process import LeastResult, sample_of
 from bench.stage import Stage, StageFailed, durable_bytes, stage
 from bench.venue_process import VenueResult
 
@@ -34,6 +36,7 @@ STAGES: dict[str, tuple[str, str]] = {
 OWN = "arrival -> on the wire"
 PUBLISHED = "arrival -> published"
 OUTSIDE = "meant to be sent -> at the venue"
+LEAST = "the least program"
 
 
 class Terms(Struct, frozen=True):
@@ -63,6 +66,7 @@ class Report(Struct, frozen=True):
     stages: dict[str, Figures]
     floors: dict[str, Figures]
     over_commit: Ratio | None
+    over_least: Ratio | None
     over_round_trip: Ratio | None
     outside_over_both: Ratio | None
     commit_bytes: int
@@ -115,6 +119,10 @@ def _measure(terms: Terms, running: Stage) -> Report:
     rounds = max(1, terms.rounds) if terms.floors else 1
     count = max(1, round(terms.rate * terms.seconds / rounds))
     if terms.floors:
+        sample = sample_of(running.folder / "journal.sqlite", feed.signal_id("b", first - 1), LINE_BYTES)
+        assert sample is not None, "its bytes were found"
+        running.begin_least(sample)
+        _feed_least(terms, running, "w", 0, 20)
         floors.measure(terms.rate, 20, size, LINE_BYTES)
         floors.commits.clear()
         floors.round_trips.clear()
@@ -122,13 +130,15 @@ def _measure(terms: Terms, running: Stage) -> Report:
     for _ in range(rounds):
         if terms.floors:
             floors.measure(terms.rate, count, size, LINE_BYTES)
+            _feed_least(terms, running, "b", first, count)
         sent = _feed(terms, running, first, count)
         turns.append((first, sent, time.monotonic_ns()))
         first += count
         time.sleep(0.3)
     floors.close()
+    least = running.end_least() if terms.floors else LeastResult({})
     engine, venue = running.end()
-    return _report(terms, turns, floors, size, first, engine, venue)
+    return _report(terms, turns, floors, least, size, first, engine, venue)
 
 
 def _settled_bytes(running: Stage, signal_id: str) -> int:
@@ -147,10 +157,17 @@ def _feed(terms: Terms, running: Stage, first: int, count: int) -> feed.Sent:
     return feed.pace(terms.rate, count, lambda number: running.send(bodies[number]))
 
 
+def _feed_least(terms: Terms, running: Stage, run: str, first: int, count: int) -> None:
+    bodies = [feed.body("resting", run, first + number, terms.symbols, terms.rest_seconds) for number in range(count)]
+    feed.pace(terms.rate, count, lambda number: running.send_least(bodies[number]))
+    time.sleep(0.1)
+
+
 def _report(
     terms: Terms,
     turns: list[tuple[int, feed.Sent, int]],
     floors: Floors,
+    least: LeastResult,
     size: int,
     signals: int,
     engine: EngineResult,
@@ -168,6 +185,8 @@ def _report(
     stages[PUBLISHED] = figures(_published(turns, engine))
     stages[OUTSIDE] = figures(outside)
     bare = {"bare commit": figures(floors.commits), "bare round trip": figures(floors.round_trips)}
+    counted = {feed.signal_id("b", first + n) for first, sent, _ in turns for n in range(len(sent.intended))}
+    bare[LEAST] = figures(took for signal_id, took in least.took.items() if signal_id in counted)
     both = figures(a + b for a, b in zip(floors.commits, floors.round_trips, strict=True))
     entries = sum(feed.entry_cid("b", number) in venue.arrived for number in range(signals))
     accepted = engine.verdicts.get("accepted", 0)
@@ -183,6 +202,7 @@ def _report(
         stages=stages,
         floors=bare if terms.floors else {},
         over_commit=ratio(stages[OWN], bare["bare commit"]),
+        over_least=ratio(stages[OWN], bare[LEAST]),
         over_round_trip=ratio(stages["on the wire -> acknowledged"], bare["bare round trip"]),
         outside_over_both=ratio(stages[OUTSIDE], both),
         commit_bytes=size,
@@ -224,6 +244,7 @@ def lines(report: Report) -> list[str]:
         told += [
             *(line(f"floor: {name}", of) for name, of in report.floors.items()),
             ratio_line(f"{OWN} / commit", report.over_commit),
+            ratio_line(f"{OWN} / least", report.over_least),
             ratio_line("acknowledgement / round trip", report.over_round_trip),
             ratio_line("meant -> venue / both floors", report.outside_over_both),
         ]

@@ -12,6 +12,7 @@ import apsw
 import msgspec
 
 from bench.engine_process import EngineResult, EngineTask
+from bench.least_process import LeastResult, LeastTask, Sample
 from bench.venue_process import VenueResult, VenueTask
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,10 +24,22 @@ class StageFailed(Exception):
 
 
 class Stage:
-    """`send` writes one signal into the engine's standard input and blocks while the engine reads nothing."""
+    """`send` writes one signal into the engine's standard input and blocks while the engine reads nothing.
 
-    def __init__(self, folder: Path, durability: Literal["power", "process"], symbols: int, profile: str = "") -> None:
+    `send_least` the same for the least process, once that has begun.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        durability: Literal["power", "process"],
+        symbols: int,
+        profile: str = "",
+    ) -> None:
         self.folder = folder
+        self._durability = durability
+        self._least: subprocess.Popen[bytes] | None = None
+        self._least_result = folder / "least.json"
         self._processes: list[subprocess.Popen[bytes]] = []
         self._venue_result, self._engine_result = folder / "venue.json", folder / "engine.json"
         try:
@@ -47,16 +60,32 @@ class Stage:
         assert self._engine.stdin is not None
         self.send = self._engine.stdin.write
 
+    def begin_least(self, sample: Sample) -> None:
+        task = LeastTask(str(self.folder), self._durability, self.echo_port, sample, str(self._least_result))
+        self._least = self._start("bench.least_process", task)
+        if _first_line(self._least) != "ready":
+            raise StageFailed("the least process did not start")
+        assert self._least.stdin is not None
+        self.send_least = self._least.stdin.write
+
+    def end_least(self) -> LeastResult:
+        assert self._least is not None, "it has not begun"
+        self._end(self._least)
+        return msgspec.json.decode(self._least_result.read_bytes(), type=LeastResult)
+
     def end(self) -> tuple[EngineResult, VenueResult]:
         """No more signals; wait until all has come to rest."""
         for process in (self._engine, self._venue):
-            process.communicate(timeout=END_SECONDS)
-            if process.returncode:
-                raise StageFailed(f"a process ended with {process.returncode}: {process.args!r}")
+            self._end(process)
         return (
             msgspec.json.decode(self._engine_result.read_bytes(), type=EngineResult),
             msgspec.json.decode(self._venue_result.read_bytes(), type=VenueResult),
         )
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        process.communicate(timeout=END_SECONDS)
+        if process.returncode:
+            raise StageFailed(f"a process ended with {process.returncode}: {process.args!r}")
 
     def _start(self, module: str, task: msgspec.Struct) -> subprocess.Popen[bytes]:
         path = self.folder / f"{module}.task"

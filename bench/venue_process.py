@@ -104,9 +104,13 @@ def _echo(listener: socket.socket) -> None:
     while True:
         peer, _ = listener.accept()
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with peer:
-            while piece := peer.recv(65_536):
-                peer.sendall(piece)
+        threading.Thread(target=_answer, args=(peer,), daemon=True).start()
+
+
+def _answer(peer: socket.socket) -> None:
+    with peer:
+        while piece := peer.recv(65_536):
+            peer.sendall(piece)
 
 
 if __name__ == "__main__":

@@ -163,7 +163,7 @@ class SqliteJournal:
         where = str(self.path)
         try:
             _create(self.path)
-            self._connection = _connect(self.path, self.durability)
+            self._connection = connect(self.path, self.durability)
             _refuse_a_damaged_log(self._connection, self.path)
             migrate(self._connection, where, self._clock.now_ns())
             self._reader_connection = _connect_to_read(self.path)
@@ -374,7 +374,7 @@ def alone(path: Path, at_ns: int) -> Iterator[apsw.Connection]:
     lock = Lock(path.with_name(path.name + ".lock"))
     lock.take()
     try:
-        connection = _connect(path, "power")
+        connection = connect(path, "power")
         try:
             _refuse_a_damaged_log(connection, path)
             migrate(connection, str(path), at_ns)
@@ -398,7 +398,7 @@ def _refuse_a_damaged_log(connection: apsw.Connection, path: Path) -> None:
         )
 
 
-def _connect(path: Path, durability: str) -> apsw.Connection:
+def connect(path: Path, durability: str) -> apsw.Connection:
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
     connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")  # takes effect in a new file only
