@@ -47,6 +47,7 @@ class EngineTask(msgspec.Struct, frozen=True):
     profile: str = ""  # file for cProfile's figures
     face: str = ""  # of the local exchange; "": the paper venue over the link
     order_socket: bool = True
+    warm_ms: float = 0.0  # between two dry runs; 0: none
 
 
 class Stamp(msgspec.Struct, frozen=True, array_like=True):
@@ -142,6 +143,7 @@ async def run(task: EngineTask) -> None:
         tally=tally,
         breakers=OwnTerms(stalls=StallTerms(loop_ns=60 * SECOND, commit_ns=60 * SECOND)),  # too much is to be measured
         build="bench",
+        warm_seconds=task.warm_ms / 1000,
     )
     stop, began = trio.Event(), clock.ticks_ns()
     drained = trio.Event()

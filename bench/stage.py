@@ -35,6 +35,7 @@ class Stage:
         durability: Literal["power", "process"],
         symbols: int,
         profile: str = "",
+        warm_ms: float = 0.0,
     ) -> None:
         self.folder = folder
         self._durability = durability
@@ -43,15 +44,15 @@ class Stage:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._venue_result, self._engine_result = folder / "venue.json", folder / "engine.json"
         try:
-            self._begin(durability, symbols, profile)
+            self._begin(durability, symbols, profile, warm_ms)
         except BaseException:  # raised again: an interrupt, too, must leave no process behind
             self.kill()
             raise
 
-    def _begin(self, durability: Literal["power", "process"], symbols: int, profile: str) -> None:
+    def _begin(self, durability: Literal["power", "process"], symbols: int, profile: str, warm_ms: float) -> None:
         self._venue = self._start("bench.venue_process", VenueTask(symbols, str(self._venue_result)))
         port, self.echo_port = (int(word) for word in _first_line(self._venue).split())
-        task = EngineTask(str(self.folder), durability, port, str(self._engine_result), profile)
+        task = EngineTask(str(self.folder), durability, port, str(self._engine_result), profile, warm_ms=warm_ms)
         began = time.monotonic()
         self._engine = self._start("bench.engine_process", task)
         if _first_line(self._engine) != "ready":
@@ -103,8 +104,10 @@ class Stage:
 
 
 @contextmanager
-def stage(folder: Path, durability: Literal["power", "process"], symbols: int, profile: str = "") -> Iterator[Stage]:
-    running = Stage(folder, durability, symbols, profile)
+def stage(
+    folder: Path, durability: Literal["power", "process"], symbols: int, profile: str = "", warm_ms: float = 0.0
+) -> Iterator[Stage]:
+    running = Stage(folder, durability, symbols, profile, warm_ms)
     try:
         yield running
     finally:

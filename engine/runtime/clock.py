@@ -15,12 +15,14 @@ class Clock(Struct, frozen=True):
     """`now_ns` is wall time since the epoch; `ticks_ns` only measures durations, and the two never meet.
 
     `stay_awake` asks the loop not to sleep for so many seconds, at most, while something is on its way that is due
-    sooner than a sleeping processor wakes up; 0 takes it back. Of no effect where the loop has another clock.
+    sooner than a sleeping processor wakes up; 0 takes it back. Of no effect where the loop has another clock. `awake`
+    is whether it was asked to.
     """
 
     now_ns: Callable[[], int]
     ticks_ns: Callable[[], int]
     stay_awake: Callable[[float], None] = lambda seconds: None
+    awake: Callable[[], bool] = lambda: False
 
 
 class LoopClock(trio.abc.Clock):
@@ -36,8 +38,10 @@ class LoopClock(trio.abc.Clock):
         return time.perf_counter()
 
     def deadline_to_sleep_time(self, deadline: float) -> float:
-        now = time.perf_counter()
-        return 0.0 if now < self._awake_until else deadline - now
+        return 0.0 if self.awake() else deadline - time.perf_counter()
+
+    def awake(self) -> bool:
+        return time.perf_counter() < self._awake_until
 
     def stay_awake(self, seconds: float) -> None:
         self._awake_until = time.perf_counter() + seconds if seconds else 0.0
@@ -47,7 +51,9 @@ LOOP_CLOCK = LoopClock()  # to be given to `trio.run`
 
 
 def live_clock() -> Clock:
-    return Clock(now_ns=time.time_ns, ticks_ns=time.perf_counter_ns, stay_awake=LOOP_CLOCK.stay_awake)
+    return Clock(
+        now_ns=time.time_ns, ticks_ns=time.perf_counter_ns, stay_awake=LOOP_CLOCK.stay_awake, awake=LOOP_CLOCK.awake
+    )
 
 
 def virtual_clock(start_ns: int) -> Clock:
