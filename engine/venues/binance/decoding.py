@@ -93,6 +93,12 @@ def check(row: Struct) -> None:
                 raise Odd(f"{name} {error}") from None
 
 
+def not_below_zero(what: str, *amounts: Decimal) -> None:
+    """Quantities have no sign here; one that has is none. Raises Odd."""
+    if any(amount < 0 for amount in amounts):
+        raise Odd(f"{what} of less than nothing")
+
+
 def amount_of(text: str | None) -> Decimal:
     """An amount that may be empty where it does not apply. Raises Odd."""
     if not text:

@@ -15,6 +15,9 @@ from engine.venues.binance.paging import PAGE, Fetch, trades_since
 
 class Executed(Protocol):
     @property
+    def symbol(self) -> str: ...
+
+    @property
     def id(self) -> int: ...
 
     @property
@@ -64,6 +67,8 @@ class Executions(Generic[R]):
             return Failed(rows.why)
         fills = []
         for row in rows:
+            if row.symbol != symbol:
+                return Failed(f"executions in {symbol} were asked for, and one in {row.symbol[:40]!r} was told")
             owner = await self._owner(symbol, row.orderId)
             if isinstance(owner, Failed):
                 return owner

@@ -8,7 +8,7 @@ from decimal import Decimal
 from msgspec import Struct
 
 from engine.core.messages import ZERO, FillReport, OrderReport, OrderType, Side
-from engine.venues.binance.decoding import MILLISECOND, SIDES, STATUS, Heard, execution_id, word_of
+from engine.venues.binance.decoding import MILLISECOND, SIDES, STATUS, Heard, execution_id, not_below_zero, word_of
 
 
 class OrderRow(Struct, frozen=True):
@@ -65,6 +65,7 @@ class OrderEvent(Struct, frozen=True):
 
 def order_of(row: OrderRow, cid: str, order_type: OrderType, reduce_only: bool, reason: str = "") -> OrderReport:
     """Raises Odd."""
+    not_below_zero(f"order {row.orderId}", row.origQty, row.executedQty, row.price, row.stopPrice)
     return OrderReport(
         symbol=row.symbol,
         cid=cid,
@@ -83,6 +84,8 @@ def order_of(row: OrderRow, cid: str, order_type: OrderType, reduce_only: bool, 
 
 
 def fill_of(row: TradeRow, cid: str, side: Side, maker: bool) -> FillReport:
+    """Raises Odd."""
+    not_below_zero(f"execution {row.id}", row.qty, row.price)
     return FillReport(
         symbol=row.symbol,
         exec_id=execution_id(row.id, row.orderId),
@@ -100,6 +103,7 @@ def fill_of(row: TradeRow, cid: str, side: Side, maker: bool) -> FillReport:
 
 def fill_heard(e: OrderEvent, cid: str, event_ms: int) -> FillReport:
     """Raises Odd."""
+    not_below_zero(f"execution {e.t}", e.l, e.L)
     return FillReport(
         symbol=e.s,
         exec_id=execution_id(e.t, e.i),
@@ -128,6 +132,7 @@ def order_heard(
     status = STATUS.get(e.X)
     if status is None:
         return f"order {e.i} has the unknown status {e.X!r}"
+    not_below_zero(f"order {e.i}", e.q, e.z, e.p, trigger)
     return OrderReport(
         symbol=e.s,
         cid=cid,

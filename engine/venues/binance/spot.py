@@ -218,6 +218,8 @@ class SpotVenue:
                 return Failed(row.why)
             if self._names.is_older(cid, row.time * MILLISECOND):
                 continue  # of an earlier life, under the same id
+            if row.symbol != symbol:
+                return Failed(f"asked for {cid} in {symbol}, told of one in {row.symbol[:40]!r}")
             return self._known(row, cid)
         if symbol in self._sales:
             dead_ns = self.traits.window_ns + self.traits.queue_ns + SECOND

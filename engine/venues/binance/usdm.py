@@ -389,6 +389,8 @@ class UsdmVenue:
             return NotFound(cid) if row.kind == "not_found" else Failed(row.why)
         if self._names.is_older(cid, row.time * MILLISECOND):
             return NotFound(cid)  # of an earlier life, under the same id
+        if (row.symbol, row.clientOrderId) != (symbol, cid):
+            return Failed(f"asked for {cid} in {symbol}, told of {row.clientOrderId[:40]!r} in {row.symbol[:40]!r}")
         return self._known(row)
 
     async def _conditional_order(self, symbol: str, cid: str) -> OrderReport | NotFound | Failed:

@@ -258,6 +258,8 @@ class BybitVenue:
                 made = _rows([row for row in rows if row.orderLinkId == cid], reports.order_report)
                 if isinstance(made, Failed):
                     return made
+                if made and made[0].symbol != symbol:
+                    return Failed(f"asked for {cid} in {symbol}, told of one in {made[0].symbol[:40]!r}")
                 if made:
                     return made[0]
         return NotFound(cid)
