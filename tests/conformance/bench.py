@@ -118,7 +118,12 @@ class Offers(Struct, frozen=True, kw_only=True):
     post_only: bool = True
     fill_or_kill: bool = True
     keys: bool = True  # the venue knows who asks, and what he may
-    clock: bool = True  # requests are stamped by the venue's clock
+    clock: bool = True  # requests are stamped by the venue's clock, wherever it goes, and die with their signal
+    pushed: bool = True  # the stream is the venue's own; else it is asked for what is new
+    exact: bool = True  # an order goes as it is; else it is rounded on its way
+    rights: bool = True  # what a key may do is known before it is used
+    lists: bool = True  # long lists are read page by page; else they are a failure
+    rules: bool = True  # the instruments are asked for each time
     page: int = 0  # executions that one answer holds; 0: all
 
 
@@ -214,7 +219,7 @@ class Bench:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(listen)
             await up.wait()
-            if self._hand is not None and not ear.down:
+            if self._hand is not None and self.offers.pushed and not ear.down:
                 await self.until(self._heard_by_venue, "the venue never saw the stream")
             yield ear
             nursery.cancel_scope.cancel()

@@ -12,11 +12,12 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
+import structlog
 import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.core.messages import Answer, BalanceReport, InstrumentKind, Order, Side
+from engine.core.messages import Answer, BalanceReport, Failed, InstrumentKind, Order, Side
 from engine.exchange.faults import Fault, Woe
 from engine.exchange.opening import both_kinds, open_exchange
 from engine.exchange.server import Exchange, Mangling
@@ -31,6 +32,7 @@ from engine.venues.paper import Faults, PaperTerms, PaperVenue
 from engine.venues.registry import REAL, THROTTLES, Setup
 from tests.conformance.bench import Bench, Offers, Skip, Trouble
 
+LOG = structlog.get_logger("conformance")
 D = Decimal
 SYMBOL = "BTCUSDT"
 NOTIONAL_MIN = D(150)  # more than one lot is worth, so that an order can be too small
@@ -53,6 +55,7 @@ class Face(Struct, frozen=True):
     operations: dict[str, str]
     codes: dict[Trouble, tuple[int, str, int]]
     offers: Offers
+    exchange: str = ""  # as ccxt calls it, where ccxt is the venue
 
 
 async def _amend_bybit(venue: Any, order: Order, qty: Decimal) -> Answer:
@@ -107,9 +110,14 @@ _USDM_WORDS = _SPOT_WORDS | {"amend": "order.modify", "batch": "batchOrders.plac
 _BYBIT_OFFERS = Offers(amend=_amend_bybit, cancel_all=_cancel_all, batch=_batch, page=100)
 _SPOT_OFFERS = Offers(amend=_amend_spot, cancel_all=_cancel_all, page=1000)
 _USDM_OFFERS = Offers(amend=_amend_usdm, cancel_all=_cancel_all, batch=_batch, page=1000)
+_CCXT_SPOT_OFFERS = Offers(page=100, clock=False, pushed=False, exact=False, rights=False, lists=False, rules=False)
+_CCXT_OFFERS = replace(_CCXT_SPOT_OFFERS, amend=_amend_bybit)
 BYBIT_LINEAR = Face("bybit", "bybit", InstrumentKind.LINEAR, _BYBIT_WORDS, _BYBIT, _BYBIT_OFFERS)
 BYBIT_SPOT = Face("bybit", "bybit", InstrumentKind.SPOT, _BYBIT_WORDS, _BYBIT, _BYBIT_OFFERS)
 BINANCE_SPOT = Face("binance-spot", "binance", InstrumentKind.SPOT, _SPOT_WORDS, _BINANCE, _SPOT_OFFERS)
+BYBIT_CCXT = Face("bybit", "ccxt", InstrumentKind.LINEAR, _BYBIT_WORDS, _BYBIT, _CCXT_OFFERS, "bybit")
+SPOT_CCXT = Face("binance-spot", "ccxt", InstrumentKind.SPOT, _SPOT_WORDS, _BINANCE, _CCXT_SPOT_OFFERS, "binance")
+USDM_CCXT = Face("binance-usdm", "ccxt", InstrumentKind.LINEAR, _USDM_WORDS, _BINANCE, _CCXT_OFFERS, "binanceusdm")
 BINANCE_USDM = Face("binance-usdm", "binance", InstrumentKind.LINEAR, _USDM_WORDS, _BINANCE, _USDM_OFFERS)
 
 _WOES = {
@@ -233,6 +241,9 @@ async def at_exchange(face: Face, socket: bool) -> AsyncIterator[Bench]:
                 throttle=throttle,
                 symbols=(SYMBOL,),
                 order_socket=socket,
+                exchange=face.exchange,
+                foreign={"key": Secret(key or "local-key"), "secret": Secret("local-secret")},
+                poll_seconds=0.1,
             )
             venue = REAL[face.venue](setup)
             scope = trio.CancelScope()
@@ -265,8 +276,10 @@ async def at_exchange(face: Face, socket: bool) -> AsyncIterator[Bench]:
 
 async def _ready(venue: Any, socket: bool) -> None:
     """As the engine is before it trades: the list is read, the venue's clock known, and the order socket up."""
+    while isinstance(told := await venue.instruments(), Failed):  # an adapter may have workers that come up first
+        LOG.info("not ready", why=told.why)
+        await trio.sleep(0.1)
     await venue.server_time_ns()
-    await venue.instruments()
     if socket and not await venue.socket.until_ready(10):
         raise AssertionError(f"the order socket did not come up: {venue.socket.why}")
 
@@ -376,10 +389,16 @@ SITES: dict[str, Site] = {
     "binance-spot": partial(at_exchange, BINANCE_SPOT),
     "binance-usdm": partial(at_exchange, BINANCE_USDM),
     "paper": at_paper,
+    "ccxt-bybit": partial(at_exchange, BYBIT_CCXT),
+    "ccxt-binance": partial(at_exchange, SPOT_CCXT),
+    "ccxt-binanceusdm": partial(at_exchange, USDM_CCXT),
 }
 OFFERS = {
     "bybit-linear": _BYBIT_OFFERS,
     "bybit-spot": _BYBIT_OFFERS,
     "binance-spot": _SPOT_OFFERS,
     "binance-usdm": _USDM_OFFERS,
+    "ccxt-bybit": _CCXT_OFFERS,
+    "ccxt-binance": _CCXT_SPOT_OFFERS,
+    "ccxt-binanceusdm": _CCXT_OFFERS,
 }

@@ -23,7 +23,7 @@ from tests.exchange.site import exchange
 ROOT = Path(__file__).resolve().parents[2]
 BY_NAME = {case.run.__name__: case for case in CASES}
 
-NOT_OFFERED = {
+NOT_OFFERED: dict[str, set[str]] = {
     "bybit-linear": set(),
     "bybit-spot": {"liquidation"},
     "binance-spot": {"batch", "batch_answer_lost", "duplicate_after_end", "liquidation"},
@@ -42,6 +42,27 @@ NOT_OFFERED = {
         "paging_executions",
         "wrong_key",
     },
+}
+_BY_CCXT = {
+    "batch",
+    "batch_answer_lost",
+    "cancel_all",
+    "clock_jump",
+    "clock_offset",
+    "dies_with_its_signal",
+    "duplicate_after_end",
+    "off_step",
+    "paging_executions",
+    "paging_orders",
+    "stream_doubled",
+    "stream_dropped",
+    "stream_silent",
+    "wrong_key",
+}
+NOT_OFFERED |= {
+    "ccxt-bybit": _BY_CCXT,
+    "ccxt-binance": _BY_CCXT | {"amend", "amend_answer_lost", "liquidation"},
+    "ccxt-binanceusdm": _BY_CCXT,
 }
 SKIPPED = {
     "paper": {
