@@ -392,7 +392,10 @@ def _trade(row: Any) -> dict[str, Any]:
 
 def _balance(exchange: Any, params: dict[str, Any]) -> list[dict[str, Any]]:
     found = exchange.fetch_balance(params)
-    total, used = found.get("total") or {}, found.get("used") or {}
+    total, used = dict(found.get("total") or {}), found.get("used") or {}
+    info = found.get("info")
+    for row in info.get("assets", ()) if exchange.id == "binanceusdm" and isinstance(info, dict) else ():
+        total[row["asset"]] = row["walletBalance"]  # ccxt's total there has what the open positions would gain in it
     return filled(exchange, [{"asset": asset, "total": total[asset], "used": used.get(asset)} for asset in total])
 
 

@@ -424,6 +424,7 @@ async def test_leverage_and_margin_are_set_where_asked_and_already_so_is_fine() 
         fake.rest["POST /fapi/v1/leverage"] = (200, {"leverage": 3, "symbol": "BTCUSDT"})
         assert not isinstance(await venue.instruments(), Failed)
         assert fake.said("POST /fapi/v1/leverage")[0]["leverage"] == "3"
+        venue._ready.clear()  # as at another start
         fake.rest["POST /fapi/v1/marginType"] = refused(-4048, "Position exists.")
         failed = await venue.instruments()
         assert isinstance(failed, Failed) and "-4048" in failed.why, (
