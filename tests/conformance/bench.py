@@ -123,6 +123,7 @@ class Offers(Struct, frozen=True, kw_only=True):
     exact: bool = True  # an order goes as it is; else it is rounded on its way
     rights: bool = True  # what a key may do is known before it is used
     lists: bool = True  # long lists are read page by page; else they are a failure
+    liquidations: bool = True  # are among the executions
     rules: bool = True  # the instruments are asked for each time
     page: int = 0  # executions that one answer holds; 0: all
 

@@ -480,6 +480,8 @@ async def foreign_fill(b: Bench) -> None:
 async def liquidation(b: Bench) -> None:
     if b.instrument.kind is InstrumentKind.SPOT:
         raise NotOffered("nothing is liquidated on spot")
+    if not b.offers.liquidations:
+        raise NotOffered("only ordinary executions are told; the position that is not ours shows it")
     b.needs_faults()
     await b.accepted(b.market("held"))
     async with b.listening() as ear:

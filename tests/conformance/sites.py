@@ -112,10 +112,11 @@ _SPOT_OFFERS = Offers(amend=_amend_spot, cancel_all=_cancel_all, page=1000)
 _USDM_OFFERS = Offers(amend=_amend_usdm, cancel_all=_cancel_all, batch=_batch, page=1000)
 _CCXT_SPOT_OFFERS = Offers(page=100, clock=False, pushed=False, exact=False, rights=False, lists=False, rules=False)
 _CCXT_OFFERS = replace(_CCXT_SPOT_OFFERS, amend=_amend_bybit)
+_CCXT_BYBIT_OFFERS = replace(_CCXT_OFFERS, liquidations=False)
 BYBIT_LINEAR = Face("bybit", "bybit", InstrumentKind.LINEAR, _BYBIT_WORDS, _BYBIT, _BYBIT_OFFERS)
 BYBIT_SPOT = Face("bybit", "bybit", InstrumentKind.SPOT, _BYBIT_WORDS, _BYBIT, _BYBIT_OFFERS)
 BINANCE_SPOT = Face("binance-spot", "binance", InstrumentKind.SPOT, _SPOT_WORDS, _BINANCE, _SPOT_OFFERS)
-BYBIT_CCXT = Face("bybit", "ccxt", InstrumentKind.LINEAR, _BYBIT_WORDS, _BYBIT, _CCXT_OFFERS, "bybit")
+BYBIT_CCXT = Face("bybit", "ccxt", InstrumentKind.LINEAR, _BYBIT_WORDS, _BYBIT, _CCXT_BYBIT_OFFERS, "bybit")
 SPOT_CCXT = Face("binance-spot", "ccxt", InstrumentKind.SPOT, _SPOT_WORDS, _BINANCE, _CCXT_SPOT_OFFERS, "binance")
 USDM_CCXT = Face("binance-usdm", "ccxt", InstrumentKind.LINEAR, _USDM_WORDS, _BINANCE, _CCXT_OFFERS, "binanceusdm")
 BINANCE_USDM = Face("binance-usdm", "binance", InstrumentKind.LINEAR, _USDM_WORDS, _BINANCE, _USDM_OFFERS)
@@ -398,7 +399,7 @@ OFFERS = {
     "bybit-spot": _BYBIT_OFFERS,
     "binance-spot": _SPOT_OFFERS,
     "binance-usdm": _USDM_OFFERS,
-    "ccxt-bybit": _CCXT_OFFERS,
+    "ccxt-bybit": _CCXT_BYBIT_OFFERS,
     "ccxt-binance": _CCXT_SPOT_OFFERS,
     "ccxt-binanceusdm": _CCXT_OFFERS,
 }

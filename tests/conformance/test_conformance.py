@@ -13,7 +13,7 @@ from tests.conformance.test_kit import NOT_OFFERED, SKIPPED
 BY_SOCKET = (1, 2, 6, 8, 14, 16, 17, 18, 19, 20, 21, 22, 23, 26, 27, 28, 29, 32, 33, 34, 35, 50, 51)
 
 
-# ccxt works in processes of its own, which take seconds to come up: of its faces, what differs most from the native ones.
+# ccxt works in processes of its own, which take seconds to come up: of its cases, what differs most from the others.
 BY_CCXT = (1, 16, 17, 35, 45)
 
 

@@ -60,7 +60,7 @@ _BY_CCXT = {
     "wrong_key",
 }
 NOT_OFFERED |= {
-    "ccxt-bybit": _BY_CCXT,
+    "ccxt-bybit": _BY_CCXT | {"liquidation"},
     "ccxt-binance": _BY_CCXT | {"amend", "amend_answer_lost", "liquidation"},
     "ccxt-binanceusdm": _BY_CCXT,
 }
