@@ -176,6 +176,28 @@ def test_too_late_a_signal_ends_without_an_order() -> None:
     assert confirmed(step) == [("s1", Outcome.FAILED)] and step.commands == ()
 
 
+def test_what_the_gate_accepted_before_it_heard_of_a_doubt_opens_nothing() -> None:
+    desk = Desk()
+    desk.tell(enact())
+    (entry,) = desk.placed()
+    desk.answer(entry, Silence("time-out"))
+    step = desk.tell(enact("s2"))
+    assert confirmed(step) == [("s2", Outcome.FAILED)] and desk.placed() == []
+    desk.tell(Answered(entry.cid, "place", Acked("v-1")))
+    desk.tell(enact("s3"))
+    assert [order.signal_id for order in desk.placed()] == ["s3"]
+
+
+def test_a_doubt_does_not_hold_up_what_closes() -> None:
+    desk = Desk()
+    desk.entered()
+    desk.tell(enact("s2"))
+    (second,) = desk.placed(Leg.ENTRY)
+    desk.answer(second, Silence("time-out"))
+    desk.tell(enact("s3", Action.CLOSE, side=None))
+    assert [order.leg for order in desk.placed()] == [Leg.EXIT]
+
+
 def test_the_first_fill_brings_stop_and_target_and_the_last_one_the_confirmation() -> None:
     desk = Desk()
     desk.tell(enact())

@@ -17,7 +17,7 @@ from engine.core.messages import FillReport, Limits
 from engine.runtime.journal.base import Record
 from engine.venues.paper import Truth
 from tests.crash.site import Site
-from tests.sim.checks import CHECKS, Evidence, Violation, bare_stretches
+from tests.sim.checks import CHECKS, SECOND, Evidence, Violation, bare_stretches
 from tests.sim.truth import AnyEntry, Copied, Executed, digest
 from tests.sim.verdicts import (
     Kept,
@@ -58,7 +58,7 @@ def broken(site: Site, truth: Truth, quiescent: bool = True) -> list[Violation]:
     """Every promise that was not kept; `quiescent`: of an engine that has come to rest and was ended."""
     evidence, kept, audited = gather(site, quiescent)
     found = [violation for check in CHECKS for violation in check(evidence)]
-    found += doubt_blocks_entries(evidence)
+    found += doubt_blocks_entries(evidence, heard_ns=SECOND)  # of a busy machine
     found += confirmations_are_true(evidence)
     found += rows_follow_facts(evidence, kept)
     found += protection_passes_halts(evidence)

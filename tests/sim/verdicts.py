@@ -31,7 +31,7 @@ from engine.core.messages import (
     Unclear,
     Unsent,
 )
-from tests.sim.checks import SECOND, Evidence, Violation
+from tests.sim.checks import SECOND, Evidence, Violation, opens
 from tests.sim.truth import BanHeard, CancelWired, Ended, Executed, Phase, QuotesStalled, Taken, Wired
 
 SENDS_PER_SECOND = 10  # the account's rate limit in every world
@@ -83,14 +83,20 @@ def judged_on_fresh_prices(e: Evidence, kept: Kept) -> Iterator[Violation]:
                 yield Violation("I9", record.at_ns, f"{record.signal_id} was accepted on a price {age:.1f} s old")
 
 
-def doubt_blocks_entries(e: Evidence) -> Iterator[Violation]:
-    """P4: while an order of a symbol is in doubt, nothing that opens is accepted there."""
+def doubt_blocks_entries(e: Evidence, heard_ns: int = 0) -> Iterator[Violation]:
+    """P4: while an order of a symbol is in doubt, nothing that opens is sent there, nor accepted.
+
+    Who accepts hears of the doubt by mail, within `heard_ns`; who sends knows.
+    """
     pending: set[str] = set()
     doubtful: dict[str, tuple[str, int]] = {}
     for record in e.records:
         match record.fact:
             case Submitted(order=order):
                 pending.add(order.cid)
+                for cid, (symbol, since_ns) in doubtful.items() if opens(order) else ():
+                    if symbol == order.symbol and since_ns < record.at_ns:
+                        yield Violation("P4", record.at_ns, f"{order.cid} was sent while {cid} was in doubt")
             case Unclear(cid=cid, symbol=symbol) if cid in pending:
                 doubtful.setdefault(cid, (symbol, record.at_ns))
             case Accepted() | Rejected() | Canceled() | Expired() | Missing() | Unsent() | Filled() as settled:
@@ -98,7 +104,7 @@ def doubt_blocks_entries(e: Evidence) -> Iterator[Violation]:
                 doubtful.pop(settled.cid, None)
             case Judged() as judged if _opening(judged):
                 for cid, (symbol, since_ns) in doubtful.items():
-                    if symbol == judged.symbol and since_ns < record.at_ns:
+                    if symbol == judged.symbol and since_ns + heard_ns < record.at_ns:
                         text = f"{judged.signal_id} was accepted while {cid} was in doubt"
                         yield Violation("P4", record.at_ns, text)
 

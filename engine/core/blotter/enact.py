@@ -49,6 +49,8 @@ def _enact_order(sheet: Sheet, enact: Enact, now_ns: int) -> None:
             if plan.action is Action.CLOSE:
                 sheet.flatten(signal.signal_id, "closed while an entry was on its way", signal.trace_id, now_ns)
             return sheet.end(enact, Outcome.UNFILLED, now_ns, reason="nothing to close")
+    elif sheet.in_doubt:  # the gate may not have heard of it yet
+        return sheet.end(enact, Outcome.FAILED, now_ns, reason="an order of this symbol came to be in doubt")
     assert side is not None and qty > 0, f"{signal.signal_id} was accepted without a side or a quantity"
     leg = Leg.EXIT if closing else Leg.ENTRY
     cid = client_order_id(sheet.terms.env, signal.account, signal.signal_id, leg, 0)

@@ -303,6 +303,11 @@ class Sheet:
         )
         self.position = replace(position, stop_loss=stop, take_profit=target, stop_waived=waived)
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether an order's outcome is not known, or the position's: nothing may be opened then (P4)."""
+        return self.suspect is not None or any(order.state is State.UNCLEAR for order in self.orders.values())
+
     def end(
         self,
         enact: Enact,
