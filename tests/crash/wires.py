@@ -118,8 +118,6 @@ def _meaning(what: str) -> Callable[..., Any]:
 
 
 def _by_socket(bomb: Bomb) -> Callable[..., Any]:
-    """An HTTP request goes out in two writes, head and body: behind the first it is on its way, and not yet whole."""
-
     def sending(original: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         async def send_all(stream: trio.SocketStream, data: Any) -> None:
             what = _writing.get()
