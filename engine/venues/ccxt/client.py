@@ -651,16 +651,16 @@ class CcxtVenue:
         """Executions and open orders, again and again. Raises StreamDown when that has failed too often."""
         told: dict[str, OrderReport] = {}
         booked: dict[tuple[str, str], int] = {}
-        since_ns, failures = self._venue_ns() - OVERLAP_NS, 0
+        since_ns, failures, up = self._venue_ns() - OVERLAP_NS, 0, False
         while True:
             asked_ns = self._venue_ns()
             why = await self._poll(deliver, told, booked, since_ns)
             if why:
                 failures += 1
-                if failures >= FAILURES_MAX or (failures and not told):
+                if failures >= FAILURES_MAX or not up:
                     raise StreamDown(why)
             else:
-                failures, since_ns = 0, asked_ns - OVERLAP_NS
+                failures, up, since_ns = 0, True, asked_ns - OVERLAP_NS
                 booked = {key: at_ns for key, at_ns in booked.items() if at_ns >= since_ns}
                 ready()
             with trio.move_on_after(self.terms.poll_seconds):
@@ -693,9 +693,8 @@ class CcxtVenue:
                 deliver(report)
         for venue_id, report in told.items():
             if venue_id not in now and is_ours(report.cid):
+                # What cannot be found here and now, the order's own look-ups and the reconciler go on asking for.
                 ended = await self.order(report.symbol, report.cid)
-                if isinstance(ended, Failed):
-                    return ended.why
                 if isinstance(ended, OrderReport):
                     deliver(ended)
         told.clear()

@@ -171,6 +171,8 @@ def _unpromised(able: Abilities) -> list[str]:
         found.append(f"no {', '.join(lacks)} orders: they are refused")
     if able.kind is InstrumentKind.LINEAR:
         found.append("liquidations and deleveraging may show only as a position that differs, which stops its symbol")
+        if able.exchange not in PROVES:
+            found.append("a balance may have unrealised profit in it, which then counts twice in the account's equity")
         if not able.funding:
             found.append("funding is not told: it shows in the balance only")
     return found

@@ -392,11 +392,16 @@ def _trade(row: Any) -> dict[str, Any]:
 
 def _balance(exchange: Any, params: dict[str, Any]) -> list[dict[str, Any]]:
     found = exchange.fetch_balance(params)
-    total, used = dict(found.get("total") or {}), found.get("used") or {}
-    info = found.get("info")
-    for row in info.get("assets", ()) if exchange.id == "binanceusdm" and isinstance(info, dict) else ():
-        total[row["asset"]] = row["walletBalance"]  # ccxt's total there has what the open positions would gain in it
+    total, used = found.get("total") or {}, found.get("used") or {}
+    total = {**total, **wallets(found.get("info"))}
     return filled(exchange, [{"asset": asset, "total": total[asset], "used": used.get(asset)} for asset in total])
+
+
+def wallets(info: Any) -> dict[str, Any]:
+    """Binance's futures: ccxt's total has the unrealised profit in it, which the engine counts by itself."""
+    assets = info.get("assets") if isinstance(info, dict) else None
+    rows = [row for row in assets if isinstance(row, dict)] if isinstance(assets, list) else []
+    return {row["asset"]: row["walletBalance"] for row in rows if "walletBalance" in row and "asset" in row}
 
 
 def _time(exchange: Any) -> int:

@@ -76,9 +76,9 @@ async def test_an_order_is_placed_seen_and_booked_to_the_last_digit(site: Site, 
     ]
     assert not isinstance(positions, Failed) and not isinstance(balances, Failed)
     held = {p.symbol: p.qty for p in positions}
+    totals = {b.asset: b.total for b in balances if b.total}
+    assert totals == {b["asset"]: D(b["total"]) for b in truth["balances"]}, "the wallet, without unrealised profit"
     if face is SPOT:
-        totals = {b.asset: b.total for b in balances}
-        assert totals == {b["asset"]: D(b["total"]) for b in truth["balances"]}
         assert held["BTCUSDT"] == totals["BTC"]
     else:
         assert held == {"BTCUSDT": D("0.013")}

@@ -20,7 +20,7 @@ from engine.venues.ccxt.rows import OrderRow
 from engine.venues.ccxt.worker import at, code_in, holds_rows, loads
 from tests.exchange.site import Site
 from tests.patience import PATIENCE_SECONDS
-from tests.venues.ccxt.local import BYBIT, account, nothing, order
+from tests.venues.ccxt.local import BYBIT, account, eventually, nothing, order
 
 INSTRUMENT = {
     "symbol": "BTCUSDT",
@@ -330,3 +330,28 @@ async def test_a_line_without_an_end_is_not_read_for_ever(monkeypatch: pytest.Mo
     await theirs.send_all(b"x" * 2000)
     with pytest.raises(Lost):
         await Lines(ours, ours).receive(loads)
+
+
+async def test_an_order_that_left_the_lists_and_is_not_to_be_found_does_not_bring_the_stream_down() -> None:
+    """Its own look-ups go on; and one question that fails is no reason to close the entries either."""
+    pytest.importorskip("ccxt")
+    resting = order("r")
+    row = {"symbol": "BTCUSDT", "orderId": "1", "orderLinkId": resting.cid, "side": "Buy", "orderStatus": "New"}
+    row |= {"orderType": "Limit", "qty": "1", "cumExecQty": "0", "price": "1", "createdTime": "1700000000000"}
+    with fake() as (bybit, site):
+        async with account(site, BYBIT) as venue, venue.stream() as reports:
+            bybit.say("order/realtime", {"list": [row]})
+            with trio.fail_after(PATIENCE_SECONDS):
+                assert (await reports.receive()).cid == resting.cid  # type: ignore[union-attr]
+            bybit.say("order/history", {}, code=10016)
+            bybit.say("order/realtime", {"list": []})
+            await eventually(lambda: _count(bybit, "order/history"), lambda asked: asked >= 1)
+            before = len(bybit.asked)
+            await eventually(lambda: _count(bybit, ""), lambda asked: asked > before + 10)
+            bybit.say("order/realtime", {"list": [row | {"orderId": "2"}]})
+            with trio.fail_after(PATIENCE_SECONDS):
+                assert (await reports.receive()).venue_order_id == "2"  # type: ignore[union-attr]
+
+
+async def _count(bybit: FakeBybit, end: str) -> int:
+    return sum(path.endswith(end) for path in bybit.asked)
