@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as bench
-from bench import core, exchange, memory, path, peers, recovery, submitters, sustained, tap
+from bench import core, durable, exchange, memory, path, peers, recovery, submitters, sustained, tap
 from bench.figures import figures, ratio
 from engine.runtime.websocket import text_frame
+from tests.postgres import ENVIRONMENT, Server
 
 
 def options(module: object, *given: str) -> argparse.Namespace:
@@ -133,3 +134,14 @@ def test_percentiles_and_ratios_are_those_of_the_durations():
     found = ratio(slow, fast)
     assert found is not None and 95 < found.p50 < 105
     assert ratio(slow, figures([])) is None
+
+
+def test_a_durable_intent_on_a_server_has_its_floor(postgres: Server, monkeypatch: pytest.MonkeyPatch):
+    name, password = next(iter(ENVIRONMENT.items()))
+    monkeypatch.setenv(name, password)
+    given = ("--seconds", "0.2", "--rounds", "2", "--url", postgres.url, "--password-env", name)
+    report = durable.measure(options(durable, *given))
+    assert report.intent.count == report.bare.count == 40
+    assert ordered(report.intent) and ordered(report.bare)
+    assert 1_000 < report.commit_bytes < 20_000
+    assert report.over_bare is not None and durable.lines(report)[-1].startswith("target: p99 within 2x")
