@@ -101,6 +101,8 @@ def test_check_explain_and_audit_look_at_the_server_and_show_no_password(postgre
         assert [done.returncode for done in told] == [0, 0, 0], [done.stdout + done.stderr for done in told]
         assert "last signal s1, 1 live order(s)" in told[0].stdout and postgres.url in told[0].stdout
         assert "RSK" in told[1].stdout
+        archiving = site.run("journal", "archive")
+        assert archiving.returncode == 2 and "on PostgreSQL keeps everything so far" in archiving.stderr
         postgres.stop()
         try:
             gone = [site.run("check"), site.run("explain", "s1"), site.run("audit", "verify"), site.run("run")]
