@@ -258,6 +258,8 @@ class CcxtVenue:
         """Those that are traded in our kind of market. At the start, the first time, the leverage is set, too."""
         if not await self.questions.until_ready(READY_SECONDS):
             return Failed(self.questions.problem or self.questions.why)
+        if self._leverage_set and (stale := await self._read_again()):
+            return stale
         if not self._listings:
             return Failed(f"{self.terms.exchange} lists no market that can be traded as {self.terms.kind.value}")
         if not self._leverage_set and (refused := await self._set_leverage()):
@@ -744,6 +746,19 @@ class CcxtVenue:
         holds = ", ".join(f"{report.symbol} {plain(report.qty)}" for report in found)
         text = HEDGE_MODE if hedged else f"one-way mode{', holds ' + holds if holds else ''}"
         return (Remark("mode", not hedged, text),)
+
+    async def _read_again(self) -> Failed | None:
+        """The rules of now. ccxt rounds by those that its worker has read: where they changed, it reads again."""
+        before = self._traded()
+        told = await self.questions.call("markets", (self._kind, True), QUESTION_SECONDS)
+        if isinstance(told, Gone) or told.error:
+            return errors.failed(told)
+        self._learn_markets(told)
+        if self._traded() != before:
+            again = await self.orders.call("load", (True,), QUESTION_SECONDS)
+            if isinstance(again, Gone) or again.error:
+                return errors.failed(again)
+        return None
 
     async def _set_leverage(self) -> Failed | None:
         if not self.terms.leverage:

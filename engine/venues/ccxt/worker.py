@@ -355,9 +355,9 @@ def _markets(exchange: Any, kind: str, reload: bool) -> list[dict[str, Any]]:
     return rows
 
 
-def _load(exchange: Any) -> int:
+def _load(exchange: Any, reload: bool = False) -> int:
     """For a worker whose markets nobody asks for; with what ccxt wants to know of an account before its first order."""
-    count = len(exchange.load_markets())
+    count = len(exchange.load_markets(reload))
     if hasattr(exchange, "is_unified_enabled"):
         exchange.is_unified_enabled()
     return count

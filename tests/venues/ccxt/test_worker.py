@@ -12,7 +12,7 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from engine.core.messages import Cancel, Failed, Rejection, Silence
+from engine.core.messages import Acked, Cancel, Failed, Rejection, Silence
 from engine.venues.ccxt import process
 from engine.venues.ccxt.lines import Hello, Ready, Told, encode
 from engine.venues.ccxt.process import Gone, Lines, Lost, Worker, environment
@@ -20,7 +20,7 @@ from engine.venues.ccxt.rows import OrderRow
 from engine.venues.ccxt.worker import at, code_in, holds_rows, loads
 from tests.exchange.site import Site
 from tests.patience import PATIENCE_SECONDS
-from tests.venues.ccxt.local import BYBIT, account, eventually, nothing, order
+from tests.venues.ccxt.local import BYBIT, D, account, eventually, nothing, order
 
 INSTRUMENT = {
     "symbol": "BTCUSDT",
@@ -41,6 +41,7 @@ class FakeBybit:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.bodies: dict[str, Any] = {}  # the last one sent to a path
         self.answers: dict[str, tuple[int, bytes, dict[str, str]]] = {}
         self.say("market/instruments-info", {"category": "linear", "list": [INSTRUMENT], "nextPageCursor": ""})
         self.say("market/time", {"timeSecond": "1700000000", "timeNano": "1700000000000000000"})
@@ -67,8 +68,10 @@ def fake() -> Iterator[tuple[FakeBybit, Site]]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self.rfile.read(int(self.headers.get("content-length") or 0))
-            status, body, headers = bybit.answer(self.path.partition("?")[0])
+            sent = self.rfile.read(int(self.headers.get("content-length") or 0))
+            path = self.path.partition("?")[0]
+            bybit.bodies[path] = json.loads(sent) if sent else None
+            status, body, headers = bybit.answer(path)
             self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name.replace("_", "-"), value)
@@ -351,6 +354,21 @@ async def test_an_order_that_left_the_lists_and_is_not_to_be_found_does_not_brin
             bybit.say("order/realtime", {"list": [row | {"orderId": "2"}]})
             with trio.fail_after(PATIENCE_SECONDS):
                 assert (await reports.receive()).venue_order_id == "2"  # type: ignore[union-attr]
+
+
+async def test_rules_that_the_exchange_changes_are_read_again_by_both_workers() -> None:
+    pytest.importorskip("ccxt")
+    with fake() as (bybit, site):
+        async with account(site, BYBIT) as venue:
+            assert [i.lot for i in await venue.instruments()] == [D("0.001")]  # type: ignore[union-attr]
+            finer = INSTRUMENT | {"lotSizeFilter": {**INSTRUMENT["lotSizeFilter"], "qtyStep": "0.0001"}}  # type: ignore[dict-item]
+            bybit.say("market/instruments-info", {"category": "linear", "list": [finer], "nextPageCursor": ""})
+            assert [i.lot for i in await venue.instruments()] == [D("0.0001")]  # type: ignore[union-attr]
+            bybit.say("order/create", {"orderId": "7", "orderLinkId": "x"})
+            assert isinstance(await venue.submit(order("e", qty=D("0.0123")), nothing), Acked)
+            assert bybit.bodies["/v5/order/create"]["qty"] == "0.0123", "and not cut to the old step"
+            bybit.raw("market/instruments-info", b"<html>")
+            assert isinstance(await venue.instruments(), Failed)
 
 
 async def _count(bybit: FakeBybit, end: str) -> int:
