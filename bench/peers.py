@@ -83,7 +83,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5, help="turns in which they are sent (%(default)s)")
     parser.add_argument("--warm-up", type=int, default=50, help="orders before, not counted (%(default)s)")
     parser.add_argument("--durability", choices=("power", "process"), default="process", help="the engine's journal")
-    parser.add_argument("--only", default="", metavar="WORD", help="clients whose name has it, beside the bare socket")
+    parser.add_argument("--only", action="append", metavar="WORD", help="clients whose name has it; may be repeated")
     parser.add_argument("--folder", default="var", help="on the disk that is to be measured (%(default)s)")
 
 
@@ -147,7 +147,7 @@ def _stage(face: str, arguments: argparse.Namespace) -> Iterator[tuple[Process, 
             port = int(tap.first_word())
             clients: dict[str, Process] = {}
             for way in (*WAYS[face], ENGINE, ENGINE_REST):
-                if way != BARE and arguments.only not in way:
+                if arguments.only and way != BARE and not any(word in way for word in arguments.only):
                     continue
                 result = str(folder / f"{len(started)}.json")
                 if way in WAYS[face]:
