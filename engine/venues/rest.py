@@ -7,7 +7,9 @@ Nothing is repeated, redirected or proxied here, and what is sent is what was si
 (name, connection, TLS, a place in the pool) left no byte; whatever goes wrong after it is Silence.
 """
 
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 import httpx
@@ -74,6 +76,7 @@ class Rest:
         connect_seconds = min(CONNECT_SECONDS, timeout_seconds * 0.6)
         self._warm = Warm(self._base, connect_seconds, KEEP_SECONDS, body_max)
         self._http = httpx.AsyncClient(
+            verify=_tls(),
             trust_env=False,  # no proxy, no .netrc: an order goes to the venue or nowhere
             headers={"accept-encoding": "identity", "user-agent": "surefire"},
             timeout=httpx.Timeout(timeout_seconds, connect=connect_seconds),
@@ -150,6 +153,12 @@ class Rest:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + 1):
                 await response.aclose()
         return Reply(response.status_code, response.headers, bytes(body), wire[0], self.moment())
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """One for all connections: to read the authorities' certificates takes tens of milliseconds."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 def read_json(body: bytes, decoder: "msgspec.json.Decoder[T]") -> T | Garbled:

@@ -41,6 +41,8 @@ class Faults(Struct, frozen=True):
     reply_delay_max: float = 0.0
     error_with_effect: float = 0.0
     error_without_effect: float = 0.0
+    garbled: float = 0.0  # a page of HTML or half an answer, whatever was done
+    odd_words: float = 0.0  # real protocols only: an order's status is a word that nobody knows
     request_doubled: float = 0.0  # it arrives twice, and the second one's answer is what the client hears
     declined: float = 0.0
     rate_limited: float = 0.0
@@ -107,6 +109,7 @@ class Options(Struct, frozen=True):
     load: Load = Load()
     families: tuple[str, ...] = ()
     spared: tuple[int, ...] = ()  # kills, by number, that are drawn and not carried out
+    face: str = "memory"  # whose protocol the venue speaks; in memory: none, it is called as the adapters are
     dead: str = ""  # the channel that dies for ever after the calm (dead.CHANNELS)
 
 
@@ -126,6 +129,8 @@ FAMILIES: dict[str, Draw] = {
         "error_with_effect": r.uniform(0.02, 0.2),
         "error_without_effect": r.uniform(0.02, 0.2),
     },
+    "unreadable answers": lambda r: {"garbled": r.uniform(0.02, 0.2)},
+    "unknown words": lambda r: {"odd_words": r.uniform(0.02, 0.3)},
     "doubled requests": lambda r: {"request_doubled": r.uniform(0.02, 0.2)},
     "refusals": lambda r: {"declined": r.uniform(0.02, 0.2)},
     "rate limits": lambda r: {"rate_limited": r.uniform(0.02, 0.15)},
@@ -170,6 +175,8 @@ CHANNELS = (
     "the sink",
     "the disk",
 )
+FACED = 0.2  # of the seeds speak a real venue's protocol
+FACES = ("bybit",)
 DIES = 0.35  # of the seeds, one of them
 ON = 0.4  # of the families, in a seed that is not quiet
 
@@ -181,8 +188,10 @@ def draw(seed: int) -> Options:
     # A coin for each name, so that a new family changes no other's: yesterday's seeds keep what they had.
     on = tuple(name for name in FAMILIES if Random(f"{seed}/coin/{name}").random() < share)
     dead = Random(f"{seed}/dead")
+    face = Random(f"{seed}/face")
     options = Options(
         seed=seed,
+        face=face.choice(FACES) if face.random() < FACED else "memory",
         nature=_nature(nature_draws),
         load=_load(Random(f"{seed}/load")),
         dead=dead.choice(CHANNELS) if dead.random() < DIES else "",
@@ -211,6 +220,8 @@ def describe(options: Options) -> str:
         parts.append(f"  family {name}: {rates}")
     if not options.families:
         parts.append("  no family of faults")
+    if options.face != "memory":
+        parts.append(f"  the shipped adapter, by the protocol of {options.face}")
     if options.spared:
         parts.append(f"  without the kills {', '.join(map(str, options.spared))}")
     if options.dead:
@@ -248,3 +259,12 @@ def _load(r: Random) -> Load:
         manage_share=r.choice((0.0, 0.1, 0.3)),
         faulty_seconds=r.choice((30.0, 60.0, 120.0)),
     )
+
+
+def suited(nature: Nature, face: str) -> Nature:
+    """What a real venue is by its own rules is not drawn."""
+    match face:
+        case "bybit":
+            fee = "quote"
+            return replace(nature, id_unique_for_ever=True, fee_asset=fee, spot=False, reduce_only_ends_when_flat=False)
+    return nature

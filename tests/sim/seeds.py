@@ -43,6 +43,7 @@ examples:
   run.py simulate --seed 41 --verbose         with its options and the whole trace
   run.py simulate --seed 41 --shrink          the smallest world that breaks the same promise first
   run.py simulate --seeds 20 --twice          each of them twice, compared
+  run.py simulate --seeds 40 --face bybit     all of them by a real venue's protocol, through the shipped adapter
   run.py simulate --seeds 5000 --json         figures for a script
 
 exit codes:
@@ -142,7 +143,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--seeds: at least 1; a run of no worlds would prove nothing")
     if arguments.jobs < 1:
         parser.error("--jobs: at least 1")
-    if arguments.seeds > 1 and (arguments.shrink or shrink.of_arguments(arguments) != Cut()):
+    if arguments.seeds > 1 and (arguments.shrink or shrink.of_arguments(arguments) != Cut(face=arguments.face)):
         parser.error("what shrinks, or was shrunk, is a single seed: --seed S")
     return arguments
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from tests.sim.checks import Violation
-from tests.sim.faults import FAMILIES, Faults, Options, owned
+from tests.sim.faults import FACES, FAMILIES, Faults, Options, owned
 from tests.sim.world import Report
 
 
@@ -25,12 +25,14 @@ class Cut(Struct, frozen=True):
     skipped: tuple[int, ...] = ()
     spared: tuple[int, ...] = ()
     whole: bool = False  # without the third phase, in which one channel dies for ever
+    face: str = ""  # whose protocol, in place of what the seed draws
 
     def apply(self, options: Options) -> Options:
         load = replace(options.load, skipped=self.skipped)
         if self.signals is not None:
             load = replace(load, signals=min(self.signals, load.signals))
-        options = replace(options, load=load, spared=self.spared, dead="" if self.whole else options.dead)
+        dead, face = "" if self.whole else options.dead, self.face or options.face
+        options = replace(options, load=load, spared=self.spared, dead=dead, face=face)
         return options if self.families is None else only(options, self.families)
 
     def arguments(self) -> str:
@@ -45,6 +47,8 @@ class Cut(Struct, frozen=True):
                 parts.append(f"--{name} {','.join(map(str, numbers))}")
         if self.whole:
             parts.append("--no-third-phase")
+        if self.face:
+            parts.append(f"--face {self.face}")
         return " ".join(parts)
 
 
@@ -174,10 +178,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--skip", type=_numbers, default=(), metavar="I,J", help="without these signals")
     parser.add_argument("--spare", type=_numbers, default=(), metavar="I,J", help="without these kills")
     parser.add_argument("--no-third-phase", action="store_true", help="without the channel that dies for ever")
+    parser.add_argument(
+        "--face", choices=("memory", *FACES), default="", help="the venue's protocol, in place of what each seed draws"
+    )
 
 
 def of_arguments(arguments: argparse.Namespace) -> Cut:
-    return Cut(arguments.families, arguments.signals, arguments.skip, arguments.spare, arguments.no_third_phase)
+    dropped = (arguments.families, arguments.signals, arguments.skip, arguments.spare, arguments.no_third_phase)
+    return Cut(*dropped, arguments.face)
 
 
 def _names(text: str) -> tuple[str, ...]:

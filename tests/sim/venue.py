@@ -14,6 +14,7 @@ from typing import Protocol
 
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.core.messages import (
     ZERO,
@@ -125,6 +126,17 @@ class Market(Struct):
         return (self.ticks + 1) * self.instrument.tick
 
 
+class Manners(Struct, frozen=True):
+    """What a venue's own protocol makes of orders, beside how it writes them down."""
+
+    number_prefix: str = "v"  # of order numbers
+    names_by_order: bool = False  # an execution is named by its number and its order's
+    liquidates_as: tuple[str, ...] = ("", "autoclose-")  # client ids of orders that the venue itself sends
+    post_only_is_taken: bool = False  # and canceled at once where it would take
+    looks_twice: bool = False  # at a request's age: at the gate, and again before the book
+    sales_lock: bool = False  # what an open sale would sell can be sold by no other
+
+
 class Kept(Struct):
     """One execution or funding in the venue's history, and since when queries show it."""
 
@@ -133,9 +145,10 @@ class Kept(Struct):
 
 
 class Connection(Struct):
-    """One private stream of one client."""
+    """One private stream of one client. `hear` raises what a channel raises; `about`: how a fill left its order."""
 
-    send: trio.MemorySendChannel[VenueReport]
+    hear: Callable[[VenueReport, OrderReport | None], None]
+    shut: Callable[[], None]
     stalled: bool = False
     why: str = ""  # why it ended
 
@@ -188,8 +201,16 @@ START_TICKS = {"BTCUSDT": 600_000, "ETHUSDT": 300_000}
 class SimVenue:
     """The venue. `run` must be running; `faults` may be exchanged at any moment (calm is `Faults()`)."""
 
-    def __init__(self, nature: Nature, faults: Faults, seed: str, now_ns: Callable[[], int], truth: Truth) -> None:
-        self.nature, self.faults, self.truth = nature, faults, truth
+    def __init__(
+        self,
+        nature: Nature,
+        faults: Faults,
+        seed: str,
+        now_ns: Callable[[], int],
+        truth: Truth,
+        manners: Manners = Manners(),
+    ) -> None:
+        self.nature, self.faults, self.truth, self.manners = nature, faults, truth, manners
         self.traits = Traits(
             name=VENUE,
             id_unique_for_ever=nature.id_unique_for_ever,
@@ -203,6 +224,7 @@ class SimVenue:
         self._chance, self._path = Random(f"{seed}/venue"), Random(f"{seed}/path")
         self._next_id = 1000
         self._connections: list[Connection] = []
+        self.cuts: list[Callable[[], None]] = []  # what else breaks when streams do
         self._quotes_stall_until = 0
         self.banned_until_ns = 0
         self._away_until_ns = 0
@@ -308,7 +330,7 @@ class SimVenue:
         self._next_id += 1
         now = self.wall_ns()
         resting = Resting(
-            venue_order_id=f"v{self._next_id}",
+            venue_order_id=f"{self.manners.number_prefix}{self._next_id}",
             cid=order.cid,
             symbol=order.symbol,
             side=order.side,
@@ -346,13 +368,14 @@ class SimVenue:
             self._look_at(resting, fresh=True)
         return Acked(venue_order_id=resting.venue_order_id, venue_ns=self.now_ns)
 
-    def cancel(self, cid: str, by: str = CLIENT) -> Answer:
-        """By client id; only what is in the book can be canceled."""
+    def cancel(self, cid: str, by: str = CLIENT, number: str = "") -> Answer:
+        """By client id, or by the venue's number; only what is in the book can be canceled."""
         if self.banned and by == CLIENT:
             return BANNED
-        found = [o for o in self.orders.values() if o.cid == cid and o.status == "open"]
+        meant = [o for o in self.orders.values() if (o.venue_order_id == number if number else o.cid == cid)]
+        found = [o for o in meant if o.status == "open"]
         if not found:
-            if any(o.cid == cid and o.filled for o in self.orders.values()):
+            if any(o.filled for o in meant):
                 self.truth.reach("cancel lost to a fill")
             return Rejection(code="110001", kind="not_found", text="order does not exist or is finished")
         for resting in found:
@@ -377,13 +400,21 @@ class SimVenue:
             return self._decline(order, "110007", "insufficient", "balance is not enough")
         if self.fault(self.faults.declined / 3):
             return self._decline(order, "-1013", "invalid", "price filter")
-        if rules.kind is InstrumentKind.SPOT and order.side is Side.SELL and order.qty > market.position:
+        if rules.kind is InstrumentKind.SPOT and order.side is Side.SELL and order.qty > self._sellable(market):
             return self._decline(order, "-2010", "insufficient", "account has insufficient balance")
         if order.order_type.conditional and self._crossed(market, order.side, order.order_type, order.trigger_price):
             return self._decline(order, "-2021", "triggered", "order would immediately trigger")
-        if order.tif is TimeInForce.POST_ONLY and self._marketable(market, order.side, order.price):
+        takes = order.tif is TimeInForce.POST_ONLY and self._marketable(market, order.side, order.price)
+        if takes and not self.manners.post_only_is_taken:
             return self._decline(order, "-5022", "invalid", "post-only order would take")
         return None
+
+    def _sellable(self, market: Market) -> Decimal:
+        locked = ZERO
+        for resting in self.orders.values() if self.manners.sales_lock else ():
+            if resting.status == "open" and resting.side is Side.SELL and resting.symbol == market.instrument.symbol:
+                locked += resting.qty - resting.filled
+        return market.position - locked
 
     def _look_at(self, resting: Resting, fresh: bool = False) -> None:
         """What the present price means for an open order."""
@@ -398,6 +429,9 @@ class SimVenue:
         if not self._marketable(market, resting.side, resting.price):
             if resting.tif in (TimeInForce.IOC, TimeInForce.FOK):
                 self._end(resting, "canceled", "immediate or cancel")
+            return
+        if fresh and resting.tif is TimeInForce.POST_ONLY:
+            self._end(resting, "canceled", "post-only order would take")
             return
         if self.fault(self.nature.partial) and resting.tif is not TimeInForce.FOK:
             resting.working = True
@@ -446,9 +480,10 @@ class SimVenue:
         market.executions += 1
         resting.filled += qty
         # Executions are numbered per symbol, as at Binance: one id can stand in two symbols.
+        number = f"{market.executions}"
         report = FillReport(
             symbol=resting.symbol,
-            exec_id=f"{market.executions}",
+            exec_id=f"{number}-{resting.venue_order_id}" if self.manners.names_by_order else number,
             cid=resting.cid,
             venue_order_id=resting.venue_order_id,
             side=resting.side,
@@ -476,8 +511,9 @@ class SimVenue:
                 foreign=resting.foreign,
             )
         )
-        self._tell(report)
-        if resting.filled >= resting.qty:
+        whole = resting.filled >= resting.qty
+        self._tell(report, replace(self.report(resting), status="filled") if whole else self.report(resting))
+        if whole:
             self._end(resting, "filled", "")
         else:
             self._tell(self.report(resting))
@@ -597,18 +633,32 @@ class SimVenue:
         )
 
     def find(self, symbol: str, cid: str) -> OrderReport | NotFound:
-        """By client id, as queries see it: newest first, nothing that is not visible yet."""
+        """By client id, as queries see it."""
+        found = self.named(symbol, cid)
+        return NotFound(cid=cid) if found is None else self.report(found)
+
+    def named(self, symbol: str, cid: str, number: str = "") -> Resting | None:
+        """By client id or the venue's number: the newest, nothing that is not visible yet, nothing forgotten."""
         now = self.wall_ns()
-        for resting in reversed(self.orders.values()):
-            if resting.cid != cid or resting.symbol != symbol or resting.visible_ns > now:
+        meant = [
+            o
+            for o in reversed(self.orders.values())
+            if o.symbol == symbol and (o.venue_order_id == number if number else o.cid == cid)
+        ]
+        for resting in meant:
+            if resting.visible_ns > now:
                 continue
-            if resting.forgotten or (resting.ended_ns and now - resting.ended_ns > self.traits.horizon_ns):
+            if self.forgets(resting):
                 self.truth.reach("query for an order that the venue has forgotten")
-                return NotFound(cid=cid)
-            return self.report(resting)
-        if any(o.cid == cid for o in self.orders.values()):
+                return None
+            return resting
+        if meant:
             self.truth.reach("accepted order not visible to a query")
-        return NotFound(cid=cid)
+        return None
+
+    def forgets(self, resting: Resting) -> bool:
+        ended = resting.ended_ns
+        return resting.forgotten or bool(ended and self.wall_ns() - ended > self.traits.horizon_ns)
 
     def list_open(self) -> tuple[OrderReport, ...]:
         now = self.wall_ns()
@@ -645,11 +695,10 @@ class SimVenue:
 
     # ------------------------------------------------------------------------------------------------------- its stream
 
-    def connect(self) -> tuple[Connection, trio.MemoryReceiveChannel[VenueReport]]:
-        send, receive = trio.open_memory_channel[VenueReport](1000)
-        connection = Connection(send=send)
+    def connect(self, hear: Callable[[VenueReport, OrderReport | None], None], shut: Callable[[], None]) -> Connection:
+        connection = Connection(hear=hear, shut=shut)
         self._connections.append(connection)
-        return connection, receive
+        return connection
 
     def die(self, channel: str) -> None:
         """For ever."""
@@ -661,24 +710,28 @@ class SimVenue:
         """Whoever has not answered pings for long is cut off."""
         for connection in tuple(self._connections):
             self._close(connection, "ping timeout")
+        for cut in self.cuts:
+            cut()
 
     def disconnect(self, connection: Connection) -> None:
         if connection in self._connections:
             self._connections.remove(connection)
 
-    def _tell(self, report: VenueReport) -> None:
+    def _tell(self, report: VenueReport, about: OrderReport | None = None) -> None:
         """To every stream: late, in any order, twice, or not at all."""
         for connection in self._connections:
             if self.dead == "what the stream says" or connection.stalled or self.fault(self.faults.event_dropped):
                 continue
             for _ in range(2 if self.fault(self.faults.event_doubled) else 1):
-                delay = self._latency() + self._chance.uniform(0, self.faults.event_delay_max)
-                self.spawn(self._deliver, connection, report, delay)
+                delay = self.latency() + self._chance.uniform(0, self.faults.event_delay_max)
+                self.spawn(self._deliver, connection, report, about, delay)
 
-    async def _deliver(self, connection: Connection, report: VenueReport, delay: float) -> None:
+    async def _deliver(
+        self, connection: Connection, report: VenueReport, about: OrderReport | None, delay: float
+    ) -> None:
         await trio.sleep(delay)
         try:
-            connection.send.send_nowait(report)
+            connection.hear(report, about)
             if isinstance(report, FillReport):
                 self.truth.heard.add((report.symbol, report.exec_id))
         except trio.WouldBlock:
@@ -688,7 +741,7 @@ class SimVenue:
 
     def _close(self, connection: Connection, why: str) -> None:
         connection.why = why
-        connection.send.close()
+        connection.shut()
         self.disconnect(connection)
 
     # ---------------------------------------------------------------------------------------------- its market and fate
@@ -723,6 +776,8 @@ class SimVenue:
     def _stream_cut(self) -> None:
         for connection in tuple(self._connections):
             self._close(connection, "cut")
+        for cut in self.cuts:
+            cut()
 
     def _stream_stall(self) -> None:
         for connection in self._connections:
@@ -780,8 +835,10 @@ class SimVenue:
             lots = self._chance.choice((lots, self._chance.randint(1, lots)))
             self.truth.reach("liquidation")
             side = Side.SELL if market.position > 0 else Side.BUY
-            cid = self._chance.choice(("", f"autoclose-{self._next_id}"))
-            self._foreign(cid, market.instrument.symbol, side, lots * market.instrument.lot)
+            cid = self._chance.choice(self.manners.liquidates_as)
+            self._foreign(
+                f"{cid}{self._next_id}" if cid else "", market.instrument.symbol, side, lots * market.instrument.lot
+            )
 
     def _funding(self) -> None:
         for symbol, market in self.markets.items():
@@ -811,7 +868,7 @@ class SimVenue:
     def fault(self, chance: float) -> bool:
         return chance > 0 and self._chance.random() < chance
 
-    def _latency(self) -> float:
+    def latency(self) -> float:
         return self._chance.uniform(self.nature.latency_min, self.nature.latency_max)
 
     def _lag_ns(self) -> int:
@@ -828,7 +885,7 @@ class SimVenue:
         if self.dead == "order entry":
             return
         delay = self._chance.uniform(0, faults.request_delay_max) if self.fault(faults.request_delayed) else 0.0
-        await trio.sleep(self._latency() + delay)
+        await trio.sleep(self.latency() + delay)
         if self.fault(faults.request_lost):
             self.truth.reach("request lost")
             return
@@ -842,14 +899,37 @@ class SimVenue:
             if self.fault(faults.error_with_effect):
                 self.truth.reach("server error with effect")
                 answer = Silence(why="502 bad gateway")
+            elif self.fault(faults.garbled):
+                self.truth.reach("an answer that cannot be read")
+                answer = Silence(why="garbage")
         life.boundary("venue.reply")
         if self.fault(faults.reply_lost):
             self.truth.reach("reply lost")
             return
         late = self._chance.uniform(0, faults.reply_delay_max) if self.fault(faults.reply_delayed) else 0.0
-        await trio.sleep(self._latency() + late)
+        await trio.sleep(self.latency() + late)
         reply.answer = answer
         reply.event.set()
+
+    async def submitted(self, life: Life, order: Order, sent_ns: int) -> Answer:
+        """An order request at the venue, from its gate to its book."""
+        refused = self.arrive(order, sent_ns)
+        if refused is not None:
+            return refused
+        await self.queue()
+        if self.manners.looks_twice and self.now_ns > sent_ns + self.traits.window_ns:
+            self.truth.reach("too old before the book")
+            return self._decline(order, "-5028", "unavailable", "timestamp outside of the window at the engine")
+        answer = self.book(order)
+        life.boundary("venue.taken")
+        if isinstance(answer, Acked) and self.traits.id_unique_for_ever and self.fault(self.faults.request_doubled):
+            return self.book(order)  # where ids can be used again, a client must make sure that this cannot happen
+        return answer
+
+    async def canceled(self, life: Life, cid: str, number: str = "") -> Answer:
+        answer = self.cancel(cid, number=number)
+        life.boundary("venue.canceled")
+        return self.cancel(cid, number=number) if self.fault(self.faults.request_doubled) else answer
 
     async def queue(self) -> None:
         if self.faults.queue_max and self._chance.random() < 0.5:
@@ -857,7 +937,7 @@ class SimVenue:
 
     async def ask(self) -> Failed | None:
         """The way of a query there and back."""
-        await trio.sleep(self._latency())
+        await trio.sleep(self.latency())
         if self.away or self.dead == "queries":
             return Failed(why="503")
         if self.fault(self.faults.query_failed):
@@ -906,7 +986,7 @@ class Wire:
             return Rejection(code="connect", kind="not_sent", text="connection refused")
         on_wire()
         venue.truth.tell(Wired(venue.wall_ns(), order=order, life=life.number, signed_ns=signed_ns))
-        answer = await self._request(lambda: self._submitted(order, sent_ns), "submit.wired")
+        answer = await self._request(lambda: venue.submitted(life, order, sent_ns), "submit.wired")
         venue.truth.tell(Replied(venue.wall_ns(), cid=order.cid, kind=type(answer).__name__))
         if answer == BANNED:
             self._told_off()
@@ -919,7 +999,7 @@ class Wire:
         await trio.lowlevel.checkpoint()
         await self._boundary("cancel.before")
         venue.truth.tell(CancelWired(venue.wall_ns(), cid=cancel.cid, life=self._life.number, signed_ns=signed_ns))
-        answer = await self._request(lambda: self._canceled(cancel), "cancel.wired")
+        answer = await self._request(lambda: venue.canceled(self._life, cancel.cid), "cancel.wired")
         if answer == BANNED:
             self._told_off()
         await self._boundary("cancel.answered")
@@ -937,7 +1017,8 @@ class Wire:
             or venue.fault(venue.faults.stream_refused)
         ):
             raise StreamDown("connection refused")
-        connection, receive = venue.connect()
+        send, receive = trio.open_memory_channel[VenueReport](1000)
+        connection = venue.connect(lambda report, _: send.send_nowait(report), send.close)
         try:
             yield receive
         finally:
@@ -958,23 +1039,6 @@ class Wire:
             venue.truth.reach("timed out")
             return Silence(why="timed out")
         return reply.answer
-
-    async def _submitted(self, order: Order, sent_ns: int) -> Answer:
-        venue = self._venue
-        refused = venue.arrive(order, sent_ns)
-        if refused is not None:
-            return refused
-        await venue.queue()
-        answer = venue.book(order)
-        self._life.boundary("venue.taken")
-        if isinstance(answer, Acked) and venue.traits.id_unique_for_ever and venue.fault(venue.faults.request_doubled):
-            return venue.book(order)  # where ids can be used again, a client must make sure that this cannot happen
-        return answer
-
-    async def _canceled(self, cancel: Cancel) -> Answer:
-        answer = self._venue.cancel(cancel.cid)
-        self._life.boundary("venue.canceled")
-        return self._venue.cancel(cancel.cid) if self._venue.fault(self._venue.faults.request_doubled) else answer
 
     async def _ask(self) -> Failed | None:
         await self._boundary("query")

@@ -17,7 +17,9 @@ import msgspec
 import structlog
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
+from actors.real import admit
 from actors.wiring import AccountParts, Engine, Parts, run_engine
 from engine.core.messages import Halt, HaltKind, Limits, OutboxRow, Side
 from engine.core.money import use_exact_context
@@ -33,7 +35,8 @@ from tests.sim.checks import Evidence, Violation, bare_stretches, check
 from tests.sim.cover import check_cover
 from tests.sim.dead import CHANNELS, RESTARTED, check_dead
 from tests.sim.disk import WorldDisk
-from tests.sim.faults import Faults, Options, draw
+from tests.sim.faces.wire import account, manners, office, section
+from tests.sim.faults import Faults, Options, draw, suited
 from tests.sim.feed import ACCOUNT, Feed, probe_body
 from tests.sim.freezer import Freezer, below
 from tests.sim.truth import (
@@ -148,8 +151,7 @@ class Incarnation:
         with self.scope:
             try:
                 async with trio.open_nursery() as self.nursery:
-                    parts = world.parts(self)
-                    self.engine = await self.nursery.start(run_engine, parts, self.stop)
+                    self.engine = await self.nursery.start(self._live, world.parts(self))
                     if self.alive:  # else it was killed in the moment in which it came up
                         world.truth.tell(Ready(world.wall_ns(), life=self.number))
             except* Exception as errors:
@@ -158,6 +160,15 @@ class Incarnation:
         self.alive, self.nursery = False, None
         self.disk.release(self.journal)
         self.over.set()
+
+    async def _live(self, parts: Parts, task_status: trio.TaskStatus[Engine] = trio.TASK_STATUS_IGNORED) -> None:
+        """As `actors.assembly` has it: a real venue is looked over first, and its task ends with the engine."""
+        async with trio.open_nursery() as services:
+            if self.world.office is not None:
+                terms = section(self.world.options.face, self.world.venue.nature, LIMITS)
+                await admit(parts.accounts[0], terms, services, self.stop)
+            await run_engine(parts, self.stop, task_status=task_status)
+            services.cancel_scope.cancel()
 
     def _fell(self, errors: BaseExceptionGroup[Exception]) -> None:
         world, why = self.world, summary(errors)
@@ -184,7 +195,9 @@ class World:
         self.truth = Truth()
         seed = str(options.seed)
         self.fate = Random(f"{seed}/fate")
-        self.venue = SimVenue(options.nature, options.faults, seed, self.wall_ns, self.truth)
+        nature, ways = suited(options.nature, options.face), manners(options.face)
+        self.venue = SimVenue(nature, options.faults, seed, self.wall_ns, self.truth, ways)
+        self.office = office(options.face, self.venue, seed)
         self.feed = Feed(options.load, seed, self.truth, self.wall_ns, self.venue.quote)
         self.feed.faults = options.faults
         self.disk = WorldDisk(self._sync_seconds, self.truth.reach)
@@ -206,6 +219,8 @@ class World:
     # ---------------------------------------------------------------------------------------------------- the phases
 
     async def run(self) -> None:
+        if self.office is not None:
+            trio.socket.set_custom_socket_factory(self.office.net)
         async with trio.open_nursery() as nursery:
             self.freezer = Freezer()
             await nursery.start(self.venue.run)
@@ -319,7 +334,8 @@ class World:
     def passed(self, life: Incarnation, where: str) -> None:
         """A boundary was passed: the k-th of its kind may be the one, or the dice say so."""
         self.passings[where] = count = self.passings.get(where, 0) + 1
-        if where == "submit.before" and self.signed is not None and self.faults.freeze_mean and life is self.life:
+        signed = "submit.before" if self.office is None else "submit.signed"
+        if where == signed and self.signed is not None and self.faults.freeze_mean and life is self.life:
             self.freeze(life)
             self.signed.set()
         if self.crash_at == (where, count):
@@ -344,6 +360,8 @@ class World:
         self.thaw()
         life.scope.cancel()
         life.over.set()
+        if self.office is not None:
+            self.office.net.hang_up(life)
 
     def freeze(self, life: Incarnation) -> None:
         """SIGSTOP: it keeps what it has, locks too, and does nothing until `thaw`."""
@@ -507,22 +525,14 @@ class World:
 
     def parts(self, life: Incarnation) -> Parts:
         clock = Clock(now_ns=self.wall_ns, ticks_ns=self.wall_ns)
-        throttle = Throttle((Limit(10, SECOND),), clock)
+        rng = Random(f"{self.options.seed}/engine/{life.number}")
         life.journal = MemoryJournal(life.disk, clock, lambda where: self._journaled(life, where))
         return Parts(
             env="sim",
             clock=clock,
             journal=life.journal,
-            rng=Random(f"{self.options.seed}/engine/{life.number}"),
-            accounts=(
-                AccountParts(
-                    name=ACCOUNT,
-                    venue_name=VENUE,
-                    venue=self.venue.wire(life, throttle),
-                    throttle=throttle,
-                    limits=LIMITS,
-                ),
-            ),
+            rng=rng,
+            accounts=(self._account(life, clock, rng),),
             quote=self.venue.quote,
             sources=(self.feed.source(life),),
             sinks=(SimSink(self, life),),
@@ -530,6 +540,13 @@ class World:
             dead_letter=lambda malformed: None,
             tally=Tally(),
         )
+
+    def _account(self, life: Incarnation, clock: Clock, rng: Random) -> AccountParts:
+        if self.office is None:
+            throttle = Throttle((Limit(10, SECOND),), clock)
+            return AccountParts(ACCOUNT, VENUE, self.venue.wire(life, throttle), throttle, LIMITS)
+        parts = account(ACCOUNT, VENUE, self.options.face, self.office, self.venue, life, clock, rng)
+        return replace(parts, limits=LIMITS)
 
     def _journaled(self, life: Incarnation, where: str) -> None:
         """A boundary of the journal; what a sync has made safe is told before anything can happen after it."""
