@@ -63,6 +63,7 @@ class Faults(Struct, frozen=True):
     stream_cut_mean: float = 0.0
     stream_stall_mean: float = 0.0
     stream_refused: float = 0.0
+    keys_lost_mean: float = 0.0  # real protocols only: what a private stream hangs on is no more
     human_mean: float = 0.0  # a person trades by hand
     human_cancel_mean: float = 0.0  # a person cancels one of our orders
     human_rest_mean: float = 0.0  # a person leaves a limit order in the book
@@ -144,6 +145,7 @@ FAMILIES: dict[str, Draw] = {
     "reordered events": lambda r: {"event_delay_max": r.choice((0.2, 2.0, 10.0))},
     "cut streams": lambda r: {"stream_cut_mean": r.choice((5.0, 30.0)), "stream_refused": r.uniform(0, 0.5)},
     "stalled streams": lambda r: {"stream_stall_mean": r.choice((20.0, 60.0))},
+    "lost listen keys": lambda r: {"keys_lost_mean": r.choice((15.0, 40.0))},
     "a human": lambda r: {"human_mean": r.choice((15.0, 60.0)), "human_cancel_mean": r.choice((0.0, 20.0))},
     "funding": lambda r: {"funding_mean": 20.0},
     "overfills": lambda r: {"overfilled": r.uniform(0.05, 0.3)},
@@ -176,7 +178,7 @@ CHANNELS = (
     "the disk",
 )
 FACED = 0.2  # of the seeds speak a real venue's protocol
-FACES = ("bybit",)
+FACES = ("bybit", "binance-spot", "binance-usdm")
 DIES = 0.35  # of the seeds, one of them
 ON = 0.4  # of the families, in a seed that is not quiet
 
@@ -267,4 +269,10 @@ def suited(nature: Nature, face: str) -> Nature:
         case "bybit":
             fee = "quote"
             return replace(nature, id_unique_for_ever=True, fee_asset=fee, spot=False, reduce_only_ends_when_flat=False)
+        case "binance-spot":
+            ours = replace(nature, spot=True, id_unique_for_ever=False, reduce_only_ends_when_flat=False)
+            return replace(ours, fee_asset="third" if nature.fee_asset == "third" else "base")
+        case "binance-usdm":
+            fee = "third" if nature.fee_asset == "third" else "quote"
+            return replace(nature, spot=False, id_unique_for_ever=False, fee_asset=fee)
     return nature

@@ -99,6 +99,13 @@ class Unreached(Entry, frozen=True):
     order: Order
 
 
+class Held(Entry, frozen=True):
+    """An order that the venue has no way to take beside another waits in the adapter; its life's end is its own."""
+
+    cid: str
+    life: int
+
+
 class CancelWired(Entry, frozen=True):
     cid: str
     life: int = 0
@@ -271,6 +278,7 @@ AnyEntry: TypeAlias = (
     | DiskMended
     | Wired
     | Unreached
+    | Held
     | CancelWired
     | Replied
     | Sent

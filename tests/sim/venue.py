@@ -69,6 +69,7 @@ START_QUOTE = Decimal(100_000)
 START_BASE = Decimal(0)
 VENUE = "sim"
 CLIENT = "canceled by the client"
+TRIGGERED = "triggered"  # the reason in a report of an order that has just been
 BANNED = Rejection(code="418", kind="rate_limited", text="banned for too many requests")
 
 
@@ -134,6 +135,8 @@ class Manners(Struct, frozen=True):
     liquidates_as: tuple[str, ...] = ("", "autoclose-")  # client ids of orders that the venue itself sends
     post_only_is_taken: bool = False  # and canceled at once where it would take
     looks_twice: bool = False  # at a request's age: at the gate, and again before the book
+    forgets_filled: bool = True  # after a restart, with all else that has ended
+    tells_triggers: bool = False
     sales_lock: bool = False  # what an open sale would sell can be sold by no other
 
 
@@ -225,10 +228,12 @@ class SimVenue:
         self._next_id = 1000
         self._connections: list[Connection] = []
         self.cuts: list[Callable[[], None]] = []  # what else breaks when streams do
+        self.keys: list[Callable[[], None]] = []  # what happens when the keys of streams are lost
         self._quotes_stall_until = 0
         self.banned_until_ns = 0
         self._away_until_ns = 0
         self.frozen = False  # the price stands still
+        self.visited = True  # by people; what they do before an engine ever was there would be none of its business
         self.dead = ""  # a channel that will never work again
         self._nursery: trio.Nursery | None = None
 
@@ -245,6 +250,7 @@ class SimVenue:
             for name in (
                 "stream_cut_mean",
                 "stream_stall_mean",
+                "keys_lost_mean",
                 "human_cancel_mean",
                 "human_rest_mean",
                 "funding_mean",
@@ -290,6 +296,8 @@ class SimVenue:
 
     def human_trades(self, symbol: str, side: Side, qty: Decimal, price: Decimal | None = None) -> None:
         """A person places a market order, or at a price a limit order, by hand."""
+        if not self.visited:
+            return
         self._foreign(f"web_{self._next_id + 1}", symbol, side, qty, price)
 
     def _foreign(self, cid: str, symbol: str, side: Side, qty: Decimal, price: Decimal | None = None) -> None:
@@ -315,11 +323,11 @@ class SimVenue:
         self.truth.tell(Arrived(self.wall_ns(), cid=order.cid))
         if self.now_ns > sent_ns + self.traits.window_ns:
             self.truth.reach("request outside its window")
-            return self._decline(order, "-1021", "invalid", "timestamp outside of the receive window")
+            return self.decline(order, "-1021", "invalid", "timestamp outside of the receive window")
         if self.banned:
-            return self._decline(order, BANNED.code, BANNED.kind, BANNED.text)
+            return self.decline(order, BANNED.code, BANNED.kind, BANNED.text)
         if self.fault(self.faults.rate_limited):
-            return self._decline(order, "10006", "rate_limited", "too many visits")
+            return self.decline(order, "10006", "rate_limited", "too many visits")
         return None
 
     def book(self, order: Order, foreign: bool = False) -> Answer:
@@ -385,31 +393,32 @@ class SimVenue:
     def _refusal(self, order: Order) -> Rejection | None:
         market = self.markets.get(order.symbol)
         if market is None:
-            return self._decline(order, "10001", "invalid", "symbol invalid")
+            return self.decline(order, "10001", "invalid", "symbol invalid")
         same = [o for o in self.orders.values() if o.cid == order.cid]
         if any(o.status == "open" or self.traits.id_unique_for_ever for o in same):
             self.truth.reach("duplicate id refused")
-            return self._decline(order, "110072", "duplicate", "OrderLinkedID is duplicate")
+            return self.decline(order, "110072", "duplicate", "OrderLinkedID is duplicate")
         rules = market.instrument
         limits = (order.price, order.trigger_price)
         if order.qty % rules.lot or order.qty < rules.qty_min or any(p is not None and p % rules.tick for p in limits):
-            return self._decline(order, "-1013", "invalid", "filter failure")
+            return self.decline(order, "-1013", "invalid", "filter failure")
         if order.reduce_only and self._reducible(market, order.side) <= 0:
-            return self._decline(order, "-2022", "invalid", "reduce-only order is rejected")
+            return self.decline(order, "-2022", "invalid", "reduce-only order is rejected")
         if not order.reduce_only and self.fault(self.faults.declined):
-            return self._decline(order, "110007", "insufficient", "balance is not enough")
+            return self.decline(order, "110007", "insufficient", "balance is not enough")
         if self.fault(self.faults.declined / 3):
-            return self._decline(order, "-1013", "invalid", "price filter")
-        if rules.kind is InstrumentKind.SPOT and order.side is Side.SELL and order.qty > self._sellable(market):
-            return self._decline(order, "-2010", "insufficient", "account has insufficient balance")
+            return self.decline(order, "-1013", "invalid", "price filter")
+        if rules.kind is InstrumentKind.SPOT and order.side is Side.SELL and order.qty > self.sellable(market):
+            return self.decline(order, "-2010", "insufficient", "account has insufficient balance")
         if order.order_type.conditional and self._crossed(market, order.side, order.order_type, order.trigger_price):
-            return self._decline(order, "-2021", "triggered", "order would immediately trigger")
+            return self.decline(order, "-2021", "triggered", "order would immediately trigger")
         takes = order.tif is TimeInForce.POST_ONLY and self._marketable(market, order.side, order.price)
         if takes and not self.manners.post_only_is_taken:
-            return self._decline(order, "-5022", "invalid", "post-only order would take")
+            return self.decline(order, "-5022", "invalid", "post-only order would take")
         return None
 
-    def _sellable(self, market: Market) -> Decimal:
+    def sellable(self, market: Market) -> Decimal:
+        """On spot, what no open sale has locked already."""
         locked = ZERO
         for resting in self.orders.values() if self.manners.sales_lock else ():
             if resting.status == "open" and resting.side is Side.SELL and resting.symbol == market.instrument.symbol:
@@ -425,6 +434,8 @@ class SimVenue:
             if not self._crossed(market, resting.side, resting.order_type, resting.trigger_price):
                 return
             resting.triggered = True
+            if self.manners.tells_triggers:
+                self._tell(replace(self.report(resting), reason=TRIGGERED))
             self.truth.tell(Triggered(self.wall_ns(), venue_order_id=resting.venue_order_id, cid=resting.cid))
         if not self._marketable(market, resting.side, resting.price):
             if resting.tif in (TimeInForce.IOC, TimeInForce.FOK):
@@ -779,6 +790,10 @@ class SimVenue:
         for cut in self.cuts:
             cut()
 
+    def _keys_lost(self) -> None:
+        for lose in self.keys:
+            lose()
+
     def _stream_stall(self) -> None:
         for connection in self._connections:
             connection.stalled = True
@@ -816,7 +831,8 @@ class SimVenue:
         self._away_until_ns = self.wall_ns() + round(self._chance.uniform(0, 5) * SECOND)
         self._stream_cut()
         for resting in self.orders.values():
-            resting.forgotten = resting.forgotten or resting.status != "open"
+            over = resting.status != "open" and (self.manners.forgets_filled or not resting.filled)
+            resting.forgotten = resting.forgotten or over
         self.truth.reach("venue restarted")
         self.truth.tell(VenueRestarted(self.wall_ns()))
 
@@ -861,7 +877,7 @@ class SimVenue:
         self._quotes_stall_until = self.wall_ns() + round(self._chance.uniform(1, 10) * SECOND)
         self.truth.tell(QuotesStalled(self.wall_ns(), until_ns=self._quotes_stall_until))
 
-    def _decline(self, order: Order, code: str, kind: str, text: str) -> Rejection:
+    def decline(self, order: Order, code: str, kind: str, text: str) -> Rejection:
         self.truth.tell(Declined(self.wall_ns(), cid=order.cid, code=code))
         return Rejection(code=code, kind=kind, text=text)
 
@@ -919,7 +935,7 @@ class SimVenue:
         await self.queue()
         if self.manners.looks_twice and self.now_ns > sent_ns + self.traits.window_ns:
             self.truth.reach("too old before the book")
-            return self._decline(order, "-5028", "unavailable", "timestamp outside of the window at the engine")
+            return self.decline(order, "-5028", "unavailable", "timestamp outside of the window at the engine")
         answer = self.book(order)
         life.boundary("venue.taken")
         if isinstance(answer, Acked) and self.traits.id_unique_for_ever and self.fault(self.faults.request_doubled):

@@ -198,6 +198,7 @@ class World:
         nature, ways = suited(options.nature, options.face), manners(options.face)
         self.venue = SimVenue(nature, options.faults, seed, self.wall_ns, self.truth, ways)
         self.office = office(options.face, self.venue, seed)
+        self.venue.visited = self.office is None
         self.feed = Feed(options.load, seed, self.truth, self.wall_ns, self.venue.quote)
         self.feed.faults = options.faults
         self.disk = WorldDisk(self._sync_seconds, self.truth.reach)
@@ -417,6 +418,8 @@ class World:
             nursery.start_soon(rival.run)
             with trio.move_on_after(seconds):
                 await rival.over.wait()
+            if rival.alive and rival.disk is self.disk and self.disk.held_by(rival.journal):
+                self.kill(rival, "a second engine that found the journal free")
             rival.alive = False
             nursery.cancel_scope.cancel()
 
@@ -516,8 +519,8 @@ class World:
             market = self.venue.markets[symbol]
             qty = self.fate.randint(1, 100) * market.instrument.lot
             side = self.fate.choice((Side.BUY, Side.SELL))
-            if self.options.nature.spot and side is Side.SELL:
-                qty = min(qty, market.position // market.instrument.lot * market.instrument.lot)
+            if self.venue.nature.spot and side is Side.SELL:
+                qty = min(qty, self.venue.sellable(market) // market.instrument.lot * market.instrument.lot)
             if qty > 0:
                 self.venue.human_trades(symbol, side, qty)
 
@@ -552,6 +555,8 @@ class World:
         """A boundary of the journal; what a sync has made safe is told before anything can happen after it."""
         if where == "sync.after" and life.alive and life.disk is self.disk:
             place = self.disk.reader().place()
+            if not self.venue.visited and self.disk.reader().state(ACCOUNT).reconciled:
+                self.venue.visited = True
             self.truth.tell(Synced(self.wall_ns(), seq=place.seq, digest=place.hash.hex()[:16]))
         life.boundary(f"journal.{where}")
 

@@ -78,6 +78,9 @@ class MemoryDisk:
         reader.verify_tail()
         return reader
 
+    def held_by(self, holder: object) -> bool:
+        return self._holder is holder
+
     def release(self, holder: object) -> None:
         """The end of a holder's process, whatever its cause."""
         if self._holder is holder:

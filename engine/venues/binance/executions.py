@@ -7,10 +7,14 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
 from engine.core.messages import Failed, FillReport, NotFound, OrderReport
+from engine.venues.base import SECOND
 from engine.venues.binance.decoding import MILLISECOND, Odd
 from engine.venues.binance.errors import Verdict
 from engine.venues.binance.names import Names
 from engine.venues.binance.paging import PAGE, Fetch, trades_since
+
+
+SHOWN_NS = 30 * SECOND  # an order is shown to queries within this, as Traits.visible_ns has it
 
 
 class Executed(Protocol):
@@ -22,6 +26,9 @@ class Executed(Protocol):
 
     @property
     def orderId(self) -> int: ...
+
+    @property
+    def time(self) -> int: ...
 
 
 R = TypeVar("R", bound=Executed)
@@ -69,7 +76,7 @@ class Executions(Generic[R]):
         for row in rows:
             if row.symbol != symbol:
                 return Failed(f"executions in {symbol} were asked for, and one in {row.symbol[:40]!r} was told")
-            owner = await self._owner(symbol, row.orderId)
+            owner = await self._owner(symbol, row, now_ns)
             if isinstance(owner, Failed):
                 return owner
             if cid is not None and owner != cid:
@@ -80,14 +87,16 @@ class Executions(Generic[R]):
                 return Failed(f"executions: {error}")
         return fills
 
-    async def _owner(self, symbol: str, number: int) -> str | Failed:
-        """The client id of an order."""
-        known = self._names.cid(symbol, str(number))
+    async def _owner(self, symbol: str, row: R, now_ns: int) -> str | Failed:
+        """The client id of an execution's order, which may be shown later than the execution itself."""
+        known = self._names.cid(symbol, str(row.orderId))
         if known is not None:
             return known
-        match await self._order_of(symbol, number):
+        match await self._order_of(symbol, row.orderId):
             case OrderReport(cid=cid):
                 return cid
+            case NotFound() if now_ns - row.time * MILLISECOND < SHOWN_NS:
+                return Failed(f"order {row.orderId} has an execution, and is not shown yet: it may be ours")
             case NotFound():
                 return ""  # too old to be told of: it is nobody's
             case Failed() as failed:

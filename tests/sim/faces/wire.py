@@ -13,6 +13,7 @@ import trio
 
 from actors.wiring import AccountParts
 from engine.core.messages import (
+    Acked,
     Answer,
     BalanceReport,
     Cancel,
@@ -34,20 +35,27 @@ from engine.runtime.clock import Clock
 from engine.runtime.config import AccountSection
 from engine.runtime.log import Secret
 from engine.venues.admission import Remark
+from engine.venues.binance.spot_cover import HELD
 from engine.venues.keys import Credentials
 from engine.venues.registry import REAL, THROTTLES, RealVenue, Setup
 from engine.venues.throttle import Throttle
 from tests.sim.faces.bybit import MANNERS as BYBIT
 from tests.sim.faces.bybit import BybitFace
 from tests.sim.faces.serve import Face, Office
+from tests.sim.faces.spot import MANNERS as SPOT
+from tests.sim.faces.spot import SpotFace
+from tests.sim.faces.usdm import MANNERS as USDM
+from tests.sim.faces.usdm import UsdmFace
 from tests.sim.faces.words import KEY, SECRET
 from tests.sim.faults import Nature
-from tests.sim.truth import BanHeard, Replied, Unreached, Wired
+from tests.sim.truth import BanHeard, Held, Replied, Unreached, Wired
 from tests.sim.venue import Life, Manners, SimVenue
 
 T = TypeVar("T")
 FACES: dict[str, tuple[str, Manners, Callable[[SimVenue, str], Face]]] = {
     "bybit": ("bybit", BYBIT, BybitFace),
+    "binance-spot": ("binance", SPOT, SpotFace),
+    "binance-usdm": ("binance", USDM, UsdmFace),
 }
 
 
@@ -89,7 +97,7 @@ def account(
 
 
 class Watched:
-    """The throttle as it is, with an ear at its door: when it is closed for a ban, this life has heard of the ban."""
+    """The throttle as it is, with an ear at its door: whatever pause the venue asks for, this life has heard of it."""
 
     def __init__(self, throttle: Throttle, venue: SimVenue, life: Life) -> None:
         self.throttle = throttle
@@ -97,9 +105,8 @@ class Watched:
 
         def heard(at_ns: int, why: str = "", entries_only: bool = False) -> None:
             close_until(at_ns, why, entries_only)
-            if venue.banned and not entries_only:
-                until_ns = min(at_ns, venue.banned_until_ns)
-                venue.truth.tell(BanHeard(venue.wall_ns(), life=life.number, until_ns=until_ns))
+            if not entries_only:
+                venue.truth.tell(BanHeard(venue.wall_ns(), life=life.number, until_ns=at_ns))
 
         throttle.close_until = heard  # type: ignore[method-assign]
 
@@ -172,6 +179,8 @@ class FaceWire:
             venue.truth.reach("timed out" if "in time" in answer.why else "in doubt")
         if wired:
             venue.truth.tell(Replied(venue.wall_ns(), cid=order.cid, kind=type(answer).__name__))
+        if isinstance(answer, Acked) and answer.venue_order_id.startswith(HELD):
+            venue.truth.tell(Held(venue.wall_ns(), cid=order.cid, life=life.number))
         await self._boundary("submit.answered")
         return answer
 
