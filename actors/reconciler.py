@@ -101,10 +101,6 @@ class Reconciler:
         venue_now = await insist(world.rng, venue.server_time_ns)
         if isinstance(venue_now, Failed):
             return Round(False, venue_now.why)
-        if not self._since_ns:
-            # The first contact ever. What is executed from here on is ours to book, also by a life that comes after a
-            # crash in the midst of this round: such a one asks from here, and not from its own beginning.
-            world.journal.append((), (Reconciled(account=name, venue_ns=venue_now),))
         positions = await insist(world.rng, venue.positions)
         if isinstance(positions, Failed):
             return Round(False, positions.why)

@@ -59,6 +59,7 @@ from engine.core.messages import (
     Position,
     PositionReport,
     Quote,
+    Reconciled,
     Standing,
     StreamState,
     Timed,
@@ -225,7 +226,11 @@ async def run_engine(
     started = EngineStarted(
         at_ns=parts.clock.now_ns(), epoch=state.epoch, build=parts.build, config_hash=parts.config_hash
     )
-    parts.journal.append((started,))
+    # What is executed from the first start on is ours to book, also by a life that comes after a crash in the midst of
+    # the first comparison: such a one asks from here, and not from its own beginning.
+    known = {row.account for row in state.reconciled}
+    firsts = [Reconciled(account=a.name, venue_ns=started.at_ns) for a in parts.accounts if a.name not in known]
+    parts.journal.append((started,), tuple(firsts))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_leave_when_taken_over, parts.journal)
         nursery.start_soon(metrics, measurements, parts.tally, parts.lag, parts.interval_log)

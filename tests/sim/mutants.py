@@ -29,6 +29,10 @@ import actors.order
 import actors.publisher
 import actors.reconciler
 import engine.core.order
+import engine.venues.binance.errors as binance_errors
+import engine.venues.binance.spot as binance_spot
+import engine.venues.bybit.errors as bybit_errors
+import engine.venues.bybit.reports as bybit_reports
 import tests.sim.feed
 from actors.ports import World as Ports
 from engine.core import checks, position, protection, reconcile, rules, sizing
@@ -41,6 +45,7 @@ from engine.core.messages import (
     ZERO,
     Accepted,
     Acked,
+    Answer,
     Canceled,
     Corrected,
     Ending,
@@ -63,6 +68,10 @@ from engine.runtime.journal.base import JournalFailed
 from engine.runtime.journal.group import Group
 from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
 from engine.runtime.switch import Switch
+from engine.venues.binance.api import Api
+from engine.venues.binance.decoding import execution_id
+from engine.venues.binance.spot import SpotVenue
+from engine.venues.bybit.client import BybitVenue
 from engine.venues.throttle import Lane, Throttle
 from tests.sim import shrink, world
 from tests.sim.checks import Violation
@@ -87,6 +96,7 @@ class Likely(Struct, frozen=True):
     on: tuple[str, ...] = ()  # families of faults
     off: tuple[str, ...] = ()
     quiet: bool = False  # no family at all
+    face: str = "memory"  # whose protocol; a bug of an adapter shows where it is used
     nature: dict[str, Any] = {}
     load: dict[str, Any] = {}
     faults: dict[str, Any] = {}
@@ -98,6 +108,7 @@ class Likely(Struct, frozen=True):
         options = with_families(options, families)
         return replace(
             options,
+            face=self.face,
             dead="" if self.quiet else options.dead,
             nature=replace(options.nature, **self.nature),
             load=replace(options.load, **self.load),
@@ -112,7 +123,8 @@ class Likely(Struct, frozen=True):
             yield
 
     def __str__(self) -> str:
-        parts = ["no faults"] if self.quiet else [f"+{name}" for name in self.on] + [f"-{name}" for name in self.off]
+        parts = [f"by {self.face}"] if self.face != "memory" else []
+        parts += ["no faults"] if self.quiet else [f"+{name}" for name in self.on] + [f"-{name}" for name in self.off]
         for given in (self.nature, self.load, self.faults, self.limits):
             parts += [f"{name}={value}" for name, value in given.items()]
         return ", ".join(parts)
@@ -321,6 +333,73 @@ def both(*patches: Patch) -> Iterator[None]:
         for patch in patches:
             stack.enter_context(patch)
         yield
+
+
+# ------------------------------------------------------------------------------------------------ bugs of the adapters
+
+
+def code_in_a_200_ignored() -> Patch:
+    def taken(code: int, text: str, order_id: str, venue_ns: int) -> Answer:
+        return Acked(order_id or "0", venue_ns)
+
+    return everywhere(bybit_errors.answer_to_place, taken)
+
+
+def unknown_status_ends() -> Patch:
+    real = bybit_reports._status
+
+    def status(row: bybit_reports.OrderRow, qty: Decimal, filled: Decimal) -> str:
+        return real(row, qty, filled) if row.orderStatus in bybit_reports._STATUSES else "canceled"
+
+    return swap(bybit_reports, "_status", status)
+
+
+def failed_page_is_empty() -> Patch:
+    real = BybitVenue._pages
+
+    async def pages(self: BybitVenue, *arguments: Any, **named: Any) -> Any:
+        found = await real(self, *arguments, **named)
+        return [] if isinstance(found, Failed) else found
+
+    return swap(BybitVenue, "_pages", pages)
+
+
+def server_error_is_a_no() -> Patch:
+    real = binance_errors._meaning
+
+    def meaning(market: Any, status: int, error: Any) -> Any:
+        return binance_errors.AGAIN if status >= 500 else real(market, status, error)
+
+    return swap(binance_errors, "_meaning", meaning)
+
+
+def by_socket_and_then_by_rest() -> Patch:
+    real = Api.call
+
+    async def call(self: Api, *arguments: Any, **named: Any) -> Any:
+        outcome = await real(self, *arguments, **named)
+        if isinstance(outcome, binance_errors.Verdict) and outcome.code == "silence":
+            return replace(outcome, kind="not_sent")
+        return outcome
+
+    return swap(Api, "call", call)
+
+
+def not_shown_is_nobodys() -> Patch:
+    real = SpotVenue._owner
+
+    async def owner(self: SpotVenue, symbol: str, number: int, executed_ns: int) -> Any:
+        return await real(self, symbol, number, 0)
+
+    return swap(SpotVenue, "_owner", owner)
+
+
+def canceled_under_its_old_id() -> Patch:
+    return swap(binance_spot, "cancel_id", lambda cid: cid)
+
+
+def execution_named_by_trade() -> Patch:
+    return everywhere(execution_id, lambda trade, order: str(trade))
 
 
 @contextmanager
@@ -1076,6 +1155,54 @@ CROWD = {"signals": 60, "gap_mean": 0.5, "burst": 2, "close_share": 0.0, "sell_s
 CRASHES = ("crashes at any time", "crashes at boundaries")
 
 MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "code-in-200-ignored",
+        "Bybit's code inside a 200 is not looked at: every answer is a yes",
+        code_in_a_200_ignored,
+        Likely(face="bybit", on=("refusals",)),
+    ),
+    Mutant(
+        "unknown-status-ends",
+        "a status of Bybit's that nobody knows is taken for an end",
+        unknown_status_ends,
+        Likely(face="bybit", on=("unknown words",)),
+    ),
+    Mutant(
+        "failed-page-is-empty",
+        "a list of Bybit's that could not be read is taken for an empty one",
+        failed_page_is_empty,
+        Likely(face="bybit", on=("failing queries", "unreadable answers")),
+    ),
+    Mutant(
+        "server-error-is-a-no",
+        "Binance's -1007 and its 5xx are taken for a no, and the order is sent again",
+        server_error_is_a_no,
+        Likely(face="binance-usdm", on=("server errors",)),
+    ),
+    Mutant(
+        "by-socket-and-rest",
+        "what the order socket does not answer goes by REST as well",
+        by_socket_and_then_by_rest,
+        Likely(face="binance-usdm", on=("lost replies",)),
+    ),
+    Mutant(
+        "not-shown-is-nobodys",
+        "an execution on Spot whose order is not shown yet is booked as somebody else's",
+        not_shown_is_nobodys,
+        Likely(face="binance-spot", on=("read lag", "lost replies", "dropped events")),
+    ),
+    Mutant(
+        "canceled-under-its-old-id",
+        "a canceled order on Spot is asked for by the id that its cancel has taken from it",
+        canceled_under_its_old_id,
+        Likely(face="binance-spot", on=("lost replies", "crashes at boundaries"), load={"limit_share": 0.7}),
+    ),
+    Mutant(
+        "execution-named-by-trade",
+        "an execution at Binance is named by its trade alone",
+        execution_named_by_trade,
+        Likely(face="binance-usdm"),
+    ),
     Mutant("canary", "nothing is wrong, one seed in 100 is reported all the same", canary),
     Mutant("retry-new-id", "silence, and the entry is sent again under a new id", retry_with_a_new_id),
     Mutant(

@@ -43,7 +43,7 @@ from engine.core.messages import (
     Unsent,
 )
 from tests.sim.checks import CONFIRMATION, ENDS, STOPS, Evidence, bare_stretches, opens
-from tests.sim.faults import CHANNELS
+from tests.sim.faults import CHANNELS, FACES
 from tests.sim.truth import (
     AnyEntry,
     Arrived,
@@ -116,8 +116,21 @@ _COUNTED = {  # by the venue, the disk and the sinks themselves, as it happens
     "a torn commit was cut": "a torn commit was cut",
     "a torn commit was whole all the same": "a torn commit was whole all the same",
     "a commit whose sync had failed was there after the restart": "a commit whose sync had failed was there afterwards",
+    "a listen key was lost": "the key of a private stream was lost",
+    "too old before the book": "a request was too old before the book, after the gate",
+    "a cancel-replace that only canceled": "a cancel-replace canceled, and did not place",
+    "a cancel-replace that found nothing to replace": "a cancel-replace found nothing to replace",
+    **{f"by {face}": f"{face}: a world by its protocol" for face in FACES},
     **{f"without {channel}": f"signals went on without {channel}" for channel in CHANNELS},
 }
+_BY_FACE = (
+    "doubt ended: the order was found",
+    "doubt ended: its absence was proven",
+    "a life of the engine was told of a ban",
+    "a fill was learned by asking",
+    "an answer could not be read",
+    "a status that nobody knows",
+)
 GOALS: tuple[str, ...] = (
     "a time-out whose order lived",
     "a time-out whose order did not",
@@ -161,6 +174,7 @@ GOALS: tuple[str, ...] = (
     "the disk was full",
     "a sync failed",
     *_COUNTED.values(),
+    *(f"{face}: {goal}" for face in FACES for goal in _BY_FACE),
     "the engine was killed",
     "two kills without a start between them",
     "the process was stopped, and woke up",
@@ -196,6 +210,8 @@ COMMON = (  # come up in any few dozen seeds; the fast suite demands them
     "the same id came with another body",
     "a message could not be read",
     "an event was published twice",
+    *(f"{face}: a world by its protocol" for face in FACES),
+    *(f"{face}: doubt ended: the order was found" for face in FACES),
     *(f"crash point {n}: {POINTS[n]}" for n in ("2", "6", "9", "11", "13", "15", "16", "21")),
 )
 
@@ -207,6 +223,12 @@ def reached(e: Evidence, truth: Truth) -> Counter[str]:
     found["a fill was learned by asking"] = sum(
         isinstance(f, Filled) and (f.symbol, f.exec_id) not in truth.heard for _, f in e.facts(Filled)
     )
+    found["an answer could not be read"] = truth.reached.get("an answer that cannot be read", 0)
+    found["a status that nobody knows"] = truth.reached.get("a status that nobody knows", 0)
+    face = next((face for face in FACES if f"by {face}" in truth.reached), "")
+    found.update({f"{face}: {goal}": found[goal] for goal in _BY_FACE if face})
+    for seen_by_faces in _BY_FACE[-2:]:
+        del found[seen_by_faces]
     return +found
 
 

@@ -43,10 +43,11 @@ def play(
     crash_at: tuple[str, int] | None = None,
     seed: int = 1,
     dead: str = "",
+    face: str = "memory",
 ) -> Report:
     """Run a script in a world that is quiet but for what is asked."""
     named = ("named",) if crash_at or faults != Faults() else ()
-    options = Options(seed=seed, nature=nature, faults=faults, families=named, dead=dead)
+    options = Options(seed=seed, nature=nature, faults=faults, families=named, dead=dead, face=face)
     return run_seed(seed, options, crash_at, script)
 
 

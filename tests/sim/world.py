@@ -199,6 +199,7 @@ class World:
         self.venue = SimVenue(nature, options.faults, seed, self.wall_ns, self.truth, ways)
         self.office = office(options.face, self.venue, seed)
         self.venue.visited = self.office is None
+        self.truth.reach(f"by {options.face}")
         self.feed = Feed(options.load, seed, self.truth, self.wall_ns, self.venue.quote)
         self.feed.faults = options.faults
         self.disk = WorldDisk(self._sync_seconds, self.truth.reach)

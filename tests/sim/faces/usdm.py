@@ -326,6 +326,8 @@ class UsdmFace(BinanceFace):
     def open(self, path: str, query: str, wires: Wires) -> Session | None:
         if path == "/private/ws":
             return KeyedSession(self, wires, dict(parse_qsl(query)).get("listenKey", ""))
+        if path.startswith("/private/ws/"):
+            return KeyedSession(self, wires, "")  # the form that connects, and has been silent since the split
         return super().open(path, query, wires)
 
     # ---------------------------------------------------------------------------------------------------------- events
