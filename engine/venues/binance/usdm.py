@@ -81,6 +81,10 @@ KEY_SECONDS = 20 * 60.0  # between two signs of life of a listen key, which live
 KEY_AGAIN_SECONDS = 60.0  # after one that failed
 KEY_FAILURES_MAX = 3
 HISTORY_NS = 2 * DAY  # orders that ended without a fill are forgotten three days after they were made
+# A question for incomes weighs as much as all the others of a round together: while the stream is down and every two
+# seconds somebody asks, the minute's weight would be used up, and then an execution is not known for a minute (seed 219).
+FUNDING_NS = 60 * SECOND
+FUNDING_MORE_NS = FUNDING_NS + 30 * SECOND  # and so it asks for what earlier rounds did not: a round lasts no longer
 WINDOW_NS = 7 * DAY  # of one question for executions or incomes
 SYMBOLS_FEW = 20  # asked for one by one; more are cheaper all at once
 
@@ -128,6 +132,7 @@ class UsdmVenue:
         self._ready: set[str] = set()  # symbols whose leverage and margin are as configured
         self._algos: dict[str, str] = {}  # client id -> number of the algo order
         self._form = 0  # of the stream's path
+        self._funding_asked_ns = 0
 
     async def run(self) -> None:
         """Keeps the order socket up and the venue's clock known, until cancelled; then closes every connection."""
@@ -226,6 +231,8 @@ class UsdmVenue:
 
     async def fills(self, since_ns: int, cid: str | None = None) -> tuple[FillReport | FundingReport, ...] | Failed:
         now_ns = self.api.now_ns()
+        # One without a memory has nothing before its beginning, where `reach_ns` puts it.
+        funding_ns = self.session.reach_ns(since_ns - FUNDING_MORE_NS if since_ns else 0, now_ns)
         since_ns = self.session.reach_ns(since_ns, now_ns)
         found = await self._executions.found(self.session.traded(), since_ns, now_ns, cid)
         if cid is not None or isinstance(found, Failed):
@@ -233,9 +240,12 @@ class UsdmVenue:
         if why := self._listening.witness.missed(found, now_ns):
             self._form += 1
             self._listening.end(why)
-        funding = await self._funding(since_ns, now_ns)
+        if now_ns - self._funding_asked_ns < FUNDING_NS:
+            return found
+        funding = await self._funding(funding_ns, now_ns)
         if isinstance(funding, Failed):
             return funding
+        self._funding_asked_ns = now_ns
         return tuple(sorted((*found, *funding), key=lambda report: report.venue_ns))
 
     # ------------------------------------------------------------------------------------------------------ requests

@@ -147,7 +147,8 @@ class BybitFace:
             return Act("submit", lambda: self._place(life, op, order, stamp_ms), lambda answer: write(op, body, answer))
         if op == "order.cancel":
             number = body.get("orderId", "")
-            cid = self.venue.orders[number].cid if number else body["orderLinkId"]
+            known = self.venue.orders.get(number)
+            cid = known.cid if known else body.get("orderLinkId", "")
             return Act(
                 "cancel", lambda: self._cancel(life, op, body, stamp_ms), lambda answer: write(op, body, answer), cid
             )

@@ -292,8 +292,40 @@ async def test_executions_and_funding_come_together_and_in_order() -> None:
         found = await venue.fills((now - 5000) * 1_000_000)
         assert not isinstance(found, Failed)
         assert [type(r) for r in found] == [FillReport, FundingReport, FillReport]
+        venue._funding_asked_ns = 0
         fake.rest["GET /fapi/v1/income"] = (200, b"[{")
         assert isinstance(await venue.fills((now - 5000) * 1_000_000), Failed)
+
+
+async def test_incomes_are_asked_for_once_a_minute_and_then_for_all_of_it() -> None:
+    """While the stream is down a round every two seconds would use up the minute's weight on them."""
+    async with usdm_venue() as (fake, venue):
+        fake.rest["GET /fapi/v1/userTrades"] = (200, [])
+        fake.rest["GET /fapi/v1/income"] = (200, [funding(1, fake.now_ms() - 2000)])
+        since_ns = (fake.now_ms() - 60_000) * 1_000_000
+        first, second = await venue.fills(since_ns), await venue.fills(since_ns)
+        assert isinstance(first, tuple) and isinstance(second, tuple)
+        assert [type(r) for r in first] == [FundingReport] and not second
+        venue._funding_asked_ns -= usdm.FUNDING_NS
+        third = await venue.fills(since_ns)
+        assert third == first
+        asked = fake.said("GET /fapi/v1/income")
+        assert len(asked) == 2
+        assert {int(a["startTime"]) for a in asked} == {(since_ns - usdm.FUNDING_MORE_NS) // 1_000_000}
+
+
+async def test_an_execution_whose_order_is_not_shown_yet_may_be_ours() -> None:
+    """A venue shows executions before their orders at times; one that is old and has no order is nobody's."""
+    async with usdm_venue() as (fake, venue):
+        fake.rest["GET /fapi/v1/income"] = (200, [])
+        fake.rest["GET /fapi/v1/order"] = refused(-2013, "Order does not exist.")
+        now = fake.now_ms()
+        fake.rest["GET /fapi/v1/userTrades"] = (200, [trade(1, 7, now - 3000)])
+        found = await venue.fills((now - 60_000) * 1_000_000)
+        assert isinstance(found, Failed) and "may be ours" in found.why
+        fake.rest["GET /fapi/v1/userTrades"] = (200, [trade(1, 7, now - 40_000)])
+        (fill,) = await venue.fills((now - 60_000) * 1_000_000)
+        assert fill.cid == ""
 
 
 async def test_a_long_absence_is_asked_for_week_by_week_and_ends() -> None:
