@@ -81,8 +81,8 @@ KEY_SECONDS = 20 * 60.0  # between two signs of life of a listen key, which live
 KEY_AGAIN_SECONDS = 60.0  # after one that failed
 KEY_FAILURES_MAX = 3
 HISTORY_NS = 2 * DAY  # orders that ended without a fill are forgotten three days after they were made
-# A question for incomes weighs as much as all the others of a round together: while the stream is down and every two
-# seconds somebody asks, the minute's weight would be used up, and then an execution is not known for a minute (seed 219).
+# A question for incomes weighs as much as all others of a round together: while the stream is down and every two
+# seconds somebody asks, the minute's weight would be used up, and an execution not be known for a minute (seed 219).
 FUNDING_NS = 60 * SECOND
 FUNDING_MORE_NS = FUNDING_NS + 30 * SECOND  # and so it asks for what earlier rounds did not: a round lasts no longer
 WINDOW_NS = 7 * DAY  # of one question for executions or incomes
