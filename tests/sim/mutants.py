@@ -30,6 +30,7 @@ import actors.publisher
 import actors.reconciler
 import engine.core.order
 import engine.venues.binance.errors as binance_errors
+import engine.venues.binance.executions as binance_executions
 import engine.venues.binance.spot as binance_spot
 import engine.venues.bybit.errors as bybit_errors
 import engine.venues.bybit.reports as bybit_reports
@@ -70,7 +71,6 @@ from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
 from engine.runtime.switch import Switch
 from engine.venues.binance.api import Api
 from engine.venues.binance.decoding import execution_id
-from engine.venues.binance.spot import SpotVenue
 from engine.venues.bybit.client import BybitVenue
 from engine.venues.throttle import Lane, Throttle
 from tests.sim import shrink, world
@@ -386,12 +386,7 @@ def by_socket_and_then_by_rest() -> Patch:
 
 
 def not_shown_is_nobodys() -> Patch:
-    real = SpotVenue._owner
-
-    async def owner(self: SpotVenue, symbol: str, number: int, executed_ns: int) -> Any:
-        return await real(self, symbol, number, 0)
-
-    return swap(SpotVenue, "_owner", owner)
+    return swap(binance_executions, "SHOWN_NS", 0)
 
 
 def canceled_under_its_old_id() -> Patch:

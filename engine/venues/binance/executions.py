@@ -13,7 +13,6 @@ from engine.venues.binance.errors import Verdict
 from engine.venues.binance.names import Names
 from engine.venues.binance.paging import PAGE, Fetch, trades_since
 
-
 SHOWN_NS = 30 * SECOND  # an order is shown to queries within this, as Traits.visible_ns has it
 
 

@@ -73,6 +73,7 @@ class Office:
     def __init__(self, venue: SimVenue, face: Face, seed: str) -> None:
         self._venue, self._face = venue, face
         self._chance = Random(f"{seed}/office")
+        self.turns: dict[tuple[int, str], int] = {}  # when a cancel, by life and order, had its turn
         self.net = Net(venue.spawn, self._serve, self._dial)
         venue.cuts.append(self._cut)
 
@@ -127,7 +128,8 @@ class Office:
         """It has arrived in this moment, whole; from here on it goes its way whatever becomes of the client."""
         reply = Reply(event=trio.Event())
         if act.what == "cancel":
-            self._venue.truth.tell(CancelWired(self._venue.wall_ns(), cid=act.cid, life=life.number))
+            turn_ns = self.turns.get((life.number, act.cid), 0)
+            self._venue.truth.tell(CancelWired(self._venue.wall_ns(), cid=act.cid, life=life.number, signed_ns=turn_ns))
         self._venue.spawn(self._venue.carry, life, act.work, reply)
         life.boundary(f"{act.what}.wired")
         return reply

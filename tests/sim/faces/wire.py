@@ -4,7 +4,7 @@ Nothing of the adapter is replaced: it is built by the registry, looked over as 
 of the world. What stands here only watches it, and ends it with its incarnation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from random import Random
 from typing import TypeVar
@@ -35,6 +35,7 @@ from engine.runtime.clock import Clock
 from engine.runtime.config import AccountSection
 from engine.runtime.log import Secret
 from engine.venues.admission import Remark
+from engine.venues.base import KeepsOrders
 from engine.venues.binance.spot_cover import HELD
 from engine.venues.keys import Credentials
 from engine.venues.registry import REAL, THROTTLES, RealVenue, Setup
@@ -93,7 +94,7 @@ def account(
             quote=venue.quote,
         )
     )
-    return AccountParts(name, venue_name, FaceWire(adapter, venue, life), throttle, None)
+    return AccountParts(name, venue_name, FaceWire(adapter, venue, life, office.turns), throttle, None)
 
 
 class Watched:
@@ -114,10 +115,20 @@ class Watched:
 class FaceWire:
     """The engine's access to the venue, for one incarnation. Dead, it neither sends nor hears."""
 
-    def __init__(self, adapter: RealVenue, venue: SimVenue, life: Life) -> None:
-        self.adapter, self._venue, self._life = adapter, venue, life
+    def __init__(self, adapter: RealVenue, venue: SimVenue, life: Life, turns: dict[tuple[int, str], int]) -> None:
+        self.adapter, self._venue, self._life, self._turns = adapter, venue, life, turns
         self.traits = adapter.traits
         self.socket = getattr(adapter, "socket", None)
+
+    def take_back(self, orders: Iterable[Order]) -> None:
+        """What an adapter keeps itself it goes on keeping."""
+        kept = tuple(orders)
+        if isinstance(self.adapter, KeepsOrders):
+            self.adapter.take_back(kept)
+            for order in kept:
+                if order.venue_order_id.startswith(HELD):
+                    held = Held(self._venue.wall_ns(), cid=order.cid, life=self._life.number)
+                    self._venue.truth.tell(held)
 
     async def run(self) -> None:
         await self.adapter.run()
@@ -185,6 +196,7 @@ class FaceWire:
         return answer
 
     async def cancel(self, cancel: Cancel) -> Answer:
+        self._turns[self._life.number, cancel.cid] = self._venue.wall_ns()
         await self._boundary("cancel.before")
         answer = await self._living(await self.adapter.cancel(cancel))
         await self._boundary("cancel.answered")

@@ -225,6 +225,7 @@ async def test_funding_comes_with_the_executions_and_once() -> None:
         world.exchange.publish(FundingRate("BTCUSDT", world.exchange.now_ns(), D("0.0001"), D(60000)))
         since = world.venue.api.now_ns() - 60 * 10**9
         for _ in range(2):
+            world.venue._funding_asked_ns = 0  # asked for once a minute otherwise
             found = await world.venue.fills(since)
             assert not isinstance(found, Failed)
             (paid,) = [report for report in found if isinstance(report, FundingReport)]
