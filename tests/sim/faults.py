@@ -178,6 +178,7 @@ CHANNELS = (
     "the disk",
 )
 FACED = 0.2  # of the seeds speak a real venue's protocol
+OF_PROTOCOLS = ("unreadable answers", "unknown words", "lost listen keys")  # families that a plain call does not know
 FACES = ("bybit", "binance-spot", "binance-usdm")
 DIES = 0.35  # of the seeds, one of them
 ON = 0.4  # of the families, in a seed that is not quiet
@@ -190,10 +191,13 @@ def draw(seed: int) -> Options:
     # A coin for each name, so that a new family changes no other's: yesterday's seeds keep what they had.
     on = tuple(name for name in FAMILIES if Random(f"{seed}/coin/{name}").random() < share)
     dead = Random(f"{seed}/dead")
-    face = Random(f"{seed}/face")
+    drawn = Random(f"{seed}/face")
+    face = drawn.choice(FACES) if drawn.random() < FACED else "memory"
+    if face == "memory":
+        on = tuple(name for name in on if name not in OF_PROTOCOLS)
     options = Options(
         seed=seed,
-        face=face.choice(FACES) if face.random() < FACED else "memory",
+        face=face,
         nature=_nature(nature_draws),
         load=_load(Random(f"{seed}/load")),
         dead=dead.choice(CHANNELS) if dead.random() < DIES else "",
