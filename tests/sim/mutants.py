@@ -75,7 +75,7 @@ from engine.venues.bybit.client import BybitVenue
 from engine.venues.throttle import Lane, Throttle
 from tests.sim import shrink, world
 from tests.sim.checks import Violation
-from tests.sim.faults import Options, draw, with_families
+from tests.sim.faults import OF_PROTOCOLS, Options, draw, with_families
 from tests.sim.seeds import Stuck, cores, shrunk_from, spread, story, time_limit
 from tests.sim.shrink import Cut
 from tests.sim.world import BEGAN_NS, Report, run_seed
@@ -104,7 +104,8 @@ class Likely(Struct, frozen=True):
 
     def options(self, seed: int) -> Options:
         options = draw(seed)
-        families = () if self.quiet else tuple(f for f in options.families if f not in (*self.off, *self.on)) + self.on
+        off = (*self.off, *self.on, *(OF_PROTOCOLS if self.face == "memory" else ()))
+        families = () if self.quiet else tuple(f for f in options.families if f not in off) + self.on
         options = with_families(options, families)
         return replace(
             options,
