@@ -85,8 +85,9 @@ def shrink(run: Run, whole: Report, seconds: float, cut: Cut = Cut()) -> Shrunk:
     began = time.monotonic()
     invariant = first_broken(whole).invariant
     best, report, runs = cut, whole, 0
-    for edits in (_third_phase, _families, _signals, _kills, _families, _signals):
-        for edit in edits(report):
+    before = None
+    while before != (before := _size(report)):  # until a whole round has made nothing smaller
+        for edit in (edit for kind in (_third_phase, _families, _signals, _kills) for edit in kind(report)):
             smaller = edit(best)
             if smaller == best:
                 continue
