@@ -271,8 +271,8 @@ def suited(nature: Nature, face: str) -> Nature:
     """What a real venue is by its own rules is not drawn."""
     match face:
         case "bybit":
-            fee = "quote"
-            return replace(nature, id_unique_for_ever=True, fee_asset=fee, spot=False, reduce_only_ends_when_flat=False)
+            fee = "base" if nature.spot else "quote"
+            return replace(nature, id_unique_for_ever=True, fee_asset=fee, reduce_only_ends_when_flat=False)
         case "binance-spot":
             ours = replace(nature, spot=True, id_unique_for_ever=False, reduce_only_ends_when_flat=False)
             return replace(ours, fee_asset="third" if nature.fee_asset == "third" else "base")

@@ -45,7 +45,8 @@ def test_a_world_by_a_protocol_is_the_same_again() -> None:
 
 def test_a_venue_is_by_its_own_rules_whatever_a_seed_draws() -> None:
     drawn = Nature(id_unique_for_ever=False, spot=True, fee_asset="third", reduce_only_ends_when_flat=True)
-    assert suited(drawn, "bybit").id_unique_for_ever and not suited(drawn, "binance-usdm").spot
+    assert suited(drawn, "bybit").id_unique_for_ever and suited(drawn, "bybit").fee_asset == "base"
+    assert not suited(drawn, "binance-usdm").spot
     assert suited(Nature(), "binance-spot").spot and not suited(Nature(), "binance-spot").id_unique_for_ever
     assert suited(drawn, "memory") == drawn
 
