@@ -228,8 +228,8 @@ async def run_engine(
     )
     # What is executed from the first start on is ours to book, also by a life that comes after a crash in the midst of
     # the first comparison: such a one asks from here, and not from its own beginning.
-    known = {row.account for row in state.reconciled}
-    firsts = [Reconciled(account=a.name, venue_ns=started.at_ns) for a in parts.accounts if a.name not in known]
+    met = tuple(row.account for row in state.reconciled)
+    firsts = (Reconciled(account=a.name, venue_ns=started.at_ns) for a in parts.accounts if a.name not in met)
     parts.journal.append((started,), tuple(firsts))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_leave_when_taken_over, parts.journal)

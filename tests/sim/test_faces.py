@@ -7,13 +7,16 @@ import trio
 from msgspec.structs import replace
 
 from engine.core.messages import Confirmed, Filled, Leg, Outcome, Side, Submitted, Unclear
+from engine.exchange.http import Response
 from tests.sim.faces.bybit import BybitFace
+from tests.sim.faces.usdm import UsdmFace
 from tests.sim.faults import FACES, Faults, Nature, draw, suited
 from tests.sim.reach import reached
-from tests.sim.scenarios import a_day, one_entry, play
-from tests.sim.truth import Fell, Held, Taken
+from tests.sim.scenarios import a_day, entry, one_entry, play
+from tests.sim.truth import BanHeard, Fell, Held, Taken
 from tests.sim.world import Report, World, run_seed
 
+SECOND = 1_000_000_000
 QUIET = Nature(volatility=0.0)
 STARTED_SECONDS = 1.7  # the start is on the disk, and the first comparison is not through
 
@@ -131,8 +134,8 @@ def test_a_request_that_no_real_venue_would_take_fails_the_world(monkeypatch: py
 
 def test_the_venue_tells_a_stamp_that_is_too_old_and_one_from_the_future() -> None:
     async def script(world: World) -> None:
-        assert world.office is not None and isinstance(world.office._face, BybitFace)
-        face = world.office._face
+        assert world.office is not None and isinstance(world.office.face, BybitFace)
+        face = world.office.face
         assert face._late(face.now_ms) is None
         for stamp in (face.now_ms - 5001, face.now_ms + 1000):
             late = face._late(stamp)
@@ -140,6 +143,69 @@ def test_the_venue_tells_a_stamp_that_is_too_old_and_one_from_the_future() -> No
         await trio.sleep(1)
 
     assert not play(script, QUIET, face="bybit").violations
+
+
+def test_an_address_that_bybit_bans_opens_nothing_for_ten_minutes_and_still_closes() -> None:
+    """HTTP 403 is for the address; an exit goes by the trade socket, which is not meant by it."""
+
+    async def script(world: World) -> None:
+        assert world.office is not None
+        await trio.sleep(1)
+        world.feed.offer("enter", entry(world, "enter"))
+        await trio.sleep(3)
+        face = world.office.face
+        with pytest.MonkeyPatch.context() as barred:
+            barred.setattr(face, "hear", lambda life, request: Response(403, b"<html>403</html>", (), "text/html"))
+            await trio.sleep(20)
+        world.feed.offer("barred", entry(world, "barred", "ETHUSDT", qty="0.100"))
+        await trio.sleep(5)
+        world.feed.offer("leave", {"signal_id": "leave", "account": "main", "symbol": "BTCUSDT", "action": "close"})
+        await trio.sleep(640)
+
+    report = play(script, QUIET, face="bybit")
+    assert not report.violations
+    assert outcomes(report) == {
+        "enter": Outcome.EXECUTED,
+        "barred": Outcome.REFUSED,
+        "leave": Outcome.EXECUTED,
+        "probe": Outcome.EXECUTED,
+    }
+
+
+@pytest.mark.parametrize("face", FACES)
+def test_a_ban_with_its_deadline_is_obeyed_and_then_over(face: str) -> None:
+    """418 and 429 by status, 10006 by code: each with until when, and until then nothing is sent."""
+
+    async def script(world: World) -> None:
+        await trio.sleep(2)
+        world.venue.banned_until_ns = world.wall_ns() + 8 * SECOND
+        await trio.sleep(1)
+        world.feed.offer("enter", entry(world, "enter", ttl_seconds="30"))
+        await trio.sleep(40)
+
+    report = play(script, QUIET, Faults(disk_slow_max=0.1), face=face)
+    assert not report.violations
+    heard = [x for x in report.truth if isinstance(x, BanHeard)]
+    assert heard and all(x.at_ns < x.until_ns <= x.at_ns + 12 * SECOND for x in heard)
+    assert outcomes(report)["probe"] is Outcome.EXECUTED
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_lost_listen_key_costs_no_execution(told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def script(world: World) -> None:
+        assert world.office is not None and isinstance(world.office.face, UsdmFace)
+        await trio.sleep(2)
+        monkeypatch.setattr(world.office.face.chance, "random", lambda: 0.0 if told else 1.0)
+        world.office.face._lose_key()
+        await trio.sleep(1)
+        world.venue.human_trades("BTCUSDT", Side.BUY, Decimal("0.01"))
+        await trio.sleep(60)
+
+    report = play(script, QUIET, Faults(disk_slow_max=0.1), face="binance-usdm")
+    assert not report.violations
+    assert report.truth.reached["a listen key was lost"] == 1
+    fills = [f for _, f in report.evidence.facts(Filled) if isinstance(f, Filled) and f.foreign]
+    assert len(fills) == 1
 
 
 def entries(report: Report) -> set[str]:

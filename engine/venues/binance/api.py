@@ -287,7 +287,7 @@ class Api:
             if answer.status in PAUSE_NS:
                 waits = read_json(bytes(error.data) or b"{}", _WAITS)
                 until_ms = 0 if isinstance(waits, Garbled) else waits.retryAfter
-                left = max(until_ms * MILLISECOND - self.now_ns(), 0) if until_ms else None
+                left = self._left_ns(until_ms) if until_ms else None
                 self._pause(answer.status, left, error.msg.encode())
             verdict = judge(self.market, answer.status, ErrorBody(error.code, error.msg))
             return self._noted(msgspec.structs.replace(verdict, data=bytes(error.data)))
@@ -301,10 +301,16 @@ class Api:
             LOG.error("the venue locks us out", market=self.market.value, reason=verdict.why)
         return verdict
 
+    def _left_ns(self, until_ms: int) -> int:
+        """Of a pause that ends at a moment of the venue's clock: surely all of it, however wrong we know that clock."""
+        best = self.known.best
+        error_ns = offset.error_ns(best, self.rest.moment()) if best is not None else SECOND
+        return max(until_ms * MILLISECOND - self.now_ns() + error_ns, 0)
+
     def _pause(self, status: int, left_ns: int | None, body: bytes) -> None:
         """Nothing goes before the venue's own deadline. To go on after a 429 makes it a ban (418)."""
         until_ms = _banned_until(body)
-        wait_ns = max(until_ms * MILLISECOND - self.now_ns(), 0) if until_ms else left_ns
+        wait_ns = self._left_ns(until_ms) if until_ms else left_ns
         wait_ns = PAUSE_NS[status] if wait_ns is None else wait_ns
         why = "the venue has banned us (418)" if status == 418 else "too many requests (429)"
         self.throttle.close_until(self.rest.moment().wall_ns + min(wait_ns, 3 * _DAY), why)

@@ -198,7 +198,9 @@ class Caller:
             wait_ns = min(int(after) * SECOND, ADDRESS_BAN_NS)  # a stop must not wait for ever for an odd figure
         elif _whole(reset):
             ahead_ns = int(reset) * MILLISECOND - self.venue_ns()
-            wait_ns = min(ahead_ns, PAUSE_MAX_NS) if ahead_ns > 0 else PAUSE_NS
+            best = self.known.best
+            unsure_ns = error_ns(best, self.rest.moment()) if best is not None else 0  # of the venue's clock
+            wait_ns = min(ahead_ns + unsure_ns, PAUSE_MAX_NS) if ahead_ns > 0 else PAUSE_NS
         self._throttle.close_until(now_ns + wait_ns, why)
 
 

@@ -71,7 +71,7 @@ class Office:
     """Everything that the shipped adapters connect to."""
 
     def __init__(self, venue: SimVenue, face: Face, seed: str) -> None:
-        self._venue, self._face = venue, face
+        self._venue, self.face = venue, face
         self._chance = Random(f"{seed}/office")
         self.turns: dict[tuple[int, str], int] = {}  # when a cancel, by life and order, had its turn
         self.net = Net(venue.spawn, self._serve, self._dial)
@@ -101,7 +101,7 @@ class Office:
     # ------------------------------------------------------------------------------------------------------- requests
 
     async def _answer(self, life: Life, end: ServerEnd, request: Request) -> bytes | None:
-        asked = self._face.hear(life, request)
+        asked = self.face.hear(life, request)
         match asked:
             case Act():
                 response = await self._act(life, end, asked)
@@ -138,7 +138,7 @@ class Office:
         venue = self._venue
         failed = await venue.ask()
         if failed is None:
-            response = self._face.banned() if venue.banned else ask.answer()
+            response = self.face.banned() if venue.banned else ask.answer()
             return self._garbage(response) if venue.fault(venue.faults.garbled) else response
         match failed.why:
             case "timed out":
@@ -161,7 +161,7 @@ class Office:
     async def _converse(self, life: Life, end: ServerEnd, upgraded: Upgraded) -> None:
         socket, venue = WebSocket(end, upgraded), self._venue
         request = upgraded.request
-        session = self._face.open(request.path, request.query, Wires(life, socket.post, end.line.close))
+        session = self.face.open(request.path, request.query, Wires(life, socket.post, end.line.close))
         if session is None:
             return await socket.refuse(404)
         away = venue.away or (session.private and venue.dead == "the private stream")
