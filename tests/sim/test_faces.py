@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from engine.core.messages import Confirmed, Filled, Leg, Outcome, Side, Submitted, Unclear
 from engine.exchange.http import Response
-from tests.sim.faces.bybit import BybitFace
+from tests.sim.faces.bybit import BybitFace, Stamp
 from tests.sim.faces.usdm import UsdmFace
 from tests.sim.faults import FACES, Faults, Nature, draw, suited
 from tests.sim.reach import reached
@@ -136,8 +136,8 @@ def test_the_venue_tells_a_stamp_that_is_too_old_and_one_from_the_future() -> No
     async def script(world: World) -> None:
         assert world.office is not None and isinstance(world.office.face, BybitFace)
         face = world.office.face
-        assert face._late(face.now_ms) is None
-        for stamp in (face.now_ms - 5001, face.now_ms + 1000):
+        assert face._late(Stamp(face.now_ms, 5000)) is None
+        for stamp in (Stamp(face.now_ms - 5001, 5000), Stamp(face.now_ms - 2, 1), Stamp(face.now_ms + 1000, 5000)):
             late = face._late(stamp)
             assert late is not None and late[0] == 10002
         await trio.sleep(1)

@@ -318,10 +318,10 @@ class SimVenue:
 
     # ------------------------------------------------------------------------------------------------------- its book
 
-    def arrive(self, order: Order, sent_ns: int) -> Rejection | None:
-        """The gate: signature and window. `sent_ns` is the client's stamp, in the venue's time."""
+    def arrive(self, order: Order, sent_ns: int, window_ns: int = 0) -> Rejection | None:
+        """The gate: signature and window. `sent_ns` is the client's stamp, in the venue's time; `window_ns`: its own."""
         self.truth.tell(Arrived(self.wall_ns(), cid=order.cid))
-        if self.now_ns > sent_ns + self.traits.window_ns:
+        if self.now_ns > sent_ns + (window_ns or self.traits.window_ns):
             self.truth.reach("request outside its window")
             return self.decline(order, "-1021", "invalid", "timestamp outside of the receive window")
         if self.banned:
@@ -927,13 +927,13 @@ class SimVenue:
         reply.answer = answer
         reply.event.set()
 
-    async def submitted(self, life: Life, order: Order, sent_ns: int) -> Answer:
+    async def submitted(self, life: Life, order: Order, sent_ns: int, window_ns: int = 0) -> Answer:
         """An order request at the venue, from its gate to its book."""
-        refused = self.arrive(order, sent_ns)
+        refused = self.arrive(order, sent_ns, window_ns)
         if refused is not None:
             return refused
         await self.queue()
-        if self.manners.looks_twice and self.now_ns > sent_ns + self.traits.window_ns:
+        if self.manners.looks_twice and self.now_ns > sent_ns + (window_ns or self.traits.window_ns):
             self.truth.reach("too old before the book")
             return self.decline(order, "-5028", "unavailable", "timestamp outside of the window at the engine")
         answer = self.book(order)

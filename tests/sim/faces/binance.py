@@ -205,7 +205,10 @@ class BinanceFace:
         return next((str(params[name]) for name in names if name in params), "")
 
     def placed(self, order: Order, life: Life, params: Row, done: Callable[[Acked], Row]) -> Deed:
-        return Deed("submit", order.cid, lambda: self.venue.submitted(life, order, self._stamp_ns(params)), done)
+        window_ns = int(params["recvWindow"]) * MILLISECOND
+        return Deed(
+            "submit", order.cid, lambda: self.venue.submitted(life, order, self._stamp_ns(params), window_ns), done
+        )
 
     def status(self, report: OrderReport) -> str:
         venue = self.venue

@@ -12,6 +12,8 @@ from random import Random
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
 
+from msgspec import Struct
+
 from engine.core.messages import (
     Acked,
     Answer,
@@ -63,6 +65,13 @@ CANCELED_BY = {
 }
 
 
+class Stamp(Struct, frozen=True):
+    """When a request was signed, and for how long it is good."""
+
+    at_ms: int
+    window_ms: int
+
+
 class BybitFace:
     def __init__(self, venue: SimVenue, seed: str) -> None:
         self.venue = venue
@@ -86,10 +95,10 @@ class BybitFace:
             return Ask(lambda: self.wrap({"category": self.category, "list": self.instruments(), "nextPageCursor": ""}))
         if request.method == "GET" and request.body:
             protest(self.venue, life, "a GET with a body")
-        stamp_ms = self._signed(life, request)
+        stamp = self._signed(life, request)
         if request.method == "POST":
             assert request.body
-            return self.change(life, operation[1].replace("/", "."), json.loads(request.body), stamp_ms, self.write)
+            return self.change(life, operation[1].replace("/", "."), json.loads(request.body), stamp, self.write)
         params = dict(parse_qsl(request.query, keep_blank_values=True))
         query = QUERIES.get(operation[1])
         if query is None:
@@ -97,23 +106,29 @@ class BybitFace:
             return Response(404, b"")
 
         def answer() -> Response:
-            refused = self._late(stamp_ms)
+            refused = self._late(stamp)
             return self.refuse(*refused) if refused else self.wrap(query(self, params))
 
         return Ask(answer)
 
-    def _signed(self, life: Life, request: Request) -> int:
+    def _signed(self, life: Life, request: Request) -> "Stamp":
         """The stamp. An adapter that signs other bytes than it sends would trade nowhere."""
         head = [request.header(f"x-bapi-{name}") for name in ("timestamp", "api-key", "recv-window")]
         payload = "".join(head).encode() + (request.query.encode() if request.method == "GET" else request.body)
-        if request.header("x-bapi-sign") != signature(payload) or head[1] != KEY or head[2] != str(WINDOW_MS):
+        if request.header("x-bapi-sign") != signature(payload) or head[1] != KEY:
             protest(self.venue, life, f"not signed: {request.method} {request.path}")
-        return int(head[0])
+        return self.stamped(life, head[0], head[2])
 
-    def _late(self, stamp_ms: int) -> tuple[int, str] | None:
-        if self.now_ms - WINDOW_MS <= stamp_ms < self.now_ms + 1000:
+    def stamped(self, life: Life, at_ms: str, window_ms: str) -> "Stamp":
+        """A request may be good for less than is usual, and for no more."""
+        if not 0 < int(window_ms) <= WINDOW_MS:
+            protest(self.venue, life, f"a window of {window_ms} ms")
+        return Stamp(int(at_ms), int(window_ms))
+
+    def _late(self, stamp: "Stamp") -> tuple[int, str] | None:
+        if self.now_ms - stamp.window_ms <= stamp.at_ms < self.now_ms + 1000:
             return None
-        return 10002, f"{CODES['-1021'][2]}. req_timestamp[{stamp_ms}],server_timestamp[{self.now_ms}]"
+        return 10002, f"{CODES['-1021'][2]}. req_timestamp[{stamp.at_ms}],server_timestamp[{self.now_ms}]"
 
     def wrap(self, result: Any, headers: tuple[tuple[str, str], ...] = ()) -> Response:
         body = {"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": self.now_ms}
@@ -137,32 +152,33 @@ class BybitFace:
     # --------------------------------------------------------------------------------------------------------- changes
 
     def change(
-        self, life: Life, op: str, body: Row, stamp_ms: int, write: Callable[[str, Row, Answer], Response]
+        self, life: Life, op: str, body: Row, stamp: "Stamp", write: Callable[[str, Row, Answer], Response]
     ) -> Act | Response:
         """Of the trade socket or of REST, which differ in their envelopes alone."""
         if body.get("category") != self.category:
             protest(self.venue, life, f"{op} in category {body.get('category')}")
         if op == "order.create":
             order = self.read(body)
-            return Act("submit", lambda: self._place(life, op, order, stamp_ms), lambda answer: write(op, body, answer))
+            return Act("submit", lambda: self._place(life, op, order, stamp), lambda answer: write(op, body, answer))
         if op == "order.cancel":
             number = body.get("orderId", "")
             known = self.venue.orders.get(number)
             cid = known.cid if known else body.get("orderLinkId", "")
             return Act(
-                "cancel", lambda: self._cancel(life, op, body, stamp_ms), lambda answer: write(op, body, answer), cid
+                "cancel", lambda: self._cancel(life, op, body, stamp), lambda answer: write(op, body, answer), cid
             )
         protest(self.venue, life, f"no such operation: {op}")
         return Response(404, b"")
 
-    async def _place(self, life: Life, op: str, order: Order, stamp_ms: int) -> Answer:
+    async def _place(self, life: Life, op: str, order: Order, stamp: "Stamp") -> Answer:
         self._count(op)
-        ahead = stamp_ms >= self.now_ms + 1000  # one from the future is as bad as one from long ago
-        return await self.venue.submitted(life, order, 0 if ahead else stamp_ms * MILLISECOND)
+        ahead = stamp.at_ms >= self.now_ms + 1000  # one from the future is as bad as one from long ago
+        sent_ns = 0 if ahead else stamp.at_ms * MILLISECOND
+        return await self.venue.submitted(life, order, sent_ns, stamp.window_ms * MILLISECOND)
 
-    async def _cancel(self, life: Life, op: str, body: Row, stamp_ms: int) -> Answer:
+    async def _cancel(self, life: Life, op: str, body: Row, stamp: "Stamp") -> Answer:
         self._count(op)
-        if self._late(stamp_ms):
+        if self._late(stamp):
             return Rejection("-1021", "unavailable", "")
         return await self.venue.canceled(life, body.get("orderLinkId", ""), body.get("orderId", ""))
 
@@ -513,12 +529,13 @@ class TradeSession:
             protest(face.venue, self._wires.life, f"{op} before the login, or under a number that was used: {number}")
         self._numbers.add(number)
         (body,) = message["args"]
-        stamp_ms = int(message["header"]["X-BAPI-TIMESTAMP"])
+        header = message["header"]
+        stamp = face.stamped(self._wires.life, header["X-BAPI-TIMESTAMP"], header["X-BAPI-RECV-WINDOW"])
 
         def write(what: str, asked: Row, answer: Answer) -> Response:
             return Response(200, self._write(number, what, asked, answer))
 
-        heard = face.change(self._wires.life, op, body, stamp_ms, write)
+        heard = face.change(self._wires.life, op, body, stamp, write)
         return heard if isinstance(heard, Act) else []
 
     def _write(self, number: str, op: str, body: Row, answer: Answer) -> bytes:

@@ -121,7 +121,7 @@ class SpotFace(BinanceFace):
 
         async def work() -> Answer:
             venue = self.venue
-            refused = venue.arrive(order, self._stamp_ns(params))
+            refused = venue.arrive(order, self._stamp_ns(params), int(params["recvWindow"]) * MILLISECOND)
             if refused is not None:
                 return refused
             await venue.queue()
