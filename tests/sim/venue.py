@@ -319,7 +319,7 @@ class SimVenue:
     # ------------------------------------------------------------------------------------------------------- its book
 
     def arrive(self, order: Order, sent_ns: int, window_ns: int = 0) -> Rejection | None:
-        """The gate: signature and window. `sent_ns` is the client's stamp, in the venue's time; `window_ns`: its own."""
+        """The gate: signature and window. `sent_ns` is the stamp, in the venue's time; `window_ns`: if its own."""
         self.truth.tell(Arrived(self.wall_ns(), cid=order.cid))
         if self.now_ns > sent_ns + (window_ns or self.traits.window_ns):
             self.truth.reach("request outside its window")
