@@ -94,7 +94,7 @@ def _at_testnet(asked: argparse.Namespace, cases: tuple[Case, ...]) -> int:
     def place() -> AbstractAsyncContextManager[Bench]:
         return at_testnet(config, name, asked.venue, os.environ, f"{run_id}/{next(numbers)}")
 
-    return _show(asked.venue, place, cases, asked.json)
+    return _show(asked.venue, place, cases, asked.json, faults=False)
 
 
 def _agreed(asked: argparse.Namespace, config: Config, name: str, where: str) -> bool:
@@ -112,12 +112,16 @@ def _agreed(asked: argparse.Namespace, config: Config, name: str, where: str) ->
 
 
 def _show(
-    venue: str, place: Callable[[], AbstractAsyncContextManager[Bench]], cases: tuple[Case, ...], as_json: bool
+    venue: str,
+    place: Callable[[], AbstractAsyncContextManager[Bench]],
+    cases: tuple[Case, ...],
+    as_json: bool,
+    faults: bool = True,
 ) -> int:
     results: list[Result] = []
 
     async def each() -> None:
-        async for result in run_all(cases, place):
+        async for result in run_all(cases, place, faults):
             results.append(result)
             if not as_json:
                 print(_line(result), flush=True)

@@ -33,6 +33,7 @@ from engine.core.money import step_ceiling, step_floor
 from engine.venues.base import SECOND, StreamDown
 from engine.venues.throttle import Lane, Throttle
 
+NO_FAULTS = "needs faults or a market of our own, which only the local exchange has"
 PATIENCE_SECONDS = 30.0  # for what must come
 LOOK_SECONDS = 0.05
 
@@ -176,7 +177,7 @@ class Bench:
     @property
     def hand(self) -> Hand:
         if self._hand is None:
-            raise Skip("needs faults or a market of our own, which only the local exchange has")
+            raise Skip(NO_FAULTS)
         return self._hand
 
     def needs_faults(self) -> None:
@@ -373,7 +374,7 @@ class Bench:
         held = sum((f.qty * f.side.sign for f in mine), Decimal(0)) - fees
         left = step_floor(held, self.instrument.lot)
         if left > 0:
-            await self.submit(self.exit(f"tidy-{len(self.sent)}", left))
+            await self.accepted(self.exit(f"tidy-{len(self.sent)}", left))
 
 
 def same(found: object, wanted: object, what: str) -> None:

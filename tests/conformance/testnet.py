@@ -15,11 +15,12 @@ from engine.runtime.clock import live_clock
 from engine.runtime.config import AccountSection, Config
 from engine.venues.admission import refuse
 from engine.venues.registry import WORLDS
-from tests.conformance.bench import Bench, Offers, Skip
+from tests.conformance.bench import Bench, Broken, Offers, Skip
 from tests.conformance.running import Unreachable
 from tests.conformance.sites import OFFERS
 
-START_SECONDS = 30.0  # for the venue's answers and the first quote
+TIDY_SECONDS = 150.0
+START_SECONDS = 90.0  # for the answers and the first quote; more than a window of the limits that a case may use up
 SYMBOL_FIRST = 0
 
 
@@ -96,9 +97,14 @@ async def at_testnet(
         try:
             yield bench
         finally:
-            with trio.move_on_after(START_SECONDS) as tidying:
+            # Longer than a window of the venue's limits, which the case may have used up.
+            with trio.move_on_after(TIDY_SECONDS) as tidying:
                 tidying.shield = True
                 await bench.tidy()
+            if tidying.cancelled_caught:
+                raise Broken(
+                    f"not tidied up in {TIDY_SECONDS:g} s: look at the account's orders and position in {symbol}"
+                )
         nursery.cancel_scope.cancel()
 
 
