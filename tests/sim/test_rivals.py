@@ -67,6 +67,7 @@ def test_a_second_engine_on_the_journal_is_turned_away_and_disturbs_nobody(stopp
         await world.rival()
         await trio.sleep(5)
         world.thaw()
+        await trio.sleep(120 * stopped)  # an engine that stood still takes no entries for a while (RSK11)
         world.feed.offer("other", entry(world, "other", "ETHUSDT", qty="0.100"))
         await trio.sleep(5)
 
