@@ -599,7 +599,7 @@ async def test_a_look_up_is_answered_while_a_commit_is_under_way_and_after_it(ma
 
 
 async def orders_apart(seconds: float, mock_clock: trio.testing.MockClock, nursery: trio.Nursery) -> Group:
-    """A group whose hurried commits came so far apart; its store takes no time."""
+    """A group on whose commits orders waited so far apart; its store takes no time."""
 
     def start(batch: Batch, settle: Callable[[JournalFailed | None], None]) -> bool:
         settle(None)
@@ -613,7 +613,9 @@ async def orders_apart(seconds: float, mock_clock: trio.testing.MockClock, nurse
     nursery.start_soon(group.run)
     for number in range(20):
         mock_clock.jump(seconds)
-        group.hurry(group.append(*taken(number)))
+        seq = group.append(*taken(number))
+        group.hurry(seq)
+        await group.durable(seq, eager=True)
     await trio.testing.wait_all_tasks_blocked()
     return group
 

@@ -133,8 +133,8 @@ class Group:
         self._write = write
         self._linger_seconds = linger_seconds
         self._quick_seconds = linger_seconds if quick_seconds is None else quick_seconds
-        self._hurried_at = 0.0
-        self._apart = 0.0  # between hurried commits, of late
+        self._order_at = 0.0  # the last one's
+        self._apart = 0.0  # two orders, of late
         self._began_at = 0.0  # the commit under way
         self._took = 0.0  # a commit, of late
         self._lost_from = 0  # once failed: the first number that is not on the disk
@@ -201,6 +201,8 @@ class Group:
 
     async def durable(self, seq: int, eager: bool = False) -> None:
         assert seq <= self._seq, f"{seq} has not been appended"
+        if eager:
+            self._note_order()
         batch = self._holding(seq)
         if batch is None:
             if not eager:
@@ -301,10 +303,10 @@ class Group:
         quick = facts and self._apart > APART_SECONDS + 2 * self._took
         return self._quick_seconds if quick else self._linger_seconds
 
-    def _note_hurry(self) -> None:
+    def _note_order(self) -> None:
         now = trio.current_time()
-        self._apart += (min(now - self._hurried_at, 4 * APART_SECONDS) - self._apart) / 4
-        self._hurried_at = now
+        self._apart += (min(now - self._order_at, 4 * APART_SECONDS) - self._apart) / 4
+        self._order_at = now
 
     async def _commit(self) -> None:
         while self._flying is not None and self.failed is None:
@@ -320,9 +322,8 @@ class Group:
         """Without the committer, in the turn of whoever cannot go on without it; whether that could be begun."""
         if self._start is None or self._flying is not None or self.failed is not None:
             return False
-        self._note_hurry()
         batch = self._flying = self._open
-        self._began_at = self._hurried_at
+        self._began_at = trio.current_time()
         self._open, batch.then = Batch(), then
         try:
             began = self._start(batch, self._settle)
