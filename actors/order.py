@@ -230,6 +230,7 @@ async def place(
             return post(ports.mail, Answered(order.cid, "place", answer, 0, world.clock.now_ns()))
     durable = begun.durable or world.clock.ticks_ns()
     if begun.answer is None:
+        begun.left = True  # what protects has not waited for a slow commit: when that lands, nobody sends it again
         answer = await send(order, blotter, ports, on_wire)
     else:
         wire[:] = begun.wire

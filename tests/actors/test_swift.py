@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from engine.core.messages import Answer, Halt, Leg, Missing, Order, Outcome, Rejection, Submitted, Unsent
+from engine.runtime.journal.base import JournalFailed
 from tests.actors.world import ACCOUNT, House, buy, house, rest
 
 
@@ -109,6 +110,30 @@ async def test_nobody_sends_for_an_actor_that_has_gone(autojump_clock: object) -
         home.engine.desk.give_up(ACCOUNT, "BTCUSDT")
         await trio.sleep(3)
         assert post.sent == [] and not home.venue.truth().orders
+
+
+async def test_a_stop_that_did_not_wait_for_a_slow_commit_is_not_sent_again_by_it(autojump_clock: object) -> None:
+    async with posted() as (home, post):
+        await home.hand.send(buy())
+        await home.at_rest()
+        journal = home.engine.world.journal
+        durable, tired = journal.durable, []
+
+        async def impatient(seq: int, eager: bool = False, protective: bool = False) -> None:
+            if not protective:
+                return await durable(seq, eager)
+            with trio.move_on_after(0.1):
+                return await durable(seq, eager)
+            tired.append(seq)
+            raise JournalFailed("no commit in time")
+
+        journal.durable = impatient  # type: ignore[method-assign]
+        home.disk.latency = lambda: 0.5
+        await home.hand.send({"signal_id": "m", "symbol": "BTCUSDT", "action": "move_stop", "stop_loss": "49600"})
+        await trio.sleep(3)
+        assert tired and home.covered()
+        assert [name for name, _ in post.sent] == ["s1"]
+        assert home.books() == []
 
 
 @pytest.mark.parametrize("kind", ["not_sent", "unavailable"])
