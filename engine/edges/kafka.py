@@ -154,6 +154,7 @@ class KafkaSource:
         self._terms, self._clock = terms, clock
         self._cluster = cluster
         self._gained_some = False
+        self._moved: set[Place] = set()  # partitions given up since the first message of this read
         self._burying = Producer(_producing(cluster)) if terms.dead_letters else None
         self._tracks: dict[Place, Track] = {}
         self._waiting: deque[Message] = deque()
@@ -207,7 +208,9 @@ class KafkaSource:
             while not self._stopping:
                 first = consumer.poll(POLL_SECONDS)
                 if first is not None:
-                    self._sort([first, *consumer.consume(READ_MAX - 1, 0)])
+                    self._moved.clear()
+                    more = consumer.consume(READ_MAX - 1, 0)  # partitions may be taken from us in here
+                    self._sort(more if _place(first) in self._moved else [first, *more])
                 self._commit()
                 if self._burying is not None:
                     self._burying.poll(0)
@@ -251,6 +254,7 @@ class KafkaSource:
 
     def _losing(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         drained = ThreadEvent()
+        self._moved |= _places(places)
         self._token.run_sync_soon(self._leave, _places(places), drained)
         whole = drained.wait(DRAIN_SECONDS if not self._stopping else 0)
         self._commit()
@@ -260,6 +264,7 @@ class KafkaSource:
     def _lost(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         """Another member has them already: nothing can be committed any more, and all in hand comes again there."""
         LOG.warning("kafka partitions lost", source=self.name, partitions=_shown(places))
+        self._moved |= _places(places)
         for place in _places(places):
             self._due.pop(place, None)
         self._token.run_sync_soon(self._forget, _places(places))
@@ -425,9 +430,12 @@ class KafkaSink:
         wanted = [row for row in rows if not self._events or row.event.name in self._events]
         if self._left != wanted:
             await self._flush()
+            try:
+                for row in wanted:
+                    self._produce(row)
+            except (KafkaException, BufferError) as error:  # `_left` is empty: all of them are produced again
+                raise SinkDown(f"{self._cluster.servers}: {_words(error.args[0])}") from error
             self._left = wanted
-            for row in wanted:
-                self._produce(row)
         await self._flush()
         self.down = ""
 

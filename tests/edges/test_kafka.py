@@ -3,6 +3,7 @@
 import json
 import random
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -280,6 +281,52 @@ async def test_a_partition_that_another_member_gets_is_drained_first(broker: Bro
             assert one.source._tracks and other.source._tracks
 
 
+class Moving:
+    """A consumer whose partition is taken away between its first message and the rest of the same read."""
+
+    committed: list[TopicPartition]
+
+    def __init__(self, _: object) -> None:
+        self.committed = Moving.committed = []
+        self._reads = 0
+
+    def subscribe(self, _: object, on_assign: Callable, on_revoke: Callable, on_lost: Callable) -> None:
+        self._assign, self._revoke = on_assign, on_revoke
+
+    def poll(self, seconds: float) -> Message | None:
+        self._reads += 1
+        if self._reads > 1:
+            time.sleep(seconds)
+            return None
+        self._assign(self, [TopicPartition("t", 0), TopicPartition("t", 1)])
+        return Message(topic="t", partition=0, offset=50, value=order(50))
+
+    def consume(self, *_: object) -> list[Message]:
+        self._revoke(self, [TopicPartition("t", 0)])
+        return [Message(topic="t", partition=1, offset=7, value=order(7))]
+
+    def assignment(self) -> list[TopicPartition]:
+        return []
+
+    def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
+        self.committed += offsets
+
+    def close(self) -> None:
+        pass
+
+
+async def test_a_message_of_a_partition_that_went_in_the_same_read_is_the_next_owners(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its offset, committed by us, would pass over those before it that we dropped for the next owner to read."""
+    monkeypatch.setattr("engine.edges.kafka.Consumer", Moving)
+    async with reading(Cluster("127.0.0.1:1"), Topics(("t",))) as home:
+        assert [got.fallback_id for got in await home.take(1)] == ["t:1:7"]
+        await until(lambda: Moving.committed)
+        assert await home.quiet(0.3)
+    assert [(place.partition, place.offset) for place in Moving.committed] == [(1, 8)]
+
+
 async def test_a_broker_that_goes_away_is_waited_for(broker: Broker) -> None:
     name = topic(broker.cluster)
     produce(broker.cluster, name, *map(order, range(3)))
@@ -322,6 +369,41 @@ async def test_tls_and_a_password(broker: Broker, certificate: tuple[str, str], 
 
 def row(number: int, name: str = "order.filled", account: str = "main") -> OutboxRow:
     return OutboxRow(number, Event(name, account, f"k{number}", 7, f"t{number}", "s1", {"n": number}))
+
+
+class Full:
+    """A producer whose queue takes one message, and then `room` more."""
+
+    def __init__(self, _: object) -> None:
+        self.took: list[bytes] = []
+        self.room = 1
+
+    def produce(self, _: str, value: bytes, *rest: object, **more: object) -> None:
+        if not self.room:
+            raise BufferError("Local: Queue full")
+        self.room -= 1
+        self.took.append(value)
+
+    def flush(self, _: float) -> int:
+        return 0
+
+    def __len__(self) -> int:
+        return 0
+
+
+async def test_events_that_the_client_could_not_queue_are_not_taken_for_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.edges.kafka.Producer", Full)
+    sink = KafkaSink("out", Cluster("127.0.0.1:1"), topic="t")
+    rows = (row(1), row(2))
+    for _ in range(2):
+        with pytest.raises(SinkDown, match="Queue full"):
+            await sink.send(rows)
+        sink._producer.room = 1
+    sink._producer.room = 2
+    await sink.send(rows)
+    assert [json.loads(value)["event_id"] for value in sink._producer.took[-2:]] == [1, 2]
 
 
 async def test_events_are_in_order_per_account_with_trace_and_cause(broker: Broker) -> None:
