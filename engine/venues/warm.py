@@ -37,6 +37,8 @@ class Connection(Struct, eq=False):
 
     def quiet(self) -> bool:
         """Nothing has come while it was idle: neither its end, nor what would be taken for the next answer."""
+        if isinstance(self.stream, trio.SSLStream) and self.stream._incoming.pending:
+            return False  # read from the socket together with the last answer, and not looked at
         readable = select.poll()
         readable.register(self.socket.fileno(), select.POLLIN)
         return not readable.poll(0)

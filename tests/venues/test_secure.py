@@ -82,6 +82,58 @@ async def test_orders_go_one_after_the_other_on_one_connection_that_trusts_the_v
     assert len(connections) == 1 and len(server.heard) == 3
 
 
+class Corked(trio.abc.Stream):
+    """What is sent while it is corked goes out as one piece."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self.stream, self.kept = stream, b""
+        self.corked = False
+
+    async def send_all(self, data: bytes) -> None:  # type: ignore[override]
+        self.kept += data
+        if not self.corked:
+            kept, self.kept = self.kept, b""
+            await self.stream.send_all(kept)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return bytes(await self.stream.receive_some(max_bytes))
+
+    async def aclose(self) -> None:
+        await self.stream.aclose()
+
+
+async def test_what_comes_with_an_answer_is_not_taken_for_the_answer_to_the_next_order(paper: Path) -> None:
+    """A second answer in the same piece is in the TLS layer's hands by then: the socket itself is quiet."""
+    connections = 0
+
+    async def serve(plain: trio.SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        first = connections == 1
+        cork = Corked(plain)
+        async with trio.SSLStream(cork, server_side(paper), server_side=True, https_compatible=True) as stream:
+            while await stream.receive_some():
+                cork.corked = first
+                await stream.send_all(OK)
+                cork.corked = False
+                if first:
+                    await stream.send_all(OK.replace(b"{}", b"[]"))
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        client = Rest(f"https://127.0.0.1:{listener.socket.getsockname()[1]}", live_clock())
+        client._warm._tls = ssl.create_default_context(cafile=str(paper))
+        for _ in range(2):
+            reply = await client.send(POST)
+            assert isinstance(reply, Reply) and reply.body == b"{}"
+        await client.close()
+        nursery.cancel_scope.cancel()
+    assert connections == 2
+
+
 async def test_what_ends_in_the_middle_is_in_doubt_there_as_well(paper: Path) -> None:
     server = Server([b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"], close=True)
     async with serving(paper, server.serve) as url:
