@@ -119,10 +119,12 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 def _ask(config: "Config", method: str, path: str, body: dict[str, object] | None = None) -> bytes:
     """A request to the running engine's API. Raises Quit when there is none, or when it says no."""
-    from engine.web.asking import SaidNo, Unreachable, ask
+    from engine.runtime.log import Secret
+    from engine.web.asking import TOKEN_ENV, SaidNo, Unreachable, ask
 
+    token = os.environ.get(TOKEN_ENV, "")
     try:
-        return ask(config.api.host, config.api.port, method, path, body)
+        return ask(config.api, method, path, body, Secret(token) if token else None)
     except Unreachable as error:
         raise Quit(UNREACHABLE, str(error)) from error
     except SaidNo as error:
@@ -295,7 +297,7 @@ async def _live(config: "Config", arguments: argparse.Namespace) -> int:
         sys.setswitchinterval(0.00005)
         gc.collect()
         gc.freeze()
-        where = f"http://{config.api.host}:{port}" if config.api.enabled else ""
+        where = f"{'https' if config.api.tls_cert else 'http'}://{config.api.host}:{port}" if config.api.enabled else ""
         said, text = {"state": "running", "api": where}, f"surefire runs, API {where or 'off'}"
         if config.rehearsal.venue:
             exchange = next(iter(config.accounts.values())).host
@@ -751,6 +753,7 @@ def _started(go: Callable[[], T]) -> T:
     from engine.venues.admission import Inadmissible
     from engine.venues.keys import KeyProblem
     from engine.venues.store import StoreDamaged
+    from engine.web.terms import TermsProblem
 
     use_exact_context()
     reasons: list[str] = []
@@ -760,7 +763,7 @@ def _started(go: Callable[[], T]) -> T:
         result.append(go())
     except* Fenced as group:
         taken += [str(error) for error in _leaves(group)]
-    except* (JournalFailed, StoreDamaged, BadTape, Inadmissible, KeyProblem, OSError) as group:
+    except* (JournalFailed, StoreDamaged, BadTape, Inadmissible, KeyProblem, TermsProblem, OSError) as group:
         reasons += [str(error) for error in _leaves(group)]
     if taken:
         raise Quit(REFUSED, "; ".join(taken))

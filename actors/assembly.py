@@ -54,6 +54,7 @@ from engine.venues.link import LinkVenue
 from engine.venues.paper import Faults, PaperTerms, PaperVenue
 from engine.venues.throttle import Limit, Throttle
 from engine.web.serve import serve
+from engine.web.terms import terms_of, warn_of_insecurity
 
 if TYPE_CHECKING:
     from engine.edges import kafka, redis
@@ -90,7 +91,8 @@ async def run_live(
 ) -> None:
     """The long-lived engine; reports the engine and the API's port (0: no API). Returns when drained.
 
-    Raises JournalFailed, StoreDamaged, BadTape, Inadmissible, KeyProblem, OSError when it must not or cannot start.
+    Raises JournalFailed, StoreDamaged, BadTape, Inadmissible, KeyProblem, TermsProblem, OSError when it must not or
+    cannot start.
     """
     with ExitStack() as held:  # closed when every task has ended
         await _live(config, build, stop, held, task_status)
@@ -102,6 +104,7 @@ async def _live(
     clock, folder = live_clock(), Path(config.engine.data_dir)
     folder.mkdir(parents=True, exist_ok=True)  # noqa: ASYNC240 (once, before anything runs)
     rng = Random()
+    terms = terms_of(config.api, os.environ) if config.api.enabled else None
     async with trio.open_nursery() as services:
         market = open_market(config.market, _kind(config), clock, *public_hosts(config))
         board = Board()
@@ -152,10 +155,11 @@ async def _live(
 
         engine = await services.start(engine_task)
         port = 0
-        if config.api.enabled:
+        if terms is not None:
+            warn_of_insecurity(config.api)
             reader = held.enter_context(closing(parts.journal.reader()))
             ports = ports_for(engine, http, broadcast, config, clock, reader)
-            port = await services.start(partial(serve, ports, config.api.host, config.api.port))
+            port = await services.start(partial(serve, ports, config.api.host, config.api.port, terms))
         task_status.started((engine, port))
         await drained.wait()
         services.cancel_scope.cancel()

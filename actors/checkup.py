@@ -20,6 +20,7 @@ from engine.runtime.terminal import Finding
 from engine.venues.admission import Inadmissible
 from engine.venues.keys import KeyProblem
 from engine.venues.link import LinkVenue
+from engine.web.terms import TermsProblem, terms_of
 
 REACH_SECONDS = 3.0
 REAL_SECONDS = 20.0  # for all that a real venue is asked
@@ -33,6 +34,7 @@ async def look_over(config: Config, config_name: str, clock: Clock) -> tuple[Fin
     found = [Finding("config", True, f"{config_name}: env {config.engine.env}, accounts {accounts}")]
     found.append(await look_at_clock(clock))
     found.append(look_at_disk(Path(config.engine.data_dir), clock))
+    found.append(_look_at_api(config))
     found.append(_look_at_journal(config))
     found.append(await _look_at_market(config, clock))
     for name, account in config.accounts.items():
@@ -65,6 +67,19 @@ async def _look_at_real(name: str, config: Config, clock: Clock) -> list[Finding
         remarks = await examine(account, section)
         return [Finding(what, remark.ok, f"{remark.what}: {remark.text}") for remark in remarks]
     return [Finding(what, False, f"{section.host}: no answer in {REAL_SECONDS:g} s")]
+
+
+def _look_at_api(config: Config) -> Finding:
+    """Whether its tokens are there and its certificate is usable."""
+    api = config.api
+    if not api.enabled:
+        return Finding("api", True, "off")
+    try:
+        terms = terms_of(api, os.environ)
+    except TermsProblem as problem:
+        return Finding("api", False, str(problem))
+    who = ", ".join(token.name for token in terms.tokens) or "whoever reaches it may ask for everything"
+    return Finding("api", True, f"{api.host}, {'TLS' if api.tls_cert else 'no TLS'}, tokens: {who}")
 
 
 def _look_at_journal(config: Config) -> Finding:

@@ -45,6 +45,7 @@ Fee = Annotated[Decimal, Between(Decimal("-0.1"), Decimal("0.1"))]
 Amount = Annotated[Decimal, Between(Decimal(0), Decimal(10**17))]
 Port = Annotated[int, Meta(ge=0, le=65535)]  # 0: any free one
 Sasl = Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+ROLES = ("read", "trade", "limits", "stop")  # of a token of the API (engine/web/roles.py)
 REAL = ("bybit", "binance", "ccxt")  # venues across a network, with keys
 
 
@@ -78,10 +79,26 @@ class JournalSection(Section, frozen=True):
     standby: bool = False  # PostgreSQL: another engine may take over; then a start waits, and a lease's end is strict
 
 
+class ApiTokenSection(Section, frozen=True):
+    """One who may ask the API; as soon as there is one, whoever asks needs one."""
+
+    name: str
+    roles: tuple[Literal["read", "trade", "limits", "stop"], ...]
+    env: str  # the environment variable that holds the token
+
+
 class ApiSection(Section, frozen=True):
     enabled: bool = True
-    host: str = "127.0.0.1"
+    host: str = "127.0.0.1"  # another than a loopback address wants tokens and TLS, or `insecure`
     port: Port = 8002
+    hosts: tuple[str, ...] = ()  # names under which it may be called, besides loopback's and `host`
+    tokens: tuple[ApiTokenSection, ...] = ()
+    tls_cert: str = ""  # file with the certificate and its chain, PEM
+    tls_key: str = ""  # file with its key, PEM, without a passphrase
+    insecure: bool = False  # another address without tokens or TLS: whoever reaches it may trade, or read a token
+    # Of one client (a token, or an address); default: 500, and no limit on loopback without tokens.
+    requests_per_second: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None  # 0: no limit
+    connections_max: Annotated[int, Meta(ge=4, le=100_000)] = 512  # and 32 on which only a stop is answered
 
 
 class LogSection(Section, frozen=True):
@@ -314,6 +331,7 @@ def _syntax_problem(name: str, text: str) -> str:
     return f"{name}, line {place[1]}: is not TOML: {text[: place.start()]} (column {place[2]})"
 
 
+_VARIABLE = r"[A-Z_][A-Z0-9_]{0,99}"
 _SECRET = r"(?i)(.*_)?(api_?key|secret|password|passphrase|passwd|token|private_?key|mnemonic)"
 _FAILED = object()
 
@@ -452,8 +470,7 @@ def _conflicts(config: Config) -> Iterator[tuple[KeyPath, str]]:
         text = f"a rehearsal's exchange plays a market that is synthetic or recorded, not '{market.kind}'"
         yield ("rehearsal", "venue"), text
     yield from _journal_conflicts(config.journal)
-    if not _loopback(config.api.host):
-        yield ("api", "host"), f"api.host must be a loopback address such as 127.0.0.1, but is '{config.api.host}'"
+    yield from _api_conflicts(config.api)
     if not config.accounts:
         yield ("accounts",), "[accounts] is empty: there is nothing to trade with"
     for name, account in config.accounts.items():
@@ -549,6 +566,24 @@ def _journal_conflicts(journal: JournalSection) -> Iterator[tuple[KeyPath, str]]
         yield ("journal", "schema"), "journal.schema must be up to 32 small letters, digits and _"
 
 
+def _api_conflicts(api: ApiSection) -> Iterator[tuple[KeyPath, str]]:
+    if not is_loopback(api.host) and not api.insecure and not (api.tokens and api.tls_cert):
+        lacking = [word for word, given in (("[[api.tokens]]", api.tokens), ("tls_cert", api.tls_cert)) if not given]
+        text = f"api.host '{api.host}' is no loopback address such as 127.0.0.1: it needs {' and '.join(lacking)}"
+        yield ("api", "host"), f"{text}, or insecure = true, if whoever reaches it may trade"
+    if bool(api.tls_cert) != bool(api.tls_key):
+        yield ("api",), "[api] needs both 'tls_cert' and 'tls_key', or neither"
+    for place, token in enumerate(api.tokens):
+        path: KeyPath = ("api", "tokens", place)
+        if not fullmatch(r"[A-Za-z0-9_.-]{1,32}", token.name):
+            yield (*path, "name"), f"{_dotted((*path, 'name'))} must be up to 32 letters, digits, and _ . -"
+        if not token.roles:
+            yield (*path, "roles"), f"{_dotted((*path, 'roles'))} must be some of {_list(ROLES)}"
+        if not fullmatch(_VARIABLE, token.env):  # what stands there may be the token itself: do not show it
+            yield (*path, "env"), f"{_dotted((*path, 'env'))} must be the name of an environment variable, in capitals"
+    yield from _repeated("api.tokens", tuple(token.name for token in api.tokens))
+
+
 def _account_conflicts(name: str, account: AccountSection) -> Iterator[tuple[KeyPath, str]]:
     path: KeyPath = ("accounts", name)
     if not fullmatch(r"[A-Za-z0-9_.-]{1,32}", name):
@@ -569,9 +604,7 @@ def _real_conflicts(path: KeyPath, account: AccountSection) -> Iterator[tuple[Ke
     for key, name in (("key_env", account.key_env), ("secret_env", account.secret_env), *more):
         if not name and key in ("key_env", "secret_env"):
             yield path, f"{table} needs '{key}', the name of an environment variable"
-        elif name and not fullmatch(
-            r"[A-Z_][A-Z0-9_]{0,99}", name
-        ):  # what stands there may be the key itself: do not show it
+        elif name and not fullmatch(_VARIABLE, name):  # what stands there may be the key itself: do not show it
             yield (*path, key), f"{_dotted((*path, key))} must be the name of an environment variable, in capitals"
     if account.leverage and account.category != "linear":
         yield (*path, "leverage"), f"{_dotted((*path, 'leverage'))} is only set on linear futures"
@@ -598,10 +631,13 @@ def _ccxt_conflicts(path: KeyPath, account: AccountSection) -> Iterator[tuple[Ke
 def _repeated(section: str, names: tuple[str, ...]) -> Iterator[tuple[KeyPath, str]]:
     for place, name in enumerate(names):
         if name in names[:place]:
-            yield (section, place), f"[[{section}]] number {place + 1} is called '{name or 'the default'}' like another"
+            yield (
+                (*section.split("."), place),
+                f"[[{section}]] number {place + 1} is called '{name or 'the default'}' like another",
+            )
 
 
-def _loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

@@ -16,22 +16,25 @@ from engine.web.document import TrueJson, document_routes
 from engine.web.page import page_routes
 from engine.web.ports import BadBody, Ports, Refused, Unknown, Unready
 from engine.web.reading import reading_routes
+from engine.web.roles import BASE
+from engine.web.turned_away import TurnedAway
 from engine.web.views import Problem, Reason
 from engine.web.watching import watching_routes
 from engine.web.wire import encode
 
-BASE = "/api/execution"
 BODY_MAX = 1 << 20  # bytes
 LOG = structlog.get_logger("web")
 
 AnyRequest = Request[Any, Any, Any]
 
 
-def build(ports: Ports, closing: trio.Event, version: str = "") -> Litestar:
-    """The application. `closing` ends its event streams, so that a shutdown waits for nobody."""
+def build(ports: Ports, closing: trio.Event, version: str = "", turned_away: TurnedAway | None = None) -> Litestar:
+    """The application. `closing` ends its event streams, so that a shutdown waits for nobody.
+
+    `turned_away` is what the metrics tell of requests that never came here."""
     return Litestar(
         [
-            *watching_routes(ports, BASE, closing),
+            *watching_routes(ports, BASE, closing, turned_away or TurnedAway()),
             *reading_routes(ports, BASE),
             *commanding_routes(ports, BASE, BODY_MAX),
             *document_routes(),

@@ -1,13 +1,21 @@
 """The API from the other side: how the command line asks a running engine, and puts its answers into words."""
 
+import ssl
+from pathlib import Path
+
 import httpx
 import msgspec
 
 from engine.core.money import plain
+from engine.runtime.config import ApiSection
+from engine.runtime.log import Secret
 from engine.web.ports import Left, ResumeReport, StopReport
+from engine.web.roles import BASE
 from engine.web.views import Problem
 
-BASE = "/api/execution"  # as in app.py, which is slow to import
+TOKEN_ENV = "SUREFIRE_TOKEN"  # where the command line finds its token
+_ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # every address of the machine: so we ask at the nearest
+_BEGIN, _END = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
 ASK_SECONDS = 60.0  # a stop waits for the venue to show that nothing is left
 
 
@@ -19,17 +27,40 @@ class SaidNo(Exception):
     """The engine answered, with a refusal in its own words."""
 
 
-def ask(host: str, port: int, method: str, path: str, body: dict[str, object] | None = None) -> bytes:
+def ask(
+    api: ApiSection, method: str, path: str, body: dict[str, object] | None = None, token: Secret | None = None
+) -> bytes:
     """The body of the API's answer. Raises Unreachable, SaidNo."""
-    url = f"http://{host}:{port}{BASE}{path}"
+    host = _ANY.get(api.host, api.host)
+    place = f"[{host}]" if ":" in host else host
+    headers = {} if token is None else {"Authorization": f"Bearer {token.reveal()}"}
     try:
         # No proxy of the environment may stand between us and our own loopback.
-        answer = httpx.request(method, url, json=body, timeout=ASK_SECONDS, trust_env=False)
-    except httpx.TransportError as error:
-        raise Unreachable(f"no engine answers on {host}:{port} ({error})") from error
+        answer = httpx.request(
+            method,
+            f"{'https' if api.tls_cert else 'http'}://{place}:{api.port}{BASE}{path}",
+            json=body,
+            timeout=ASK_SECONDS,
+            headers=headers,
+            trust_env=False,
+            verify=_own_certificate(api.tls_cert) if api.tls_cert else True,
+        )
+    except (httpx.TransportError, OSError) as error:
+        raise Unreachable(f"no engine answers on {host}:{api.port} ({error})") from error
     if answer.is_error:
         raise SaidNo(_problem(answer))
     return answer.content
+
+
+def _own_certificate(path: str) -> ssl.SSLContext:
+    """Trusts the engine's own certificate and no other, so its names do not matter. Raises OSError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    text = Path(path).read_text(encoding="ascii", errors="replace")
+    end = text.find(_END) + len(_END)
+    context.load_verify_locations(cadata=text[max(text.find(_BEGIN), 0) : end])  # the first: those after it are signers
+    return context
 
 
 def _problem(answer: httpx.Response) -> str:

@@ -19,6 +19,7 @@ from engine.core.messages import HaltKind, Refusal
 from engine.web.limits import limits_changes, whole_limits
 from engine.web.ports import BadBody, Ports, ResumeReport, StopReport
 from engine.web.reading import reply
+from engine.web.roles import TOKEN_NAME
 from engine.web.views import LimitsInForce
 
 T = TypeVar("T", bound=Struct)
@@ -90,22 +91,23 @@ def commanding_routes(ports: Ports, base: str, body_max: int) -> list[HTTPRouteH
     @post(f"{base}/stop", summary="Stop: no more entries, cancel, flatten, verify, report", status_code=200)
     async def stop(request: AnyRequest) -> Response[StopReport]:
         asked = await read(request, StopRequest)
-        return report(await ports.stop(asked.by, asked.reason, asked.flatten))
+        return report(await ports.stop(named(request, asked.by), asked.reason, asked.flatten))
 
     @post(f"{base}/resume", summary="End a halt", status_code=200)
     async def resume(request: AnyRequest) -> Response[ResumeReport]:
         asked = await read(request, ResumeRequest)
-        return reply(await ports.resume(asked.scope, asked.by, asked.note, asked.kind))
+        return reply(await ports.resume(asked.scope, named(request, asked.by), asked.note, asked.kind))
 
     @post(f"{base}/flatten", summary="Cancel entries and close positions", status_code=200)
     async def flatten(request: AnyRequest) -> Response[StopReport]:
         asked = await read(request, FlattenRequest)
-        return report(await ports.flatten(asked.account, asked.symbol, asked.by, asked.reason))
+        by = named(request, asked.by)
+        return report(await ports.flatten(asked.account, asked.symbol, by, asked.reason))
 
     @post(f"{base}/positions/{{account:str}}/{{symbol:str}}/close", summary="Close one position", status_code=200)
     async def close(account: FromPath[str], symbol: FromPath[str], request: AnyRequest) -> Response[StopReport]:
         asked = await read(request, CloseRequest)
-        return report(await ports.close_position(account, symbol, asked.by))
+        return report(await ports.close_position(account, symbol, named(request, asked.by)))
 
     @patch(f"{base}/limits/{{account:str}}", summary="Change some limits of an account; in force at once, audited")
     async def change_limits(account: FromPath[str], request: AnyRequest) -> Response[LimitsInForce]:
@@ -157,7 +159,13 @@ def report(done: StopReport) -> Response[StopReport]:
 
 def operator(request: AnyRequest) -> str:
     """Who asks, for the audit log, as he says himself: the header `X-Operator`."""
-    return request.headers.get("x-operator", "api")[:100]
+    return named(request, request.headers.get("x-operator", "api")[:100])
+
+
+def named(request: AnyRequest, by: str) -> str:
+    """Who asks, as he says himself, and the token that he showed, if tokens are used."""
+    token: str = request.scope.get(TOKEN_NAME, "")  # type: ignore[assignment]
+    return f"{by} [token {token}]" if token else by
 
 
 def trace_id(request: AnyRequest) -> str | None:

@@ -14,6 +14,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 
 from engine.core.messages import Limits
 from engine.web.commanding import CloseRequest, FlattenRequest, ResumeRequest, StopRequest
+from engine.web.roles import ROLES, needed
 from engine.web.wire import twin
 
 Json: TypeAlias = dict[str, Any]
@@ -22,7 +23,12 @@ DESCRIPTION = """Decisions in, orders out, exactly once.
 
 Money, prices and quantities are decimal numbers in strings. Times are nanoseconds since 1970 (UTC) in fields that end
 in `_ns`; beside each moment stands the same in ISO 8601, in a field that ends in `_at`. Errors are
-`{"error": ..., "reasons": [{"field": ..., "reason": ...}]}`, with every reason at once."""
+`{"error": ..., "reasons": [{"field": ..., "reason": ...}]}`, with every reason at once.
+
+Where the engine's config has tokens, every request carries one, as `Authorization: Bearer TOKEN` or as the password of
+Basic credentials; each operation says which role it needs (one of those named is enough): read, trade, limits, stop.
+Without tokens there is 401, without the role 403; above the limits 429 or 503, with Retry-After. A stop has a small
+allowance of its own. Requests that change something, and the stream, are refused from pages of other origins (403)."""
 
 _SIGNAL = {
     "type": "object",
@@ -56,6 +62,10 @@ _OUTCOMES = {
     "415": "The content type is not application/json.",
     "422": "Refused, with every reason.",
     "503": "Not taken; try again later.",
+}
+_SCHEMES: Json = {
+    "token": {"type": "http", "scheme": "bearer", "description": "A token of the engine's config; roles as scopes."},
+    "basic": {"type": "http", "scheme": "basic", "description": "Any name, and the token as the password."},
 }
 _PROBLEM = {
     "type": "object",
@@ -107,9 +117,13 @@ def corrected(written: Json) -> Json:
     schemas: Json = found.setdefault("components", {}).setdefault("schemas", {})
     for schema in schemas.values():
         _add_readable_times(schema)
-    for operations in found["paths"].values():
-        for operation in operations.values():
+    for path, operations in found["paths"].items():
+        for method, operation in operations.items():
             _correct_errors(operation)
+            roles = needed(method.upper(), path) or ROLES
+            # `{}`: an engine without tokens asks for none. Several entries: one of them is enough.
+            operation["security"] = [{}, *({scheme: [role]} for role in roles for scheme in _SCHEMES)]
+    found["components"]["securitySchemes"] = _SCHEMES
     schemas["Problem"] = _PROBLEM
     _, bodies = msgspec.json.schema_components(BODIES.values(), ref_template="#/components/schemas/{name}")
     schemas.update(bodies)

@@ -27,6 +27,7 @@ class Sight(Struct, frozen=True):
     health: Health
     positions: tuple[Position, ...]
     unrealised: dict[tuple[str, str], Decimal]  # quote, by account and symbol, where there is a quote
+    turned_away: dict[str, int] = {}  # requests of the API, by reason
 
 
 def render(sight: Sight) -> bytes:
@@ -45,6 +46,8 @@ class _Families(Collector):
         yield from _health(self._sight.health)
         yield from _journal(self._sight.health)
         yield from _positions(self._sight)
+        turned_away = self._sight.turned_away
+        yield _counted("surefire_api_turned_away", "Requests not let in, by reason.", "reason", turned_away)
 
 
 def _stages(tally: TallySnapshot) -> Iterator[Metric]:

@@ -15,16 +15,40 @@ from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.tcp_server import TCPServer
 
 from engine.web.app import build
+from engine.web.connections import HERE, Connections
 from engine.web.doorman import App, guarded
 from engine.web.ports import Ports
+from engine.web.terms import Terms
+from engine.web.turned_away import TurnedAway
 
 SEND_SECONDS = 2.0
 GRACE_SECONDS = 1.0  # for requests under way when the server closes
+HANDSHAKE_SECONDS = 5.0
 CLOSE_SECONDS = 5.0  # after that they are cut off, whatever they do
 
 
+class _House(Config):
+    """Hypercorn's settings, which its server class is given, and with them who is in."""
+
+    connections: Connections
+
+
 class _Impatient(TCPServer):
+    config: _House
     _client_left = False
+
+    async def run(self) -> None:
+        here = self.config.connections.enter(_peer(self.stream))
+        try:
+            if here is not None:
+                HERE.set(here)
+                with here.scope:
+                    await super().run()
+        finally:
+            if here is not None:
+                self.config.connections.leave(here)
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(self.stream)  # else a deadline in its closing would leave it open
 
     async def _read_data(self) -> None:
         await super()._read_data()
@@ -47,6 +71,14 @@ class _Impatient(TCPServer):
             await self.protocol.handle(Closed())
 
 
+def _peer(stream: trio.SSLStream[trio.SocketStream] | trio.SocketStream) -> str:
+    inner = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+    try:
+        return str(inner.socket.getpeername()[0])
+    except OSError:  # has gone already
+        return ""
+
+
 # The server class is not a parameter of Hypercorn's `serve`; its module's name for it is the only seam.
 hypercorn.trio.run.TCPServer = _Impatient  # type: ignore[attr-defined]
 
@@ -55,23 +87,23 @@ async def serve(
     ports: Ports,
     host: str = "127.0.0.1",
     port: int = 8002,
-    hosts: tuple[str, ...] = (),
+    terms: Terms | None = None,
     version: str = "",
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Until cancelled; then streams end, requests get a second, and it returns. Starts with the bound port (0: any).
 
-    `hosts` are further names under which the API may be called. Raises OSError when the port is taken.
+    `terms` say who may come in. Raises OSError when the port is taken, TermsProblem for a certificate of no use.
     """
-    closing = trio.Event()
-    app = guarded(build(ports, closing, version), (host, *hosts))
+    closing, terms, turned_away = trio.Event(), terms or Terms(), TurnedAway()
+    app = guarded(build(ports, closing, version, turned_away), (host,), terms, turned_away)
     listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     bound: int = listener.getsockname()[1]
     # Behind a shield, so that the cancellation of this task opens the door for a goodbye, which has a deadline.
     last_words = trio.CancelScope(shield=True)
     async with trio.open_nursery() as nursery:
         try:
-            await nursery.start(_run, app, _config(listener.detach()), closing, last_words)
+            await nursery.start(_run, app, _config(listener.detach(), terms), closing, last_words)
             task_status.started(bound)
             await trio.sleep_forever()
         finally:
@@ -90,8 +122,13 @@ async def _run(
         await hypercorn.trio.serve(app, config, shutdown_trigger=closing.wait, task_status=task_status)
 
 
-def _config(fileno: int) -> Config:
-    config = Config()
+def _config(fileno: int, terms: Terms) -> Config:
+    config = _House()
+    config.connections = Connections(terms.connections_max)
+    if terms.tls_cert:
+        config.certfile, config.keyfile, config.keyfile_password = terms.tls_cert, terms.tls_key, ""
+        config.alpn_protocols = ["http/1.1"]
+        config.ssl_handshake_timeout = HANDSHAKE_SECONDS
     config.bind = [f"fd://{fileno}"]
     config.accesslog = None
     config.errorlog = None

@@ -14,6 +14,7 @@ from engine.web import prometheus
 from engine.web.ports import Health, Ports
 from engine.web.reading import reply
 from engine.web.stream import event_stream
+from engine.web.turned_away import TurnedAway
 from engine.web.views import gain
 
 LastEventId: TypeAlias = Annotated[
@@ -26,7 +27,7 @@ LastEventQuery: TypeAlias = Annotated[
 ]
 
 
-def watching_routes(ports: Ports, base: str, closing: trio.Event) -> list[HTTPRouteHandler]:
+def watching_routes(ports: Ports, base: str, closing: trio.Event, turned_away: TurnedAway) -> list[HTTPRouteHandler]:
     """GET routes at the root and under `base`."""
 
     @get("/health", summary="Live, protective-ready, entry-ready, and each component")
@@ -36,7 +37,7 @@ def watching_routes(ports: Ports, base: str, closing: trio.Event) -> list[HTTPRo
 
     @get("/metrics", summary="Figures for Prometheus")
     async def metrics() -> Response[bytes]:
-        return Response(prometheus.render(await sight(ports)), media_type=prometheus.CONTENT_TYPE)
+        return Response(prometheus.render(await sight(ports, turned_away)), media_type=prometheus.CONTENT_TYPE)
 
     @get(f"{base}/latency", summary="Counters and the latency of each stage, in ns")
     async def latency() -> Response[TallySnapshot]:
@@ -54,11 +55,11 @@ def watching_routes(ports: Ports, base: str, closing: trio.Event) -> list[HTTPRo
     return [health, metrics, latency, stream, dump]
 
 
-async def sight(ports: Ports) -> prometheus.Sight:
+async def sight(ports: Ports, turned_away: TurnedAway) -> prometheus.Sight:
     positions = await ports.read(ports.reader.positions)
     gains: dict[tuple[str, str], Decimal] = {}
     for position in positions:
         gained = gain(position, ports.quote(position.symbol)) if position.qty else None
         if gained is not None:
             gains[position.account, position.symbol] = gained
-    return prometheus.Sight(ports.tally(), ports.health(), positions, gains)
+    return prometheus.Sight(ports.tally(), ports.health(), positions, gains, dict(turned_away.counts))

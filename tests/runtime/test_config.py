@@ -203,7 +203,38 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
         ),
         ('[market]\nkind = "bybit"', "line 1: [market] of kind 'bybit' needs 'symbols', those to listen to"),
         ('[market]\nkind = "link"', "line 1: [market] of kind 'link' needs 'port', where the paper venue listens"),
-        ('[api]\nhost = "0.0.0.0"', "line 2: api.host must be a loopback address such as 127.0.0.1, but is '0.0.0.0'"),
+        (
+            '[api]\nhost = "0.0.0.0"',
+            "line 2: api.host '0.0.0.0' is no loopback address such as 127.0.0.1: it needs [[api.tokens]] and "
+            "tls_cert, or insecure = true, if whoever reaches it may trade",
+        ),
+        (
+            '[api]\nhost = "10.0.0.1"\n[[api.tokens]]\nname = "a"\nroles = ["read"]\nenv = "A"',
+            "line 2: api.host '10.0.0.1' is no loopback address such as 127.0.0.1: it needs tls_cert, "
+            "or insecure = true, if whoever reaches it may trade",
+        ),
+        (
+            '[api]\nhost = "10.0.0.1"\ntls_cert = "c"\ntls_key = "k"',
+            "line 2: api.host '10.0.0.1' is no loopback address such as 127.0.0.1: it needs [[api.tokens]], "
+            "or insecure = true, if whoever reaches it may trade",
+        ),
+        ('[api]\ntls_cert = "c"', "line 1: [api] needs both 'tls_cert' and 'tls_key', or neither"),
+        (
+            '[[api.tokens]]\nname = "a"\nroles = ["admin"]\nenv = "A"',
+            "line 3: api.tokens.1.roles.1 must be one of 'read', 'trade', 'limits', 'stop', but is 'admin'",
+        ),
+        (
+            '[[api.tokens]]\nname = "a"\nroles = []\nenv = "A"',
+            "line 3: api.tokens.1.roles must be some of 'read', 'trade', 'limits', 'stop'",
+        ),
+        (
+            '[[api.tokens]]\nname = "a"\nroles = ["read"]\nenv = "hunter2!"',
+            "line 4: api.tokens.1.env must be the name of an environment variable, in capitals",
+        ),
+        (
+            '[[api.tokens]]\nname = "a b"\nroles = ["read"]\nenv = "A"',
+            "line 2: api.tokens.1.name must be up to 32 letters, digits, and _ . -",
+        ),
         ('[[sources]]\nkind = "ndjson"', "line 1: [[sources]] number 1 of kind 'ndjson' needs 'path'"),
         (
             '[[sources]]\nkind = "stdin"\nfollow = true',
@@ -248,6 +279,18 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
 )
 def test_a_wrong_value_is_told_with_its_line_and_what_it_must_be(text: str, problem: str):
     assert problems(text) == (f"surefire.toml, {problem}",)
+
+
+def test_another_address_is_taken_with_tokens_and_tls_or_when_told_to():
+    token = '[[api.tokens]]\nname = "desk"\nroles = ["read", "trade"]\nenv = "DESK_TOKEN"\n'
+    guarded = parse(f'[api]\nhost = "0.0.0.0"\ntls_cert = "c"\ntls_key = "k"\n{token}', "surefire.toml")
+    assert guarded.api.tokens[0].roles == ("read", "trade")
+    assert parse('[api]\nhost = "0.0.0.0"\ninsecure = true', "surefire.toml").api.insecure
+    assert problems(f"{token}{token}") == (
+        "surefire.toml, line 5: [[api.tokens]] number 2 is called 'desk' like another",
+    )
+    (told,) = problems('[api]\ntoken = "hunter2"')
+    assert "looks like a secret" in told and "hunter2" not in told
 
 
 def test_all_mistakes_are_told_at_once_in_the_order_of_their_lines():

@@ -62,6 +62,7 @@ from engine.web.ports import (
     Unknown,
 )
 from engine.web.serve import serve
+from engine.web.terms import Terms
 from tests.patience import PATIENCE_SECONDS
 
 NOON = 1_723_118_400_000_000_000  # 2024-08-08T12:00:00Z
@@ -421,10 +422,10 @@ def answer(receipt: Receipt) -> tuple[int, bytes]:
 
 
 @asynccontextmanager
-async def api(engine: Engine) -> AsyncIterator[httpx.AsyncClient]:
+async def api(engine: Engine, terms: Terms | None = None) -> AsyncIterator[httpx.AsyncClient]:
     """The API on a real loopback port, and a client for it; both gone at the end."""
     async with trio.open_nursery() as nursery:
-        port = await nursery.start(serve, engine.ports(), "127.0.0.1", 0)
+        port = await nursery.start(serve, engine.ports(), "127.0.0.1", 0, terms)
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_SECONDS) as client:
             yield client
         nursery.cancel_scope.cancel()
