@@ -101,7 +101,10 @@ class CcxtVenue:
         self._native = errors.native_of(terms.exchange, terms.kind is InstrumentKind.LINEAR)
         self._kind = "spot" if terms.kind is InstrumentKind.SPOT else "swap"
         self._leverage_set = False
-        self._listings: dict[str, rows.Listing] = {}
+        self._listings: dict[
+            str, rows.Listing
+        ] = {}  # all that were ever listed: what is held must not vanish with them
+        self._listed: tuple[str, ...] = ()  # by now
         self._by_unified: dict[str, rows.Listing] = {}
         self._cids: dict[str, str] = {}  # by the exchange's order id; "": not ours
         self._numbers: dict[str, str] = {}  # and the other way round
@@ -190,9 +193,9 @@ class CcxtVenue:
         answer = errors.answer_to_place(told, self._native)
         if answer is None:
             return self._placed(told, order)
-        limited = isinstance(answer, Rejection) and answer.kind == "rate_limited"
-        self._heard(told, limited)
-        return await self._ask_first(order, answer) if limited else answer
+        limited = answer if isinstance(answer, Rejection) and answer.kind == "rate_limited" else None
+        self._heard(told, limited is not None)
+        return await self._ask_first(order, limited) if limited is not None else answer
 
     async def cancel(self, cancel: Cancel) -> Answer:
         held = self._listings.get(cancel.symbol)
@@ -260,12 +263,12 @@ class CcxtVenue:
             return Failed(self.questions.problem or self.questions.why)
         if self._leverage_set and (stale := await self._read_again()):
             return stale
-        if not self._listings:
+        if not self._listed:
             return Failed(f"{self.terms.exchange} lists no market that can be traded as {self.terms.kind.value}")
         if not self._leverage_set and (refused := await self._set_leverage()):
             return refused
         self._leverage_set = True  # what a person changes later is his
-        return tuple(held.instrument for held in self._listings.values())
+        return tuple(self._listings[symbol].instrument for symbol in self._listed)
 
     async def balances(self, began: list[Moment] | None = None) -> tuple[BalanceReport, ...] | Failed:
         found = await self._ask("balance", ({},), _balances, began)
@@ -425,15 +428,15 @@ class CcxtVenue:
         self._news.set()
         return Acked(row.id, (row.timestamp or 0) * 1_000_000)
 
-    async def _ask_first(self, order: Order, refused: Answer) -> Answer:
+    async def _ask_first(self, order: Order, refused: Rejection) -> Answer:
         """A limiter's no is documented as certain nowhere: the order is looked for before anybody sends it again."""
         if not promises.settles_absence(self.able):
             return Silence("refused by a limiter, which is not known to be certain here")
         match await self.order(order.symbol, order.cid):
             case OrderReport(venue_order_id=venue_order_id, venue_ns=venue_ns):
                 return Acked(venue_order_id, venue_ns)
-            case NotFound():
-                return refused
+            case NotFound():  # an empty look so soon proves no absence: the order may show later
+                return Silence(f"refused by a limiter, which is not certain, and not found yet: {refused.text}"[:300])
             case Failed(why=why):
                 return Silence(f"refused by a limiter, and then not to be asked about: {why}")
 
@@ -791,8 +794,9 @@ class CcxtVenue:
                 listings[held.instrument.symbol] = held
         for symbol in doubled:  # two markets of one name cannot be told apart
             listings.pop(symbol, None)
-        self._listings = listings
-        self._by_unified = {held.unified: held for held in listings.values()}
+        self._listed = tuple(listings)
+        self._listings |= listings
+        self._by_unified = {held.unified: held for held in self._listings.values()}
 
     def _symbols_remarks(self) -> list[Remark]:
         unknown = [symbol for symbol in self.terms.symbols if symbol not in self._listings]
