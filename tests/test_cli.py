@@ -246,8 +246,19 @@ def test_check_looks_at_everything_and_leaves_nothing_behind(tmp_path: Path, cap
     assert run.main(["check", "--json", "--data-dir", str(tmp_path)]) == OK
     told = json.loads(capsys.readouterr().out)
     assert told["ok"] is True
-    assert [f["name"] for f in told["findings"]] == ["config", "clock", "disk", "journal", "market", "venue of main"]
+    names = ["config", "clock", "disk", "api", "journal", "market", "venue of main"]
+    assert [f["name"] for f in told["findings"]] == names
     assert list(tmp_path.iterdir()) == []
+
+
+def test_check_says_which_token_of_the_api_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("DESK_TOKEN", raising=False)
+    path = config(tmp_path, '[[api.tokens]]\nname = "desk"\nroles = ["read"]\nenv = "DESK_TOKEN"\n')
+    assert run.main(["check", "--config", path, "--data-dir", str(tmp_path)]) == FAILED
+    told = " ".join(capsys.readouterr().out.split())
+    assert "PROBLEM api the environment variable DESK_TOKEN, for the token desk of the API, is not set" in told
 
 
 def test_check_says_which_tape_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

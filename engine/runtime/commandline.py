@@ -247,7 +247,8 @@ def _add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_api_port(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--port", type=_port, metavar="N", help="port of the engine's API (default 8002)")
+    told = "port of the engine's API (default 8002); where that wants a token, SUREFIRE_TOKEN holds it"
+    parser.add_argument("--port", type=_port, metavar="N", help=told)
 
 
 def _days(text: str) -> int:

@@ -61,6 +61,19 @@ async def test_every_path_parameter_is_described_and_every_operation_has_a_summa
             }
 
 
+async def test_each_operation_says_which_role_it_needs() -> None:
+    async with api(Engine()) as client:
+        found = (await client.get("/openapi.json")).json()
+    schemes = found["components"]["securitySchemes"]
+    assert [scheme["scheme"] for scheme in schemes.values()] == ["bearer", "basic"]
+    paths = found["paths"]
+    assert paths["/api/execution/stop"]["post"]["security"] == [{}, {"token": ["stop"]}, {"basic": ["stop"]}]
+    for operations in paths.values():
+        for operation in operations.values():
+            named = [name for entry in operation["security"] for name in entry]
+            assert named and set(named) <= set(schemes)
+
+
 async def test_bodies_say_what_they_take() -> None:
     async with api(Engine()) as client:
         found = (await client.get("/openapi.json")).json()
