@@ -1,6 +1,7 @@
 """The API as shipped, in process: whatever is asked, the answer is no fault of ours and says in JSON what is wrong."""
 
 import json
+from base64 import b64encode
 from typing import Any
 
 import httpx
@@ -10,8 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.core.messages import Limits
+from engine.runtime.log import Secret
 from engine.web.app import build
 from engine.web.doorman import guarded
+from engine.web.roles import ROLES, Token
+from engine.web.terms import Terms
 from tests.fuzz import fuzzed
 from tests.fuzz.wrongs import changed, damaged, texts
 from tests.patience import PATIENCE_SECONDS
@@ -39,6 +43,22 @@ QUERIES = ("limit", "before", "account", "symbol", "live", "all", "format", "x")
 @pytest.fixture(scope="module")
 def app() -> Any:
     return guarded(build(Engine().ports(), trio.Event()), ("127.0.0.1",))
+
+
+@pytest.fixture(scope="module")
+def guarded_app() -> Any:
+    """It has tokens. An engine that is reached fails the test by its answer."""
+    terms = Terms(tokens=(Token("all", ROLES, Secret("0123456789abcdef0123456789")),))
+    return guarded(build(Engine().ports(), trio.Event()), ("127.0.0.1",), terms)
+
+
+def status_of(app: Any, method: str, url: str, body: bytes, headers: dict[str, bytes]) -> int:
+    async def exchange() -> int:
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            return (await client.request(method, url, content=body, headers=headers)).status_code
+
+    return trio.run(exchange)
 
 
 def ask(app: Any, method: str, url: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> None:
@@ -98,3 +118,16 @@ def test_headers_of_any_bytes(app: Any, sound: tuple[str, str, dict[str, Any]], 
     method, place, body = sound
     raw = {key: value.encode("latin-1") for key, value in headers.items()}
     ask(app, method, f"{BASE}/{place}", json.dumps(body).encode(), raw)  # type: ignore[arg-type]
+
+
+@fuzzed(60)
+@given(
+    st.sampled_from(SOUND),
+    st.sampled_from(("Bearer ", "Basic ", "bearer", "Digest ", "")),
+    st.text(st.characters(min_codepoint=32, max_codepoint=255), max_size=200),
+)
+def test_no_made_up_token_is_let_in(guarded_app: Any, sound: tuple[str, str, Any], scheme: str, made_up: str) -> None:
+    method, place, body = sound
+    headers = {"Authorization": (scheme + made_up).encode("latin-1")}
+    for value in (headers, {"Authorization": b"Basic " + b64encode(made_up.encode())}):
+        assert status_of(guarded_app, method, f"{BASE}/{place}", json.dumps(body).encode(), value) == 401

@@ -21,6 +21,7 @@ from cryptography.x509.oid import NameOID
 import run
 from engine.runtime.config import ApiSection, ApiTokenSection
 from engine.runtime.log import Secret
+from engine.web import connections
 from engine.web.allowance import KEYS_MAX, Allowance
 from engine.web.app import build
 from engine.web.asking import SaidNo, Unreachable, ask
@@ -28,7 +29,7 @@ from engine.web.connections import SPARE_MAX, SPARE_SECONDS, STOP_SECONDS, Conne
 from engine.web.doorman import STOPS_BURST
 from engine.web.roles import ROLES, Token, bearer, missing, needed
 from engine.web.serve import serve
-from engine.web.terms import Terms, TermsProblem, terms_of
+from engine.web.terms import Terms, TermsProblem, terms_of, warn_of_insecurity
 from engine.web.turned_away import LOG_SECONDS, TurnedAway
 from run import FAILED, OK
 from tests.patience import PATIENCE_SECONDS
@@ -249,6 +250,36 @@ async def test_in_a_full_house_a_stop_is_answered_and_nothing_else() -> None:
     assert 'surefire_api_turned_away_total{reason="connections"}' in metrics
 
 
+async def test_a_spare_connection_that_says_nothing_is_closed_and_one_with_a_stop_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connections, "SPARE_SECONDS", 0.2)
+    engine = Engine()
+    engine.may_stop = trio.Event()
+    async with api(engine, Terms(connections_max=4)) as client, held(client.base_url.port or 0, 4) as streams:
+        statuses: list[int] = []
+
+        async def stop() -> None:
+            statuses.append((await client.post(f"{BASE}/stop")).status_code)
+
+        # The four are in before the stop comes, and so are its connection and, after it, the silent one.
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop)
+            with trio.fail_after(PATIENCE_SECONDS):
+                while not engine.asked:  # noqa: ASYNC110 (the engine of this test tells nobody)
+                    await trio.sleep(0.02)
+                async with held(client.base_url.port or 0, 1) as silent:
+                    assert await silent[0].receive_some(1) == b""
+            await trio.sleep(0.3)  # beyond what a silent one gets
+            assert not statuses
+            engine.may_stop.set()
+        assert statuses == [200]
+        for stream in streams:  # those that came in time stay
+            with trio.move_on_after(0.05) as open_still:
+                await stream.receive_some(1)
+            assert open_still.cancelled_caught
+
+
 async def test_whoever_holds_the_spare_connections_too_does_not_keep_a_stop_out() -> None:
     engine = Engine()
     async with api(engine, Terms(connections_max=4)) as client, held(client.base_url.port or 0, 4 + SPARE_MAX + 5):
@@ -424,6 +455,24 @@ def test_one_token_under_two_names_is_refused_and_two_are_taken() -> None:
     assert terms_of(ApiSection(), {}).per_second == 0
     assert terms_of(ApiSection(host="0.0.0.0", insecure=True), {}).per_second == 500
     assert terms_of(ApiSection(requests_per_second=7), {}).per_second == 7
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        (ApiSection(host="0.0.0.0", insecure=True), ["whoever reaches the API may trade", "without TLS"]),
+        (section_with("A", host="0.0.0.0", insecure=True), ["without TLS"]),
+        (section_with("A", host="0.0.0.0", tls_cert="c", tls_key="k"), []),
+        (ApiSection(), []),
+        (ApiSection(host="::1", insecure=True), []),
+    ],
+)
+def test_what_is_insecure_is_said_loudly(section: ApiSection, told: list[str]) -> None:
+    with structlog.testing.capture_logs() as lines:
+        warn_of_insecurity(section)
+    assert len(lines) == len(told)
+    for line, words in zip(lines, told, strict=True):
+        assert line["log_level"] == "error" and line["event"].startswith("INSECURE") and words in line["event"]
 
 
 def test_a_certificate_of_no_use_keeps_the_engine_from_starting(tmp_path: Path) -> None:
