@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from engine.runtime.config import Config
     from engine.runtime.journal.base import Journal
     from engine.runtime.journal.reading import SqlReader
+    from engine.runtime.log import Secret
     from engine.runtime.terminal import DemoSummary
+    from engine.venues.vault import Unlock
 
 T = TypeVar("T")
 
@@ -158,12 +160,15 @@ def _check(arguments: argparse.Namespace) -> int:
     import trio
 
     from actors.checkup import look_over
+    from actors.real import needs_vault
     from engine.core.money import use_exact_context
     from engine.runtime.clock import live_clock
     from engine.runtime.terminal import show_findings
 
     use_exact_context()
     config = _config(arguments)
+    if needs_vault(config):
+        _ask_passphrase(config)
     findings = trio.run(look_over, config, str(arguments.config or "defaults, no file"), live_clock())
     show_findings(findings, sys.stdout, arguments.json)
     return OK if all(finding.ok for finding in findings) else FAILED
@@ -220,6 +225,163 @@ def _journal(arguments: argparse.Namespace) -> int:
     return FAILED if report.left else OK
 
 
+def _keys(arguments: argparse.Namespace) -> int:
+    """Add, list, rotate, remove: what is in the vault, without ever showing a secret."""
+    from engine.venues.keys import KeyProblem
+
+    config = _config(arguments)
+    _right_words(arguments, config)
+    try:
+        return {"add": _keys_add, "list": _keys_list, "rotate": _keys_rotate, "remove": _keys_remove}[arguments.what](
+            arguments, config
+        )
+    except KeyProblem as problem:
+        raise Quit(REFUSED, str(problem)) from problem
+
+
+def _right_words(arguments: argparse.Namespace, config: "Config") -> None:
+    from re import fullmatch
+
+    from engine.runtime.config import KEY_NAME
+
+    what, name, new = arguments.what, arguments.name, arguments.new_passphrase_env or arguments.new_key_env
+    if what in ("add", "remove") and not name:
+        raise Quit(USAGE, f"keys {what}: say the key's name")
+    if what == "add" and not fullmatch(KEY_NAME, name):
+        raise Quit(USAGE, f"'{name}' is no name for a key: up to 64 letters, digits, and _ . -")
+    if what == "list" and name:
+        raise Quit(USAGE, "keys list takes no name")
+    if what == "add" and arguments.account not in config.accounts:
+        raise Quit(USAGE, f"keys add: --account must be one of the config's: {', '.join(config.accounts)}")
+    if what != "add" and arguments.account:
+        raise Quit(USAGE, f"keys {what} takes no --account: a key stays its account's")
+    if new and (what != "rotate" or name):
+        raise Quit(USAGE, "a new passphrase or key is for all: keys rotate, without a name")
+    if arguments.new_passphrase_env and arguments.new_key_env:
+        raise Quit(USAGE, "keys rotate: a new passphrase or a new key, not both")
+
+
+def _keys_add(arguments: argparse.Namespace, config: "Config") -> int:
+    from engine.runtime.clock import live_clock
+    from engine.venues.vault import look_through, put, unlock_of
+
+    path = Path(config.vault.path)
+    _ask_passphrase(config, twice=not path.exists())
+    typed, venue = _typed_secrets(), config.accounts[arguments.account].venue
+    look_through(typed, signs=venue != "ccxt")
+    entry = put(path, unlock_of(config.vault, os.environ), arguments.name, arguments.account, typed, live_clock())
+    said = {"name": entry.name, "account": entry.account, "revision": entry.revision}
+    told = f"{path} holds the key '{entry.name}'; [accounts.{entry.account}] takes it by key_vault = \"{entry.name}\""
+    _print(said, told, arguments.json)
+    return OK
+
+
+def _keys_list(arguments: argparse.Namespace, config: "Config") -> int:
+    from engine.venues.vault import open_vault, unlock_of
+
+    _ask_passphrase(config)
+    entries = open_vault(Path(config.vault.path), unlock_of(config.vault, os.environ), "keys list").entries
+    rows = [{"name": e.name, "account": e.account, "revision": e.revision, "set_ns": e.set_ns} for e in entries]
+    lines = (f"{e.name}: account {e.account}, revision {e.revision}, set {_day(e.set_ns)}" for e in entries)
+    _print({"keys": rows}, "\n".join(lines) or "no keys", arguments.json)
+    return OK
+
+
+def _keys_rotate(arguments: argparse.Namespace, config: "Config") -> int:
+    from engine.runtime.clock import live_clock
+    from engine.venues.vault import look_through, open_vault, relock, renew, unlock_of
+
+    path = Path(config.vault.path)
+    _ask_passphrase(config)
+    unlock = unlock_of(config.vault, os.environ)
+    entries = open_vault(path, unlock, "keys rotate").entries  # before anything new is typed for nothing
+    if not arguments.name:
+        count = relock(path, unlock, _new_unlock(arguments), live_clock())
+        _print({"rotated": count}, f"{count} key(s) are under the new one; the old one opens nothing", arguments.json)
+        return OK
+    entry = next((entry for entry in entries if entry.name == arguments.name), None)
+    if entry is None:
+        raise Quit(FAILED, f"{path} holds no key '{arguments.name}'")
+    typed, section = _typed_secrets(), config.accounts.get(entry.account)
+    look_through(typed, signs=section is None or section.venue != "ccxt")
+    entry = renew(path, unlock, arguments.name, typed, live_clock())
+    said = {"name": entry.name, "account": entry.account, "revision": entry.revision}
+    _print(said, f"'{entry.name}' has a new secret, revision {entry.revision}, from the next start on", arguments.json)
+    return OK
+
+
+def _keys_remove(arguments: argparse.Namespace, config: "Config") -> int:
+    from engine.runtime.clock import live_clock
+    from engine.venues.vault import remove, unlock_of
+
+    _ask_passphrase(config)
+    entry = remove(Path(config.vault.path), unlock_of(config.vault, os.environ), arguments.name, live_clock())
+    _print({"removed": entry.name}, f"the key '{entry.name}' is gone; take it back at the venue, too", arguments.json)
+    return OK
+
+
+def _day(at_ns: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(at_ns // 1_000_000_000))
+
+
+def _new_unlock(arguments: argparse.Namespace) -> "Unlock":
+    from engine.runtime.config import VaultSection
+    from engine.runtime.log import Secret
+    from engine.venues.vault import Unlock, unlock_of
+
+    if arguments.new_key_env or arguments.new_passphrase_env:
+        names = {"key_env": arguments.new_key_env or "", "passphrase_env": arguments.new_passphrase_env or ""}
+        return unlock_of(VaultSection(**names), os.environ)
+    if not sys.stdin.isatty():
+        raise Quit(USAGE, "keys rotate: there is no terminal to ask at; say --new-passphrase-env or --new-key-env")
+    return Unlock("argon2id", Secret(_typed("the vault's new passphrase", twice=True)), "the new passphrase")
+
+
+def _ask_passphrase(config: "Config", twice: bool = False) -> None:
+    """Into our own environment, where it is looked for; whoever has set it there, or a key, is not asked."""
+    name = config.vault.passphrase_env
+    if not config.vault.key_env and name and not os.environ.get(name) and sys.stdin.isatty():
+        os.environ[name] = _typed("the vault's passphrase", twice)
+
+
+def _forget_passphrase(config: "Config") -> None:
+    """The accounts are open: no process that we start from now on has any use for it."""
+    for name in (config.vault.passphrase_env, config.vault.key_env):
+        os.environ.pop(name, None)
+
+
+def _typed_secrets() -> "dict[str, Secret]":
+    """From standard input as JSON, or asked for at a terminal; never an argument, which every user of a machine sees.
+
+    Raises Quit.
+    """
+    import msgspec
+
+    from engine.runtime.log import Secret
+    from engine.venues.vault import WORDS
+
+    if sys.stdin.isatty():
+        typed = {word: _typed(f"the API {word}") for word in WORDS[:2]}
+        typed |= {word: text for word in WORDS[2:] if (text := _typed(f"the API {word} (ccxt; else leave it empty)"))}
+    else:
+        try:
+            typed = msgspec.json.decode(sys.stdin.buffer.read(1 << 16), type=dict[str, str])
+        except msgspec.MsgspecError:
+            raise Quit(USAGE, 'standard input is not of the form {"key": "...", "secret": "..."}') from None
+    if any(word not in WORDS for word in typed):
+        raise Quit(USAGE, f"standard input holds another word than {', '.join(WORDS)}")
+    return {word: Secret(text.strip()) for word, text in typed.items()}
+
+
+def _typed(what: str, twice: bool = False) -> str:
+    from getpass import getpass
+
+    text = getpass(f"{what}: ")
+    if twice and getpass(f"{what}, again: ") != text:
+        raise Quit(USAGE, "the two are not the same; nothing was changed")
+    return text
+
+
 def _explain_from_journal(config: "Config", signal_id: str, as_json: bool) -> str:
     from engine.core.money import use_exact_context
     from engine.runtime.journal.base import JournalFailed
@@ -255,6 +417,7 @@ def _reader(config: "Config") -> "SqlReader":
 def _run(arguments: argparse.Namespace) -> int:
     import trio
 
+    from actors.real import needs_vault
     from engine.runtime.clock import LOOP_CLOCK
 
     config = _config(arguments)
@@ -263,6 +426,8 @@ def _run(arguments: argparse.Namespace) -> int:
             folder = Path(config.engine.data_dir) / f"rehearsal-{time.strftime('%Y%m%d-%H%M%S')}"
             folder.mkdir(parents=True)
             config, _ = _at_exchange(beside, config, arguments.config, folder)
+        if needs_vault(config):
+            _ask_passphrase(config)
         return _started(lambda: trio.run(_live, config, arguments, clock=LOOP_CLOCK))
 
 
@@ -292,6 +457,7 @@ async def _live(config: "Config", arguments: argparse.Namespace) -> int:
         nursery.start_soon(obey)
         started, port = await nursery.start(engine)
         engines.append(started)
+        _forget_passphrase(config)
         # Threads take turns of 50 us, so that a commit's end does not wait for the loop, and what start-up made is not
         # looked through again (PERFORMANCE).
         sys.setswitchinterval(0.00005)
@@ -818,6 +984,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "explain": _explain,
     "audit": _audit,
     "journal": _journal,
+    "keys": _keys,
     "stop": _stop,
     "resume": _resume,
     "flatten": _flatten,

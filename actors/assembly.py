@@ -19,7 +19,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from actors.metrics import IntervalLog, LagWatch
-from actors.real import admit, is_real, open_real, public_hosts
+from actors.real import admit, is_real, open_real, public_hosts, vault_of
 from actors.web import ports_for
 from actors.wiring import AccountParts, Engine, Parts, run_engine
 from engine.core.breakers import OwnTerms, StallTerms, StormTerms
@@ -109,14 +109,18 @@ async def _live(
         market = open_market(config.market, _kind(config), clock, *public_hosts(config))
         board = Board()
         venues = []
+        vault = vault_of(config, os.environ, "run")
         for name, section in config.accounts.items():
             if is_real(section):
-                account = open_real(name, config, clock, rng, os.environ, board.quote)
+                account = open_real(name, config, clock, rng, os.environ, board.quote, vault)
+                if section.key_vault:
+                    LOG.info("key decrypted", name=section.key_vault, account=name)
                 await admit(account, section, services, stop)
             else:
                 account = open_account(name, section, market, clock, rng, folder)
             held.callback(account.venue.close)  # type: ignore[attr-defined]
             venues.append(account)
+        del vault  # the signers are made: nothing of this process opens it again
         hearers: list[Hears] = [*(v.venue for v in venues if isinstance(v.venue, PaperVenue)), board]
         start_market(services, market, hearers, clock, rng)
         broadcast = Broadcast("stream")

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import trio
 
-from actors.real import examine, is_real, open_real, public_hosts
+from actors.real import examine, is_real, needs_vault, open_real, public_hosts, vault_of
 from engine.core.messages import Failed
 from engine.market.recorded import BadTape, survey
 from engine.runtime.clock import Clock
@@ -20,6 +20,7 @@ from engine.runtime.terminal import Finding
 from engine.venues.admission import Inadmissible
 from engine.venues.keys import KeyProblem
 from engine.venues.link import LinkVenue
+from engine.venues.vault import Vault, VaultProblem
 from engine.web.terms import TermsProblem, terms_of
 
 REACH_SECONDS = 3.0
@@ -37,9 +38,13 @@ async def look_over(config: Config, config_name: str, clock: Clock) -> tuple[Fin
     found.append(_look_at_api(config))
     found.append(_look_at_journal(config))
     found.append(await _look_at_market(config, clock))
+    vault = None
+    if needs_vault(config):
+        vault, finding = _look_at_vault(config)
+        found.append(finding)
     for name, account in config.accounts.items():
         if is_real(account):
-            found += await _look_at_real(name, config, clock)
+            found += await _look_at_real(name, config, clock, vault)
         else:
             found.append(await _look_at_venue(name, account, clock))
     return tuple(found)
@@ -56,11 +61,21 @@ def _listened_to(config: Config) -> tuple[str, int]:
     return _HOSTS[market.kind], 443
 
 
-async def _look_at_real(name: str, config: Config, clock: Clock) -> list[Finding]:
+def _look_at_vault(config: Config) -> tuple[Vault | None, Finding]:
+    """Whether it opens; what is in it for an account, that one's own look tells."""
+    try:
+        vault = vault_of(config, os.environ, "check")
+    except VaultProblem as problem:
+        return None, Finding("vault", False, str(problem))
+    assert vault is not None
+    return vault, Finding("vault", True, f"{vault.path} opens, {len(vault.entries)} key(s)")
+
+
+async def _look_at_real(name: str, config: Config, clock: Clock, vault: Vault | None) -> list[Finding]:
     """Host, key, clock, account, mode, streams and limits, each in a sentence."""
     what, section = f"venue of {name}", config.accounts[name]
     try:
-        account = open_real(name, config, clock, Random(1), os.environ)
+        account = open_real(name, config, clock, Random(1), os.environ, vault=vault)
     except (Inadmissible, KeyProblem) as problem:
         return [Finding(what, False, str(problem))]
     with trio.move_on_after(REAL_SECONDS):

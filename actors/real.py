@@ -1,9 +1,10 @@
-"""Accounts at real venues: opened with keys from the environment, looked over, and refused if anything is amiss.
+"""Accounts at real venues: opened with keys from vault or environment, looked over, and refused if anything is amiss.
 
 Nothing of this trades. What is found is the same for `check`, which shows it, and for a start, which it may prevent.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from random import Random
 
 import structlog
@@ -16,10 +17,11 @@ from engine.runtime.config import REAL as REAL_NAMES
 from engine.runtime.config import AccountSection, Config
 from engine.venues.admission import Remark, environment_remark, local, refuse
 from engine.venues.base import QuoteSource
-from engine.venues.keys import read_credentials, read_secrets
+from engine.venues.keys import Credentials, KeyProblem, Secret, read_credentials, read_secrets
 from engine.venues.order_socket import OrderSocket
 from engine.venues.registry import REAL, THROTTLES, WORLDS, RealVenue, Setup
 from engine.venues.throttle import Throttle
+from engine.venues.vault import Vault, open_vault, unlock_of
 
 AGAIN_SECONDS = 1.0
 LOG = structlog.get_logger("venue")
@@ -50,6 +52,7 @@ def open_real(
     rng: Random,
     environ: Mapping[str, str],
     quote: QuoteSource = lambda symbol: None,
+    vault: Vault | None = None,
 ) -> AccountParts:
     """Raises Inadmissible for a host of another world than the engine's, KeyProblem for a key that is not there."""
     section = config.accounts[name]
@@ -57,6 +60,7 @@ def open_real(
     world = WORLDS[section.venue](section.host, kind)
     refuse((environment_remark(config.engine.env, world.environment, section.host),), name)
     ccxt = section.venue == "ccxt"  # it signs by itself
+    sealed = _sealed(name, section, clock, vault)
     throttle = THROTTLES[section.venue](section.orders_per_second, kind, clock)
     venue = REAL[section.venue](
         Setup(
@@ -64,7 +68,7 @@ def open_real(
             rng=rng,
             host=section.host,
             kind=kind,
-            credentials=None if ccxt else read_credentials(environ, section.key_env, section.secret_env),
+            credentials=None if ccxt else _credentials(section, environ, sealed),
             throttle=throttle,
             symbols=section.limits.symbols or config.market.symbols,
             order_socket=section.order_socket,
@@ -72,12 +76,23 @@ def open_real(
             leverage=section.leverage,
             margin=section.margin,
             exchange=section.exchange,
-            foreign=read_secrets(environ, secrets_of(section)) if ccxt else {},
+            foreign=sealed or read_secrets(environ, secrets_of(section)) if ccxt else {},
             poll_seconds=section.poll_seconds,
             quote=quote,
         )
     )
     return AccountParts(name, section.exchange or section.venue, venue, throttle, section.limits)
+
+
+def vault_of(config: Config, environ: Mapping[str, str], by: str) -> Vault | None:
+    """Open, if an account has its key there. Raises VaultProblem."""
+    if not needs_vault(config):
+        return None
+    return open_vault(Path(config.vault.path), unlock_of(config.vault, environ), by)
+
+
+def needs_vault(config: Config) -> bool:
+    return any(is_real(section) and section.key_vault for section in config.accounts.values())
 
 
 async def admit(account: AccountParts, section: AccountSection, services: trio.Nursery, stop: trio.Event) -> None:
@@ -137,6 +152,21 @@ def limits_remark(throttle: Throttle) -> Remark:
     limits = [bucket.limit for bucket in throttle.buckets]
     words = (f"{limit.name} {limit.count} in {limit.window_ns // 1_000_000_000} s" for limit in limits)
     return Remark("rate limits", True, ", ".join(words))
+
+
+def _sealed(name: str, section: AccountSection, clock: Clock, vault: Vault | None) -> dict[str, Secret]:
+    """What the vault holds for an account; nothing, when its keys are in the environment."""
+    if not section.key_vault:
+        return {}
+    if vault is None:
+        raise KeyProblem(f"account '{name}' has its key in the vault, which is not open here")
+    return vault.secrets(section.key_vault, name, clock)
+
+
+def _credentials(section: AccountSection, environ: Mapping[str, str], sealed: Mapping[str, Secret]) -> Credentials:
+    if sealed:
+        return Credentials(sealed["key"], sealed["secret"])
+    return read_credentials(environ, section.key_env, section.secret_env)
 
 
 def _real(account: AccountParts) -> RealVenue:

@@ -99,6 +99,7 @@ def at_exchange(config: Config, ports: Mapping[str, int], symbols: tuple[str, ..
             venue=face.venue,
             host=host,
             category=face.category or section.paper.kind,
+            key_vault="",
             key_env=key_variable(place),
             secret_env=SECRET_VARIABLE,
         )

@@ -24,7 +24,20 @@ from engine.web.views import Problem, Reason
 from engine.web.wire import encode
 from tests.runtime.test_archive import fill
 
-COMMANDS = ("run", "demo", "venue", "exchange", "check", "explain", "audit", "journal", "stop", "resume", "flatten")
+COMMANDS = (
+    "run",
+    "demo",
+    "venue",
+    "exchange",
+    "check",
+    "explain",
+    "audit",
+    "journal",
+    "keys",
+    "stop",
+    "resume",
+    "flatten",
+)
 
 
 @contextmanager

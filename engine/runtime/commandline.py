@@ -188,6 +188,29 @@ signal stays for ever, with its outcome: one that comes again gets that answer, 
     journal.add_argument("what", choices=("archive", "retain"), help="archive: move; retain: delete archives")
     journal.add_argument("--keep-days", type=_days, metavar="N", help="how much stays (archive: 30; retain: say it)")
     journal.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
+    keys = _add(
+        commands,
+        "keys",
+        "keep API keys encrypted: add, list, rotate, remove",
+        """\
+  surefire keys add desk --account main              asks for key and secret without showing them
+  surefire keys add desk --account main < key.json   {"key": "...", "secret": "..."}, and password, uid for ccxt
+  surefire keys list                                 names, accounts, revisions; never a secret
+  surefire keys rotate desk                          a new key and secret for one
+  surefire keys rotate                               a new passphrase for all; asked for, or from a variable:
+  surefire keys rotate --new-passphrase-env NEW      ... or --new-key-env, a key of 32 bytes in hex or base64
+  surefire keys remove desk
+
+The passphrase is in SUREFIRE_VAULT_PASSPHRASE, or in the variable that [vault] passphrase_env names; else it is asked
+for. An account of the config takes its key by its name: key_vault = "desk". A running engine keeps the keys that it
+has: a rotation is for the next start.""",
+    )
+    _add_config(keys)
+    keys.add_argument("what", choices=("add", "list", "rotate", "remove"))
+    keys.add_argument("name", nargs="?", default="", metavar="NAME", help="of the key, for the config's key_vault")
+    keys.add_argument("--account", metavar="ACCOUNT", help="add: the only account that may use it")
+    keys.add_argument("--new-passphrase-env", metavar="NAME", help="rotate: the variable with the new passphrase")
+    keys.add_argument("--new-key-env", metavar="NAME", help="rotate: the variable with the new key of 32 bytes")
 
 
 def _add_steering(commands: Any) -> None:

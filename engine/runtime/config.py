@@ -46,6 +46,8 @@ Amount = Annotated[Decimal, Between(Decimal(0), Decimal(10**17))]
 Port = Annotated[int, Meta(ge=0, le=65535)]  # 0: any free one
 Sasl = Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 ROLES = ("read", "trade", "limits", "stop")  # of a token of the API (engine/web/roles.py)
+VAULT_PASSPHRASE = "SUREFIRE_VAULT_PASSPHRASE"
+KEY_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"  # of a key in the vault
 REAL = ("bybit", "binance", "ccxt")  # venues across a network, with keys
 
 
@@ -85,6 +87,14 @@ class ApiTokenSection(Section, frozen=True):
     name: str
     roles: tuple[Literal["read", "trade", "limits", "stop"], ...]
     env: str  # the environment variable that holds the token
+
+
+class VaultSection(Section, frozen=True):
+    """Where keys rest encrypted, for accounts with `key_vault`."""
+
+    path: str = ""  # default: vault in data_dir
+    passphrase_env: str = VAULT_PASSPHRASE  # the variable that holds the passphrase; not set: it is asked for
+    key_env: str = ""  # in its place: the variable that holds a key of 32 bytes, in hex or base64
 
 
 class ApiSection(Section, frozen=True):
@@ -166,6 +176,7 @@ class AccountSection(Section, frozen=True):
     port: Port = 0  # link
     exchange: str = ""  # ccxt: its name there, such as "kraken"
     category: Literal["linear", "spot"] = "linear"  # a real venue
+    key_vault: str = ""  # a real venue: the name of its key in the vault, in place of the next four
     key_env: str = ""  # a real venue: the environment variable that holds the API key
     secret_env: str = ""  # ... and the one that holds its secret, or a private key in PEM (RSA, Ed25519)
     password_env: str = ""  # ccxt: likewise, where the exchange wants a password (a passphrase) beside the key
@@ -237,6 +248,7 @@ class Config(Section, frozen=True):
     journal: JournalSection = JournalSection()
     api: ApiSection = ApiSection()
     log: LogSection = LogSection()
+    vault: VaultSection = VaultSection()
     breakers: BreakersSection = BreakersSection()
     market: MarketSection = MarketSection()
     rehearsal: RehearsalSection = RehearsalSection()
@@ -302,6 +314,7 @@ def _settle(config: Config, data_dir: str | None, port: int | None) -> Config:
         config,
         engine=engine,
         journal=replace(config.journal, path=config.journal.path or str(folder / "journal.sqlite")),
+        vault=replace(config.vault, path=config.vault.path or str(folder / "vault")),
         api=config.api if port is None else replace(config.api, port=port),
         sources=tuple(replace(source, name=source.name or source.kind) for source in config.sources),
         sinks=tuple(
@@ -471,6 +484,10 @@ def _conflicts(config: Config) -> Iterator[tuple[KeyPath, str]]:
         yield ("rehearsal", "venue"), text
     yield from _journal_conflicts(config.journal)
     yield from _api_conflicts(config.api)
+    for key in ("passphrase_env", "key_env"):
+        named = getattr(config.vault, key)
+        if (named or (not config.vault.key_env and key != "key_env")) and not fullmatch(_VARIABLE, named):
+            yield ("vault", key), f"vault.{key} must be the name of an environment variable, in capitals"
     if not config.accounts:
         yield ("accounts",), "[accounts] is empty: there is nothing to trade with"
     for name, account in config.accounts.items():
@@ -596,16 +613,24 @@ def _account_conflicts(name: str, account: AccountSection) -> Iterator[tuple[Key
         yield (*path, "limits", fault.field), f"{_dotted((*path, 'limits', fault.field))} {fault.reason}"
 
 
+_VARIABLE = r"[A-Z_][A-Z0-9_]{0,99}"
+
+
 def _real_conflicts(path: KeyPath, account: AccountSection) -> Iterator[tuple[KeyPath, str]]:
     table = _table_name(path)
     if account.host == "127.0.0.1":
         yield path, f"{table} needs 'host': mainnet, testnet, demo, or the URL of a local exchange"
     more = (("password_env", account.password_env), ("uid_env", account.uid_env))
     for key, name in (("key_env", account.key_env), ("secret_env", account.secret_env), *more):
-        if not name and key in ("key_env", "secret_env"):
+        if account.key_vault:
+            if name:
+                yield (*path, key), f"{table} has 'key_vault': then '{key}' means nothing"
+        elif not name and key in ("key_env", "secret_env"):
             yield path, f"{table} needs '{key}', the name of an environment variable"
         elif name and not fullmatch(_VARIABLE, name):  # what stands there may be the key itself: do not show it
             yield (*path, key), f"{_dotted((*path, key))} must be the name of an environment variable, in capitals"
+    if account.key_vault and not fullmatch(KEY_NAME, account.key_vault):
+        yield (*path, "key_vault"), f"{_dotted((*path, 'key_vault'))} must be a key's name, as `keys list` shows it"
     if account.leverage and account.category != "linear":
         yield (*path, "leverage"), f"{_dotted((*path, 'leverage'))} is only set on linear futures"
     if account.margin and (account.venue, account.category) != ("binance", "linear"):

@@ -1,4 +1,4 @@
-"""API keys: read from the environment variables that the config names, kept in Secrets, used to sign.
+"""API keys: read from the environment variables that the config names (or the vault), kept in Secrets, used to sign.
 
 A secret is what a venue calls its API secret (HMAC-SHA256) or a private key in PEM (RSA or Ed25519; venues answer their
 signatures in base64). It is taken out of its Secret in one function, `signer`, and nowhere else.
@@ -44,12 +44,18 @@ class Credentials:
 def read_credentials(environ: Mapping[str, str], key_env: str, secret_env: str) -> Credentials:
     """Raises KeyProblem, naming what is missing or wrong."""
     key, secret = _read(environ, key_env), _read(environ, secret_env)
-    if not key.isascii() or not key.isprintable() or " " in key:
+    if not usable(Secret(key)):
         raise KeyProblem(f"the environment variable {key_env} holds no API key: it has blanks or odd characters in it")
     try:
         return Credentials(Secret(key), Secret(secret))
     except KeyProblem as problem:
         raise KeyProblem(f"the environment variable {secret_env} {problem}") from None
+
+
+def usable(key: Secret) -> bool:
+    """Whether it can travel in a header as it is."""
+    text = key.reveal()
+    return text.isascii() and text.isprintable() and " " not in text
 
 
 def read_secrets(environ: Mapping[str, str], names: Mapping[str, str]) -> dict[str, Secret]:

@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from actors.assembly import Board, open_market, start_market
-from actors.real import is_real, open_real, public_hosts
+from actors.real import is_real, open_real, public_hosts, vault_of
 from engine.core.messages import Failed, Instrument, InstrumentKind
 from engine.runtime.clock import live_clock
 from engine.runtime.config import AccountSection, Config
@@ -60,7 +60,8 @@ async def at_testnet(
     async with trio.open_nursery() as nursery:
         market = open_market(config.market, InstrumentKind(section.category), clock, *public_hosts(config))
         start_market(nursery, market, [board], clock, Random())
-        opened = open_real(name, config, clock, Random(), environ, board.quote)
+        vault = vault_of(config, environ, "conformance")
+        opened = open_real(name, config, clock, Random(), environ, board.quote, vault)
         running: list[trio.CancelScope] = []
 
         async def start(key: str = "") -> Any:
@@ -68,7 +69,7 @@ async def at_testnet(
                 raise Skip("needs other keys of the account")
             for scope in running:
                 scope.cancel()
-            parts = open_real(name, config, clock, Random(), environ, board.quote) if running else opened
+            parts = open_real(name, config, clock, Random(), environ, board.quote, vault) if running else opened
             venue, scope = parts.venue, trio.CancelScope()
             running.append(scope)
 

@@ -138,6 +138,18 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
             "line 1: [accounts.main] needs 'secret_env', the name of an environment variable",
         ),
         (
+            '[accounts.main]\nvenue = "bybit"\nhost = "demo"\nkey_vault = "d"\nkey_env = "K"\n[accounts.main.limits]',
+            "line 5: [accounts.main] has 'key_vault': then 'key_env' means nothing",
+        ),
+        (
+            '[accounts.main]\nvenue = "bybit"\nhost = "demo"\nkey_vault = "../desk"\n[accounts.main.limits]',
+            "line 4: accounts.main.key_vault must be a key's name, as `keys list` shows it",
+        ),
+        (
+            '[vault]\npassphrase_env = "correct horse"\n',
+            "line 2: vault.passphrase_env must be the name of an environment variable, in capitals",
+        ),
+        (
             '[accounts.main]\nvenue = "bybit"\nkey_env = "K"\nsecret_env = "S"\n[accounts.main.limits]',
             "line 1: [accounts.main] needs 'host': mainnet, testnet, demo, or the URL of a local exchange",
         ),
