@@ -439,8 +439,10 @@ async def _open_sources(engine: Engine, group: Group) -> None:
     with trio.move_on_after(START_SECONDS):
         while any(engine.closed(a.name) for a in engine.parts.accounts):  # noqa: ASYNC110 (several accounts at once)
             await trio.sleep(0.01)
+    world = engine.world
     for source in engine.parts.sources:
-        group.start_soon(source.run, engine.arrivals, name=f"source/{source.name}")
+        name, run = f"source/{source.name}", partial(source.run, engine.arrivals)
+        group.start_soon(supervise, name, "engine", run, world.switch, world.clock, engine.fallen, None, name=name)
 
 
 class _Late:

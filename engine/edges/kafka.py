@@ -182,8 +182,15 @@ class KafkaSource:
         }
 
     async def run(self, arrivals: trio.MemorySendChannel[Arrival]) -> None:
-        """For ever. Messages whose result is not committed when it is cancelled come again at the next start."""
+        """For ever. Messages whose result is not committed when it is cancelled come again at the next start.
+
+        It may be called again after it has failed: whatever was in hand then comes again, too.
+        """
         self._arrivals = arrivals
+        self._tracks, self._due, self._leaving = {}, {}, []
+        self._waiting.clear()
+        self._handed_over = self._taken = 0
+        self._stopping = False
         self._token = trio.lowlevel.current_trio_token()
         self._again, to_send_again = trio.open_memory_channel[Arrival](float("inf"))  # no more than are flying
         async with trio.open_nursery() as nursery:

@@ -168,8 +168,12 @@ class RedisSource:
         return self._line.down
 
     async def run(self, arrivals: trio.MemorySendChannel[Arrival]) -> None:
-        """For ever. Entries whose result is not acknowledged when it is cancelled come again at the next start."""
+        """For ever. Entries whose result is not acknowledged when it is cancelled come again at the next start.
+
+        It may be called again after it has failed: whatever was in hand then comes again, too.
+        """
         self._arrivals = arrivals
+        self._flying.clear()
         self._again, to_send_again = trio.open_memory_channel[Arrival](float("inf"))  # no more than are flying
         async with self._line.client, trio.open_nursery() as nursery:
             for stream in self._terms.streams:

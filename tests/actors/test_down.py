@@ -23,6 +23,7 @@ from engine.core.messages import (
     Submitted,
     Sweep,
 )
+from engine.edges.base import Arrival
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.mail import post
 from engine.venues.throttle import Limit, Throttle
@@ -436,3 +437,20 @@ async def test_an_engine_that_is_ended_at_any_turn_of_its_start_ends_without_a_w
         await home.start()
         await home.at_rest()
         assert home.covered() and home.books() == []
+
+
+async def test_a_source_that_fails_is_started_again_and_takes_nobody_with_it(autojump_clock: object) -> None:
+    async with house(start=False) as home:
+        failures, run = [RuntimeError("what nobody promised"), RuntimeError("again")], home.hand.run
+
+        async def fail_first(arrivals: trio.MemorySendChannel[Arrival]) -> None:
+            if failures:
+                raise failures.pop()
+            await run(arrivals)
+
+        home.hand.run = fail_first  # type: ignore[method-assign]
+        await home.start()
+        await home.hand.send(buy("s1"))
+        await home.at_rest()
+        assert not failures and home.held() == D("0.1") and home.covered()
+        assert home.books() == []

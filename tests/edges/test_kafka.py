@@ -281,6 +281,22 @@ async def test_a_partition_that_another_member_gets_is_drained_first(broker: Bro
             assert one.source._tracks and other.source._tracks
 
 
+async def test_a_source_that_is_run_again_brings_what_was_in_hand_and_goes_on(broker: Broker) -> None:
+    name = topic(broker.cluster)
+    home = House(broker.cluster, Topics((name,), group=name))
+    await trio.to_thread.run_sync(produce, broker.cluster, name, order(1))
+    for number in (1, 2):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(home.source.run, home.send)
+            found = await home.take(number, None if number == 1 else TAKEN)
+            if number == 1:
+                await trio.to_thread.run_sync(produce, broker.cluster, name, order(2))
+            else:
+                await until(lambda: committed(broker.cluster, name, name) == 2)
+            nursery.cancel_scope.cancel()
+    assert {arrival.raw for arrival in found} == {order(1), order(2)}
+
+
 class Moving:
     """A consumer whose partition is taken away between its first message and the rest of the same read."""
 

@@ -186,6 +186,21 @@ async def test_what_was_not_answered_before_a_crash_comes_again(server: RedisSer
         assert home.nothing()
 
 
+async def test_a_source_that_is_run_again_brings_what_was_in_hand_and_goes_on(
+    server: RedisServer, redis: "Redis[bytes]"
+) -> None:
+    home = House(server, Streams(("signals",)))
+    await redis.xadd("signals", order(1))
+    for number in (1, 2):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(home.source.run, home.send)
+            found = await home.take(number, None if number == 1 else TAKEN)
+            if number == 1:
+                await redis.xadd("signals", order(2))
+            nursery.cancel_scope.cancel()
+    assert [arrival.raw for arrival in found] == [order(n)["data"].encode() for n in (1, 2)]
+
+
 async def test_what_a_dead_consumer_left_is_taken_over(server: RedisServer, redis: "Redis[bytes]") -> None:
     for number in range(3):
         await redis.xadd("signals", order(number))
