@@ -414,6 +414,15 @@ def _reader(config: "Config") -> "SqlReader":
 # ------------------------------------------------------------------------------------------------------- running things
 
 
+def _leave_no_core() -> None:
+    """A core dump holds every key. A limit of 1 byte makes no file, and keeps Linux from piping one (core(5))."""
+    import resource
+
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    soft = 1 if hard == resource.RLIM_INFINITY else min(1, hard)
+    resource.setrlimit(resource.RLIMIT_CORE, (soft, hard))
+
+
 def _run(arguments: argparse.Namespace) -> int:
     import trio
 
@@ -421,6 +430,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from engine.runtime.clock import LOOP_CLOCK
 
     config = _config(arguments)
+    _leave_no_core()
     with _logging(config), ExitStack() as beside:
         if config.rehearsal.venue:
             folder = Path(config.engine.data_dir) / f"rehearsal-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -2,7 +2,9 @@
 
 import json
 import os
+import pty
 import re
+import select
 import signal
 import socket
 import subprocess
@@ -211,6 +213,10 @@ def test_canary_secrets_trade_and_are_nowhere_to_be_read(folder: Path, face: str
         second = site.run("run")  # the journal is the first one's: this one fails after its keys were decrypted
         assert second.returncode == 4, second
         said["a second engine"] = second
+        limits = Path(f"/proc/{site.engine.pid}/limits").read_text(encoding="utf-8")
+        assert (found := re.search(r"Max core file size +(\d+)", limits)) and int(found[1]) <= 1, (
+            "no core with keys in it"
+        )
         site.engine.send_signal(signal.SIGABRT)  # as a crash in foreign code ends a process
         site.engine.wait(PATIENCE_SECONDS)
         said |= {"rotate": site.keys("rotate", "desk", told=json.dumps({"key": KEY, "secret": SECRET}))}
@@ -279,6 +285,60 @@ def test_a_vault_that_does_not_open_trades_nothing(folder: Path, monkeypatch: py
         refused("SUREFIRE_VAULT_PASSPHRASE is not set")
         assert not site.tap.saw("X-BAPI-SIGN") and not site.tap.saw("x-bapi-sign")
         assert site.truth().orders == ()
+
+
+def test_a_terminal_is_asked_and_shows_nothing_of_what_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SUREFIRE_VAULT_PASSPHRASE", raising=False)
+    answers = [
+        ("passphrase: ", PHRASE),
+        ("passphrase, again: ", PHRASE),
+        ("API key: ", KEY),
+        ("API secret: ", SECRET),
+        ("API password", ""),
+        ("API uid", ""),
+    ]
+    shown = at_terminal(tmp_path, ("add", "desk", "--account", "main"), answers)
+    assert "holds the key 'desk'" in shown
+    assert leaks([KEY, SECRET, PHRASE], {"terminal": shown.encode()}) == []
+    assert "desk: account main, revision 1" in at_terminal(tmp_path, ("list",), [("passphrase: ", PHRASE)])
+    wrong = at_terminal(tmp_path, ("list",), [("passphrase: ", "something else again")])
+    assert "does not open" in wrong
+    answers = [("passphrase: ", PHRASE), ("new passphrase: ", "a new and long one"), ("again: ", "not the same one")]
+    assert "the two are not the same; nothing was changed" in at_terminal(tmp_path, ("rotate",), answers)
+    answers[2] = ("again: ", "a new and long one")
+    assert "1 key(s) are under the new one" in at_terminal(tmp_path, ("rotate",), answers)
+    assert "desk: account main, revision 2" in at_terminal(
+        tmp_path, ("list",), [("passphrase: ", "a new and long one")]
+    )
+
+
+def at_terminal(folder: Path, arguments: tuple[str, ...], answers: list[tuple[str, str]]) -> str:
+    """`keys` at a terminal of its own, where each question is waited for; what the terminal showed."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        command = [sys.executable, str(ROOT / "run.py"), "keys", *arguments, "--data-dir", str(folder)]
+        os.execv(sys.executable, command)
+    shown, waiting = b"", list(answers)
+    try:
+        while True:
+            ready, _, _ = select.select([terminal], [], [], PATIENCE_SECONDS)
+            assert ready, f"nothing more came after: {shown!r}"
+            try:
+                some = os.read(terminal, 4096)
+            except OSError:  # so Linux tells that the other end has closed
+                break
+            if not some:
+                break
+            shown += some
+            if waiting and shown.endswith(b": ") and waiting[0][0].encode() in shown:
+                os.write(terminal, waiting.pop(0)[1].encode() + b"\n")
+    finally:
+        os.close(terminal)
+        os.waitpid(pid, 0)
+    assert waiting == [], shown
+    return shown.decode()
 
 
 def test_keys_are_kept_and_changed_from_the_command_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
