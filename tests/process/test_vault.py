@@ -250,6 +250,25 @@ def test_canary_secrets_trade_and_are_nowhere_to_be_read(folder: Path, face: str
     assert all((line["name"], line["account"]) == ("desk", "main") for line in audit)
 
 
+def test_a_vaults_keys_go_to_ccxts_process_and_nowhere_else(folder: Path) -> None:
+    pytest.importorskip("ccxt")
+    with SealedSite(folder, "bybit", "linear") as site:
+        text = site.config.read_text(encoding="utf-8")
+        words = 'venue = "ccxt"\nexchange = "bybit"\npoll_seconds = 0.5\n'
+        site.config.write_text(text.replace('venue = "bybit"\n', words), encoding="utf-8")
+        assert site.add().returncode == 0
+        site.start()
+        body = {"signal_id": "v0", "symbol": "BTCUSDT", "action": "open", "side": "buy", "quote_amount": "300"}
+        assert site.post(body).status_code == 202
+        site.rested()
+        assert site.end() == 0
+        assert len(site.truth().executions) >= 1
+        files = [path for path in folder.rglob("*") if path.is_file() and not path.match("exchange-*.log")]
+        texts = {str(path.relative_to(folder)): path.read_bytes() for path in files}
+        assert site.tap.saw(KEY)
+        assert leaks([KEY, SECRET, PHRASE, *sorted(site.tap.signatures())], texts) == []
+
+
 def test_the_search_for_canaries_finds_them() -> None:
     planted = [SECRET.encode(), quote(SECRET, safe="").encode(), SECRET.encode().hex().encode()]
     planted += [b64encode(b"Basic " * 2 + SECRET.encode()), b64encode(b"ab" + SECRET.encode() + b"tail")]
