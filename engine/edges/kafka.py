@@ -128,6 +128,9 @@ class Track:
         return bool(self._open)
 
 
+Unburied = tuple[bytes, Place, int, Track]  # a dead letter that its topic has not got, and whose it is
+
+
 # ----------------------------------------------------------------------------------------------------------- source
 
 
@@ -193,9 +196,11 @@ class KafkaSource:
         self._stopping = False
         self._token = trio.lowlevel.current_trio_token()
         self._again, to_send_again = trio.open_memory_channel[Arrival](float("inf"))  # no more than are flying
+        self._unburied, unburied = trio.open_memory_channel[Unburied](float("inf"))  # likewise
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._hand_in_all)
             nursery.start_soon(self._send_again, to_send_again)
+            nursery.start_soon(self._bury_again, unburied)
             nursery.start_soon(partial(trio.to_thread.run_sync, self._consume, limiter=trio.CapacityLimiter(1)))
             try:
                 await trio.sleep_forever()
@@ -385,11 +390,21 @@ class KafkaSource:
                 self._token.run_sync_soon(self._landed, place, offset, track)
             else:
                 self._trouble(error)
-                self._token.run_sync_soon(self._bury, letter, place, offset, track)
+                self._token.run_sync_soon(self._unburied.send_nowait, (letter, place, offset, track))
 
         assert self._burying is not None
         headers: Headers = {"topic": place[0], "partition": str(place[1]), "offset": str(offset)}
-        self._burying.produce(self._terms.dead_letters, letter, headers=headers, on_delivery=delivered)
+        try:
+            self._burying.produce(self._terms.dead_letters, letter, headers=headers, on_delivery=delivered)
+        except (KafkaException, BufferError) as error:  # whoever answers must not fall over the client's full queue
+            LOG.warning("kafka dead letter", source=self.name, reason=_words(error.args[0]))
+            self._unburied.send_nowait((letter, place, offset, track))
+
+    async def _bury_again(self, unburied: "trio.MemoryReceiveChannel[Unburied]") -> None:
+        """For ever; after a pause, for a broker that refuses does so at once."""
+        async for letter, place, offset, track in unburied:
+            await trio.sleep(BUSY_SECONDS)
+            self._bury(letter, place, offset, track)
 
 
 def _place(message: Message) -> Place:

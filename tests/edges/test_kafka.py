@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -385,6 +385,38 @@ async def test_tls_and_a_password(broker: Broker, certificate: tuple[str, str], 
 
 def row(number: int, name: str = "order.filled", account: str = "main") -> OutboxRow:
     return OutboxRow(number, Event(name, account, f"k{number}", 7, f"t{number}", "s1", {"n": number}))
+
+
+class Refusing:
+    """A producer whose queue is full at first; then the broker refuses the message; then it takes it."""
+
+    def __init__(self, _: object) -> None:
+        self.tries = 0
+        self.said: list[Callable[[], None]] = []
+
+    def produce(self, _: str, letter: bytes, headers: object, on_delivery: Callable) -> None:
+        self.tries += 1
+        if self.tries == 1:
+            raise BufferError("Local: Queue full")
+        error = KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED) if self.tries == 2 else None
+        self.said.append(lambda: on_delivery(error, Message()))
+
+    def poll(self, _: float) -> None:
+        while self.said:
+            self.said.pop()()
+
+
+async def test_a_dead_letter_that_is_refused_holds_up_its_offset_and_nobody_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.edges.kafka.Consumer", Moving)
+    monkeypatch.setattr("engine.edges.kafka.Producer", Refusing)
+    async with reading(Cluster("127.0.0.1:1"), Topics(("t",), dead_letters="dead")) as home:
+        (arrival,) = await home.take(1, answer=None)
+        arrival.answer(Receipt("malformed", malformed=Malformed("bus", (Refusal("", "odd"),), "x", 1)))
+        await until(lambda: Moving.committed)
+        assert home.source._burying.tries == 3
+    assert [(place.partition, place.offset) for place in Moving.committed] == [(1, 8)]
 
 
 class Full:
