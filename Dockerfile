@@ -15,7 +15,10 @@ VOLUME /data
 ENV PATH=/opt/surefire/bin:$PATH PYTHONUNBUFFERED=1
 # TERM drains; see `surefire run --help`. Give it time: docker stop -t 30.
 STOPSIGNAL SIGTERM
-HEALTHCHECK --interval=10s --timeout=3s --start-period=20s \
-    CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8002/health', timeout=2)"]
+# With tokens, SUREFIRE_TOKEN needs the role `read`; with TLS, give a check of your own.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["python", "-c", "\
+import os, urllib.request as u; \
+token = os.environ.get('SUREFIRE_TOKEN'); \
+u.urlopen(u.Request('http://127.0.0.1:8002/health', headers={'Authorization': f'Bearer {token}'} if token else {}), timeout=2)"]
 ENTRYPOINT ["surefire"]
 CMD ["run", "--data-dir", "/data/var"]
