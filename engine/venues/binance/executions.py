@@ -64,9 +64,10 @@ class Executions(Generic[R]):
 
     async def _of_symbol(self, symbol: str, since_ns: int, now_ns: int, cid: str | None) -> list[FillReport] | Failed:
         number = self._names.number(cid) if cid is not None else ""
+        rows: tuple[R, ...] | Verdict = ()
         if number:
             rows = await self._fetch({"symbol": symbol, "orderId": int(number), "limit": PAGE})
-        else:
+        if not number or (not isinstance(rows, Verdict) and len(rows) >= PAGE):  # of one order there is one page only
             since_ms, now_ms = since_ns // MILLISECOND, now_ns // MILLISECOND
             rows = await trades_since(self._fetch, symbol, since_ms, now_ms, self._window_ms)
         if isinstance(rows, Verdict):
