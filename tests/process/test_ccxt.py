@@ -110,8 +110,7 @@ def test_through_lost_answers_killed_workers_and_a_killed_engine_the_books_stay_
         first |= zip(names(wanted[3:5]), send(site, wanted[3:5]), strict=True)
         assert [status for status in first.values() if status not in (202, 422)] == []  # 422: its symbol is in doubt
         assert 202 in first.values()
-        orphans = site.workers()
-        assert len(orphans) == 2
+        orphans = _both(site)
         site.kill()
         _until_gone(orphans)
         site.start()
@@ -121,6 +120,15 @@ def test_through_lost_answers_killed_workers_and_a_killed_engine_the_books_stay_
         assert site.end() == 0
         assert site.differences(truth) == []
         assert site.run("audit", "verify").returncode == 0
+
+
+def _both(site: CcxtSite) -> list[int]:
+    """The two workers, once those that were killed have been made anew."""
+    until = time.monotonic() + PATIENCE_SECONDS
+    while len(found := site.workers()) != 2:
+        assert time.monotonic() < until, found
+        time.sleep(0.05)
+    return found
 
 
 def _until_gone(processes: list[int]) -> None:
