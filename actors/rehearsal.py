@@ -108,7 +108,7 @@ def at_exchange(config: Config, ports: Mapping[str, int], symbols: tuple[str, ..
     return replace(
         config,
         engine=replace(config.engine, env="testnet", data_dir=str(folder)),
-        journal=replace(config.journal, path=str(folder / "journal.sqlite")),
+        journal=replace(config.journal, path=str(folder / "journal.sqlite"), url=""),
         market=replace(config.market, kind=face.venue, tape="", symbols=config.market.symbols or symbols),
         accounts=accounts,
         sinks=tuple(replace(sink, path=str(folder / Path(sink.path).name)) for sink in config.sinks),

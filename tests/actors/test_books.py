@@ -1,10 +1,12 @@
 """The demo's comparison of the books with the venue's truth can fail, and says in what."""
 
 from decimal import Decimal
+from pathlib import Path
 
 import trio
 
 from actors.demo import ACCOUNT, CASH, differences
+from actors.rehearsal import at_exchange
 from engine.core.ids import client_order_id
 from engine.core.messages import (
     BalanceReport,
@@ -17,6 +19,7 @@ from engine.core.messages import (
     Side,
 )
 from engine.runtime.clock import live_clock
+from engine.runtime.config import parse
 from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
 from engine.venues.paper import Truth
 
@@ -69,3 +72,11 @@ def test_positions_orders_and_cash_that_only_the_venue_knows_are_told() -> None:
         "live orders: 0 only ours, 1 only the venue's",
         "cash: ours moved by 0 USDT, the venue's wallet by -5",
     )
+
+
+def test_a_rehearsal_writes_no_journal_but_its_own(tmp_path: Path) -> None:
+    """A configured PostgreSQL journal is the real trading's: its books must not hold what was rehearsed."""
+    text = '[journal]\nurl = "postgresql://h/db"\n[rehearsal]\nvenue = "bybit"\n'
+    config = parse(text, "surefire.toml")
+    rehearsed = at_exchange(config, {"bybit": 1}, ("BTCUSDT",), tmp_path)
+    assert (rehearsed.journal.url, rehearsed.journal.path) == ("", str(tmp_path / "journal.sqlite"))

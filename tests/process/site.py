@@ -19,6 +19,7 @@ from engine.core.messages import Failed, Filled, FillReport, Leg, OrderType, Sub
 from engine.runtime.clock import live_clock
 from engine.runtime.config import load
 from engine.runtime.journal.choice import reader_of
+from engine.runtime.journal.reading import SqlReader
 from engine.venues.link import LinkVenue
 from engine.venues.paper import Truth
 from tests.engine_toml import Words, engine_toml, link
@@ -191,9 +192,13 @@ class Site:
         lines = (self.folder / "var" / "events.ndjson").read_text(encoding="utf-8").splitlines()
         return list({event["event_id"]: event for event in map(json.loads, lines)}.values())
 
+    def reader(self) -> SqlReader:
+        """Of the engine's journal, wherever its config has it."""
+        return reader_of(load(self.config), {**os.environ, **ENVIRONMENT})
+
     def differences(self, truth: Truth) -> list[str]:
         """Where the journal and the venue's truth differ, and promises that are broken."""
-        reader = reader_of(load(self.config), {**os.environ, **ENVIRONMENT})
+        reader = self.reader()
         facts = [record.fact for record in reader.records(0, 1_000_000)]
         positions = {p.symbol: p.qty for p in reader.positions() if p.qty}
         live = {o.cid for o in reader.orders(None, None, True, 10_000)}

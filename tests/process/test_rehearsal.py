@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
+from engine.runtime.journal.reading import SqlReader
+from engine.runtime.journal.sqlite import open_reader
 from tests.patience import PATIENCE_SECONDS
 from tests.process.real_site import RealSite
 from tests.process.site import ROOT
@@ -87,8 +89,8 @@ class RehearsalSite(RealSite):
         self.ports = {self.face: int(said["exchange"].rsplit(":", 1)[1])}
         self.ready()
 
-    def journal(self) -> Path:
-        return self.data / "journal.sqlite"
+    def reader(self) -> SqlReader:
+        return open_reader(self.data / "journal.sqlite")
 
     def exec_id(self, inner: str, order_id: str) -> str:
         binance = f"{int(inner[-10:])}-{int(order_id[-10:])}" if self.face != "bybit" else ""
