@@ -114,9 +114,7 @@ class Warm:
             secure = trio.SSLStream(plain, self._tls, server_hostname=self._host, https_compatible=True)
             try:
                 await secure.do_handshake()
-            except (
-                BaseException
-            ):  # whatever ended the handshake, a cancel included: nobody else knows of the connection
+            except BaseException:  # raised again, a cancel too: nobody else knows of the connection
                 await trio.aclose_forcefully(plain)
                 raise
             return Connection(secure, plain.socket)
