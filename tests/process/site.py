@@ -48,6 +48,16 @@ LIMITS: Words = {
 }
 
 
+def held_back(confirmation: dict[str, Any]) -> bool:
+    """Whether an opener ended as doubt may end it: proven never to have come to the venue, or not sent beside such.
+
+    A kill leaves in doubt whatever was on its way, however much that was; what is proven absent gets no new attempt.
+    """
+    outcome, reason = confirmation["outcome"], confirmation["reason"]
+    beside = reason.startswith("P4.unclear") or "came to be in doubt" in reason
+    return outcome == "absent" or (outcome in ("refused", "failed") and beside)
+
+
 class Site:
     """A folder, a venue process, and engine processes after each other. As a context it leaves no process behind."""
 

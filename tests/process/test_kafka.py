@@ -13,7 +13,7 @@ from confluent_kafka import Consumer, Producer
 
 from tests.kafka import Broker, running, topic
 from tests.patience import PATIENCE_SECONDS
-from tests.process.site import Site
+from tests.process.site import Site, held_back
 
 EDGES = """
 [[sources]]
@@ -56,10 +56,11 @@ class Desk:
         self._producer.produce("hedge_trades", None, "main")
         assert self._producer.flush(PATIENCE_SECONDS) == 0
 
-    def confirmed(self, count: int) -> dict[str, dict[str, Any]]:
-        """By signal; a consumer drops repeats by the event's id."""
+    def confirmed(self, wanted: set[str], least: int | None = None) -> dict[str, dict[str, Any]]:
+        """All, once so many of the wanted have theirs (default: each); repeats are dropped by the event's id."""
         until = time.monotonic() + 3 * PATIENCE_SECONDS
-        while len({event["signal_id"] for event in self.events.values()}) < count:
+        enough = len(wanted) if least is None else least
+        while len(wanted & {event["signal_id"] for event in self.events.values()}) < enough:
             assert time.monotonic() < until, sorted(event["signal_id"] for event in self.events.values())
             message = self._consumer.poll(1.0)
             if message is not None and message.error() is None:
@@ -75,6 +76,10 @@ class Desk:
         self._consumer.close()
 
 
+def ids(first: int, count: int) -> set[str]:
+    return {f"h{number}" for number in range(first, first + count)}
+
+
 def test_hedges_are_executed_once_and_confirmed_whatever_dies(tmp_path: Path, broker: Broker) -> None:
     for name in ("hedge_trades", "trade_confirmations", "hedge_trades.dead"):
         topic(broker.cluster, name)
@@ -82,12 +87,15 @@ def test_hedges_are_executed_once_and_confirmed_whatever_dies(tmp_path: Path, br
     with Site(tmp_path, EDGES.format(servers=broker.cluster.servers)) as site:
         desk.hedge(0, 10)
         site.start()
-        desk.confirmed(10)
+        desk.confirmed(ids(0, 10))
         for round_ in range(1, 3):
+            site.rested()
             desk.hedge(10 * round_, 10)
+            desk.confirmed(ids(10 * round_, 10), least=4 * (round_ - 1))  # at once; in the middle of them
             site.kill()
             site.start()
-        desk.confirmed(30)
+            desk.confirmed(ids(10 * round_, 10))
+        site.rested()
         broker.stop(signal.SIGKILL)
         posted = site.post({"signal_id": "x1", "symbol": "BTCUSDT", "action": "open", "side": "buy", "qty": "0.01"})
         assert posted.status_code == 202, posted.text  # the broker's absence closes nothing else
@@ -98,12 +106,15 @@ def test_hedges_are_executed_once_and_confirmed_whatever_dies(tmp_path: Path, br
         assert site.health()["entry_ready"]
         broker.start()
         desk.hedge(30, 10)
-        found = desk.confirmed(41)
-        assert "x1" in found
+        found = desk.confirmed(ids(0, 40) | {"x1"})
+        assert found.keys() == ids(0, 40) | {"x1"}
         truth = site.rested()
         assert not site.differences(truth)
-        executed = [event for event in found.values() if event["outcome"] == "executed"]
-        assert len(executed) >= 35, sorted((s, e["outcome"], e["reason"]) for s, e in found.items())
+        words = sorted((s, e["outcome"], e["reason"]) for s, e in found.items())
+        executed = {s for s, e in found.items() if e["outcome"] == "executed"}
+        assert executed | {s for s, e in found.items() if held_back(e)} == found.keys(), words
+        assert executed >= ids(0, 10) | ids(30, 10) | {"x1"}, words
+        assert executed & ids(20, 10), words  # killed after their first confirmations
         assert all(e["trace_id"] == f"trace-{s[1:]}" for s, e in found.items() if s.startswith("h"))
         assert desk.headers["h7"]["trace_id"] == b"trace-7" and desk.headers["h7"]["causation_id"]
         metrics = httpx.get(f"{site.api}/metrics", timeout=PATIENCE_SECONDS).text

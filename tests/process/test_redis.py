@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from tests.patience import PATIENCE_SECONDS
-from tests.process.site import Site
+from tests.process.site import Site, held_back
 from tests.redis import PASSWORD, RedisServer, running
 
 EDGES = """
@@ -69,12 +69,17 @@ def confirmations(server: RedisServer) -> dict[str, dict[str, Any]]:
     return found
 
 
-def confirmed(server: RedisServer, count: int) -> dict[str, dict[str, Any]]:
+def confirmed(server: RedisServer, wanted: set[str], least: int | None = None) -> dict[str, dict[str, Any]]:
+    """All confirmations, once so many of the wanted signals have one; by default all of them."""
     until = time.monotonic() + 3 * PATIENCE_SECONDS
-    while len(found := confirmations(server)) < count:
+    while len(wanted & (found := confirmations(server)).keys()) < (len(wanted) if least is None else least):
         assert time.monotonic() < until, sorted(found)
-        time.sleep(0.1)
+        time.sleep(0.01)
     return found
+
+
+def ids(first: int, count: int) -> set[str]:
+    return {f"r{number}" for number in range(first, first + count)}
 
 
 def test_what_redis_brings_is_executed_once_and_told_back_whatever_dies(
@@ -84,12 +89,16 @@ def test_what_redis_brings_is_executed_once_and_told_back_whatever_dies(
     with Site(tmp_path, EDGES.format(port=server.port)) as site:
         ask(server, *signals(0, 10))  # before the engine is there
         site.start()
-        confirmed(server, 10)
+        confirmed(server, ids(0, 10))
         for round_ in range(1, 4):
+            site.rested()
             ask(server, *signals(10 * round_, 10))
+            # At once; in the middle of them; when the last ones are on their way.
+            confirmed(server, ids(10 * round_, 10), least=3 * (round_ - 1))
             site.kill()
             site.start()
-        confirmed(server, 40)
+            confirmed(server, ids(10 * round_, 10))
+        site.rested()
         server.stop(signal.SIGKILL)
         down = [c for c in site.health()["components"] if c["name"] in ("source/bus", "sink/redis")]
         assert len(down) == 2 and site.health()["entry_ready"]
@@ -97,15 +106,18 @@ def test_what_redis_brings_is_executed_once_and_told_back_whatever_dies(
         assert posted.status_code == 202, posted.text
         server.start()
         ask(server, *signals(40, 10), ("xadd", "signal.execute", {"data": "{broken"}))
-        found = confirmed(server, 51)
-        assert "h1" in found  # it waited in the outbox
+        found = confirmed(server, ids(0, 50) | {"h1"})  # which waited in the outbox
+        assert found.keys() == ids(0, 50) | {"h1"}
         truth = site.rested()
         assert not site.differences(truth)
         pending, dead = ask(server, ("xpending", "signal.execute", "surefire"), ("xrange", "signals.dead"))
         assert pending.pending == 0
         assert json.loads(dead[0].field_values[b"data"])["raw"] == "{broken" and len(dead) == 1
-        filled = [c for c in found.values() if c["filled_qty"] == "0.01"]
-        assert len(filled) >= 40, sorted((s, c["outcome"], c["reason"]) for s, c in found.items())
+        words = sorted((s, c["outcome"], c["reason"]) for s, c in found.items())
+        filled = {s for s, c in found.items() if c["outcome"] == "executed" and c["filled_qty"] == "0.01"}
+        assert filled | {s for s, c in found.items() if held_back(c)} == found.keys(), words
+        assert filled >= ids(0, 10) | ids(40, 10) | {"h1"}, words
+        assert filled & ids(20, 10) and filled & ids(30, 10), words  # killed after their first confirmations
         ask(server, ("xadd", "ess.tripped", {"reason": "a person said so"}))
         until = time.monotonic() + PATIENCE_SECONDS
         while not (halts := site.health()["halts"]):
