@@ -111,7 +111,8 @@ THREAD_ROOMS = (
     "run",
 )
 SEEDLESS_ROOMS = ("run", "actors.assembly")  # where the one live generator is made
-CHANCE_ROOMS = ("engine.venues.vault",)  # a nonce nobody can foresee, and that no seed may repeat
+# A nonce nobody can foresee, and that no seed may repeat; a name that nobody else has.
+CHANCE_ROOMS = ("engine.venues.vault", "engine.runtime.journal.identity")
 CATCH_ALL_ROOMS = ("engine.runtime.supervise",)  # the supervisor alone catches what must not happen
 FLOAT_ROOMS = ("engine.core.tally", "engine.core.performance")  # statistics, no money
 FORBIDDEN_WORDS = frozenset({"manager", "handler", "helper", "helpers", "utils", "util", "processor"})

@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from decimal import Decimal
@@ -20,6 +21,7 @@ from engine.core.messages import Alerted, DeadLettered, Halt, Outcome, Position
 from engine.runtime.clock import live_clock
 from engine.runtime.journal import postgres as store
 from engine.runtime.journal.base import Fenced, JournalFailed, OpenState
+from engine.runtime.journal.identity import owner_of
 from engine.runtime.journal.libpq import translate
 from engine.runtime.journal.postgres import PostgresJournal, PostgresTerms
 from engine.runtime.journal.postgres_reading import open_reader
@@ -529,7 +531,7 @@ async def test_durability_is_the_servers_synchronous_commit(postgres: Server, at
 async def test_a_second_engine_is_refused_while_the_first_one_holds_its_lease(at: Address, tmp_path: Path) -> None:
     async with opened(at, tmp_path) as (journal, _):
         told = await refusal(at, tmp_path, name="other")
-        assert re.search(r"another engine is running on this journal \(.*engine\.lock, epoch 1\).* ends in \d", told)
+        assert re.search(r"another engine is running on this journal \(.*:[0-9a-f]{20}, epoch 1\).* ends in \d", told)
         await written(journal, taken(1))
     async with opened(at, tmp_path, name="other") as (_, state):  # given back: no need to wait
         assert (state.seq, state.epoch) == (2, 2)
@@ -603,7 +605,7 @@ async def test_an_engine_that_was_taken_over_commits_nothing_and_sends_nothing(
         postgres.sql(f"UPDATE {at.schema}.leases SET until_ns = 0")  # the time that passes in a pause
         async with opened(at, tmp_path, name="other") as (second, state):
             assert state.epoch == 2
-            with pytest.raises(JournalFailed, match=r"taken over by .*other\.lock \(epoch 2\)"):
+            with pytest.raises(JournalFailed, match=rf"taken over by {owner_of(tmp_path / 'other.lock')} \(epoch 2\)"):
                 await written(first, submitted(1))
             with pytest.raises(Fenced, match="taken over"):
                 await first.failure()
@@ -645,6 +647,23 @@ async def test_an_engine_that_learns_of_the_take_over_by_a_renewal_stops(
         assert journal.barred(opening=False)
 
 
+async def test_a_loop_that_stood_still_until_a_renewal_was_due_loses_no_connection(at: Address, tmp_path: Path) -> None:
+    """Its first step afterwards is a commit, in the very turn in which the connection's keeper wakes up."""
+    async with opened(at, tmp_path, replace(TERMS, lease_seconds=0.6)) as (journal, _):
+        for number in range(1, 4):
+            wire = journal._wire
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_commit_after_a_stall, journal, number)
+            assert journal._wire is wire  # the same connection
+
+
+async def _commit_after_a_stall(journal: PostgresJournal, number: int) -> None:
+    seq = journal.append(*taken(number))
+    time.sleep(0.5)  # noqa: ASYNC251 (that is what the test is about)
+    await trio.lowlevel.checkpoint()
+    await journal.durable(seq, eager=True)
+
+
 async def test_a_lease_that_could_not_be_renewed_bars_openers_and_with_a_stand_by_everything(
     postgres: Server, at: Address, tmp_path: Path
 ) -> None:
@@ -668,7 +687,7 @@ async def test_a_paused_engine_in_the_middle_of_a_commit_does_not_hold_up_the_ne
     async with opened(at, tmp_path) as (_, _):
         pass
     with closing(psycopg.connect(postgres.url, password=PASSWORD)) as half:
-        tag = store.leases.tag(at.schema, f"{store.socket.gethostname()}:{tmp_path / 'engine.lock'}")
+        tag = store.leases.tag(at.schema, owner_of(tmp_path / "engine.lock"))
         half.execute("SELECT set_config('application_name', %s, false)", (tag,))
         half.execute(f"UPDATE {at.schema}.leases SET commits = commits + 1")
         async with opened(at, tmp_path, name="other") as (journal, state):

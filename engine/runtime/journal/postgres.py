@@ -8,7 +8,6 @@ goes on. Only after `away_seconds` without success has it failed. Who may write 
 """
 
 import math
-import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from engine.runtime.clock import Clock
 from engine.runtime.journal import leases
 from engine.runtime.journal.base import Fenced, JournalFailed, OpenState, Stats, handed
 from engine.runtime.journal.group import LINGER_SECONDS, Batch, Group, Statements
+from engine.runtime.journal.identity import owner_of
 from engine.runtime.journal.leases import Lease, Tenure
 from engine.runtime.journal.libpq import Answer, ConnectionLost, Refused, Wire
 from engine.runtime.journal.lock import Lock
@@ -102,6 +102,7 @@ class PostgresJournal:
     async def open(self) -> OpenState:
         self._lock.take()
         try:
+            self._owner = owner_of(self._lock_path)  # a life of the same name is dead: it had this lock file
             return await self._open()
         except (ConnectionLost, Refused) as error:
             self._give_up()
@@ -244,11 +245,6 @@ class PostgresJournal:
             told = True
             await trio.sleep(STANDBY_SECONDS)
 
-    @property
-    def _owner(self) -> str:
-        """A life of the same name is dead: it had the same lock file."""
-        return f"{socket.gethostname()}:{self._lock_path.absolute()}"
-
     async def _session(self) -> Wire:
         return await session(self.at, self._owner, self.terms.durability, CONNECT_SECONDS)
 
@@ -352,9 +348,10 @@ class PostgresJournal:
                 raise JournalFailed(self.failed)
             if wire.broken:
                 raise ConnectionLost("the connection broke in the middle of a commit")
-            if late and wire.busy:
-                raise ConnectionLost(f"no answer in {ANSWER_SECONDS:g} s")
             if late:
+                # A loop that stood still may have begun a commit after the time for the next renewal was over.
+                if wire.busy and trio.current_time() >= self._sent_at + ANSWER_SECONDS:
+                    raise ConnectionLost(f"no answer in {ANSWER_SECONDS:g} s")
                 continue
             try:
                 answers = wire.pump()
