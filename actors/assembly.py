@@ -304,7 +304,8 @@ def open_source(section: SourceSection, clock: Clock, engine: str, environ: Mapp
         case "kafka":
             from engine.edges import kafka  # the same
 
-            topics = kafka.Topics(section.topics, section.group, dialect, section.dead_letters)
+            seconds = float(section.session_seconds)
+            topics = kafka.Topics(section.topics, section.group, dialect, section.dead_letters, seconds)
             return kafka.KafkaSource(section.name, _kafka(section, environ), topics, clock)
         case _:
             return NdjsonSource(section.name, Path(section.path), clock, follow=section.follow, dialect=dialect)

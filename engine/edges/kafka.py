@@ -141,6 +141,7 @@ class Topics(Struct, frozen=True):
     group: str = "surefire"
     dialect: str | None = None
     dead_letters: str = ""
+    session_seconds: float = 45.0  # unheard of for so long, a member of the group loses its partitions to the others
 
 
 class KafkaSource:
@@ -175,6 +176,8 @@ class KafkaSource:
             "client.id": f"surefire-{self.name}",
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
+            "session.timeout.ms": round(1_000 * self._terms.session_seconds),
+            "heartbeat.interval.ms": round(1_000 * min(3.0, self._terms.session_seconds / 3)),
             "partition.assignment.strategy": "cooperative-sticky",
             "fetch.wait.max.ms": 100,
             "fetch.message.max.bytes": 8 * SIZE_MAX,

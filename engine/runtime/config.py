@@ -218,6 +218,7 @@ class SourceSection(Section, frozen=True):
     group: str = "surefire"  # redis, kafka
     consumer: str = ""  # redis: default: the engine's name
     reclaim_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 60  # redis: what another consumer left that long ago
+    session_seconds: Annotated[int, Meta(ge=1, le=300)] = 45  # kafka: a killed engine's partitions wait so long for it
     dead_letters: str = ""  # redis, kafka: stream or topic for what could not be read; default: none, only the file
     dialect: str = ""  # default: told by each body's fields
     name: str = ""  # default: the kind
@@ -516,8 +517,8 @@ _EDGE_KEYS = {  # kind of source or sink -> the keys that are its own, and those
     ),
     "kafka": (
         (
-            *("server", "password_env", "username", "sasl", "tls", "ca_file", "topics", "group", "dead_letters"),
-            *("events", "topic"),
+            *("server", "password_env", "username", "sasl", "tls", "ca_file", "topics", "group", "session_seconds"),
+            *("dead_letters", "events", "topic"),
         ),
         ("server", "topics"),
     ),

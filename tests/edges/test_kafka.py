@@ -20,11 +20,13 @@ from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors.assembly import open_source
 from engine.core.messages import Event, Malformed, OutboxRow, Refusal, Signal
 from engine.edges.base import Arrival, Receipt, SinkDown
 from engine.edges.dialects import DialectTerms, decode
 from engine.edges.kafka import Cluster, KafkaSink, KafkaSource, Topics, Track, message_body, trace_of
 from engine.runtime.clock import live_clock
+from engine.runtime.config import parse
 from tests.kafka import PASSWORD, USER, Broker, running, topic
 from tests.patience import PATIENCE_SECONDS
 
@@ -175,6 +177,17 @@ def test_a_trace_is_ours_or_the_w3cs() -> None:
     assert trace_of({"trace_id": b"t1", "traceparent": parent}) == "t1"
     assert trace_of({"traceparent": parent}) == "4bf92f3577b34da6a3ce929d0e0e4736"
     assert trace_of({"traceparent": b"00-zz"}) is None and trace_of({}) is None
+
+
+def test_how_long_a_killed_engines_partitions_wait_for_it_is_the_configs_word() -> None:
+    cluster = Cluster("127.0.0.1:1")
+    text = '[[sources]]\nkind = "kafka"\nserver = "127.0.0.1:1"\ntopics = ["t"]\nsession_seconds = 2\n'
+    source = open_source(parse(text, "c").sources[0], live_clock(), "e", {})
+    assert isinstance(source, KafkaSource)
+    words = source._settings(cluster)
+    assert words["session.timeout.ms"] == 2_000 and words["heartbeat.interval.ms"] == 667
+    words = KafkaSource("bus", cluster, Topics(("t",)), live_clock())._settings(cluster)
+    assert words["session.timeout.ms"] == 45_000 and words["heartbeat.interval.ms"] == 3_000
 
 
 def test_a_cluster_shows_no_password() -> None:

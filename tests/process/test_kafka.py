@@ -21,6 +21,7 @@ kind = "kafka"
 name = "hedges"
 server = "{servers}"
 topics = ["hedge_trades"]
+session_seconds = 2
 dead_letters = "hedge_trades.dead"
 [[sinks]]
 kind = "kafka"
