@@ -9,11 +9,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from functools import partial
+from pathlib import Path
 from random import Random
 
 import msgspec
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from actors.wiring import AccountParts, Engine, Parts, run_engine
 from engine.core.ids import is_ours
@@ -35,10 +37,13 @@ from engine.core.position import unrealised
 from engine.core.tally import JUDGING, STAGES, UNCOVERED, Tally
 from engine.edges.base import Arrival, Receipt, Sink
 from engine.edges.dialects import DialectTerms
+from engine.market import synthetic
 from engine.market.events import MarketEvent
+from engine.market.recorded import Recording, survey
 from engine.market.tape import play
 from engine.runtime.clock import Clock, virtual_clock
 from engine.runtime.journal.base import Journal, Reader, Record
+from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
 from engine.runtime.terminal import DemoSummary, PositionLeft
 from engine.venues.base import SECOND
 from engine.venues.paper import PaperTerms, PaperVenue, Truth
@@ -46,6 +51,9 @@ from engine.venues.throttle import Limit, Throttle
 
 ACCOUNT = "demo"
 CASH = Decimal(100_000)
+MARKET_SECONDS = 600  # on the synthetic tape
+BEGINS_NS = 1_767_225_600 * 1_000_000_000  # 2026-01-01, so that a seed always gives the same run
+DAY_NS = 24 * 3600 * 1_000_000_000
 PAUSE_SECONDS = (1.0, 5.0)  # between two signals of the built-in decider
 SETTLE_SECONDS = 120.0  # for everything to come to rest after the tape
 
@@ -64,6 +72,39 @@ class Demo(Struct, frozen=True):
     sinks: tuple[Sink, ...]
     dead_letter: Callable[[Malformed], None]
     progress: Callable[[int, str], None]
+
+
+def replay_of(seed: int, tape: Path | None, lines: tuple[bytes, ...] | None) -> tuple[Demo, Callable[[int], int]]:
+    """The tape, or without one a synthetic market; and what tells how far a replay is, in thousandths.
+
+    Raises BadTape.
+    """
+    length_ns = MARKET_SECONDS * 1_000_000_000
+    demo = Demo(
+        tape="synthetic",
+        seed=seed,
+        instruments=synthetic.instruments(),
+        events=synthetic.events(Random(seed), synthetic.instruments(), BEGINS_NS, seconds=MARKET_SECONDS),
+        start_ns=BEGINS_NS,
+        market_ns=length_ns,
+        lines=lines,
+        journal=lambda clock: MemoryJournal(MemoryDisk(), clock),
+        sinks=(),
+        dead_letter=lambda malformed: None,
+        progress=lambda done_ns, words: None,
+    )
+    if tape is None:
+        return demo, lambda done_ns: done_ns * 1000 // length_ns
+    found, recording = survey(tape), Recording(tape)
+    demo = replace(
+        demo,
+        tape=tape.name,
+        instruments=found.instruments,
+        events=recording.events(),
+        start_ns=found.start_ns,
+        market_ns=DAY_NS,  # not known before the end
+    )
+    return demo, lambda done_ns: int(recording.fraction * 1000)
 
 
 async def run_demo(demo: Demo) -> tuple[DemoSummary, Callable[[], None]]:

@@ -66,7 +66,8 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "actors.rehearsal": ("engine", "actors"),
     "actors.real": ("engine", "actors.wiring"),  # accounts at real venues, opened and looked over
     "actors.checkup": ("engine", "actors.real"),  # looks at everything before anything runs
-    "run": ("engine", "actors", "tests.sim"),
+    "actors.commands": ("engine", "actors"),  # from a command's arguments to what it starts
+    "run": ("engine.runtime.commandline", "actors.commands"),
 }
 
 # The data types of the standard library: nothing in them waits, ticks, draws lots, writes or logs.
@@ -100,7 +101,7 @@ THREAD_NAMES = re.compile(
 UNSAFE_CALLS = re.compile(
     r"(builtins\.)?(eval|exec|compile|__import__)|(pickle|cPickle|marshal|shelve|dill|yaml)(\..+)?|msgspec\.yaml(\..+)?"
 )
-CLOCK_ROOMS = ("engine.runtime.clock", "engine.runtime.journal.sqlite", "run")
+CLOCK_ROOMS = ("engine.runtime.clock", "engine.runtime.journal.sqlite")
 THREAD_ROOMS = (
     "engine.runtime.journal.sqlite",
     "engine.venues.ccxt.process",  # foreign code that waits, in a process of its own
@@ -108,9 +109,10 @@ THREAD_ROOMS = (
     "engine.edges.kafka",  # the client library wants one that polls
     "actors.metrics",  # its log file, past the loop
     "actors.web",  # what is read over a network for the API
-    "run",
+    "actors.commands.beside",  # the local exchange, in a process of its own
+    "actors.commands.demo",  # its admin, asked past the loop
 )
-SEEDLESS_ROOMS = ("run", "actors.assembly")  # where the one live generator is made
+SEEDLESS_ROOMS = ("actors.commands.venue", "actors.commands.exchange", "actors.assembly")  # live ones are made here
 # A nonce nobody can foresee, and that no seed may repeat; a name that nobody else has.
 CHANCE_ROOMS = ("engine.venues.vault", "engine.runtime.journal.identity")
 CATCH_ALL_ROOMS = ("engine.runtime.supervise",)  # the supervisor alone catches what must not happen
@@ -262,6 +264,8 @@ BREACHES: tuple[tuple[Rule, str, str], ...] = (
     (imports_follow_the_arrows, "actors.gate", "from actors.order import order_actor"),
     (imports_follow_the_arrows, "actors.gate", "from engine.venues.paper import PaperVenue"),
     (imports_follow_the_arrows, "engine.web.api", "import run"),
+    (imports_follow_the_arrows, "actors.gate", "from actors.commands.frame import say"),
+    (imports_follow_the_arrows, "run", "from engine.web.asking import ask"),
     (core_imports_only_data_types, "engine.core.rules", "import trio"),
     (core_imports_only_data_types, "engine.core.rules", "import logging"),
     (core_imports_only_data_types, "engine.core.blotter", "from hdrh.histogram import HdrHistogram"),

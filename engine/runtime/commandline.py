@@ -22,6 +22,14 @@ exit codes:
 """
 
 
+class Quit(Exception):
+    """Ends a sub-command with a sentence for a person and an exit code."""
+
+    def __init__(self, code: int, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 def parser() -> argparse.ArgumentParser:
     """Of the whole command line; `command` in what it parses is the sub-command's name."""
     whole = argparse.ArgumentParser(

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 import run
+from engine.runtime.commandline import FAILED, OK
 from engine.runtime.config import ApiSection, ApiTokenSection
 from engine.runtime.log import Secret
 from engine.web import connections
@@ -31,7 +32,6 @@ from engine.web.roles import ROLES, Token, bearer, missing, needed
 from engine.web.serve import serve
 from engine.web.terms import Terms, TermsProblem, terms_of, warn_of_insecurity
 from engine.web.turned_away import LOG_SECONDS, TurnedAway
-from run import FAILED, OK
 from tests.patience import PATIENCE_SECONDS
 from tests.web.world import Engine, api
 

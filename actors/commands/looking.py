@@ -1,0 +1,65 @@
+"""`explain` and `audit`: what the journal knows, with or without an engine that runs on it."""
+
+import argparse
+import os
+import sys
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import quote
+
+from actors.commands.frame import config_of
+from actors.commands.steering import asked
+from engine.core.audit import verify
+from engine.core.money import use_exact_context
+from engine.runtime.commandline import FAILED, OK, REFUSED, UNREACHABLE, Quit
+from engine.runtime.config import Config
+from engine.runtime.journal.archive import folder_of, whole
+from engine.runtime.journal.base import JournalFailed
+from engine.runtime.journal.choice import name_of, reader_of
+from engine.runtime.terminal import show_audit
+from engine.web.explain import buried, order_ids, render_text
+from engine.web.explain import explain as explained
+from engine.web.wire import encode
+
+
+def explain(arguments: argparse.Namespace) -> int:
+    """The running engine's answer; where none runs, the journal's."""
+    config = config_of(arguments)
+    path = f"/signals/{quote(arguments.signal_id, safe='')}?format={'json' if arguments.json else 'text'}"
+    try:
+        print(asked(config, "GET", path).decode().rstrip())
+    except Quit as quit_:
+        if quit_.code != UNREACHABLE:
+            raise
+        print(_explain_from_journal(config, arguments.signal_id, arguments.json))
+    return OK
+
+
+def audit(arguments: argparse.Namespace) -> int:
+    use_exact_context()
+    config = config_of(arguments)
+    folder = arguments.archives or folder_of(Path(config.journal.path))
+    try:
+        with closing(reader_of(config, os.environ)) as reader, reader.snapshot():
+            all_ = whole(reader, folder)
+            report = verify(all_.lines, all_.tables, all_.base, all_.findings, all_.notes)
+    except JournalFailed as error:
+        raise Quit(REFUSED, str(error)) from error
+    show_audit(report, sys.stdout, arguments.json)
+    return OK if report.sound else FAILED
+
+
+def _explain_from_journal(config: Config, signal_id: str, as_json: bool) -> str:
+    use_exact_context()
+    try:
+        with closing(reader_of(config, os.environ)) as reader:
+            row = reader.signal(signal_id)
+            if row is None:
+                told = buried(signal_id, reader.dead_letters(signal_id))
+                raise Quit(FAILED, f"no engine answers; in the journal {name_of(config.journal)} {told}")
+            story = reader.story(row.signal.trace_id)
+            orders = [order for order in map(reader.order, order_ids(story)) if order is not None]
+    except JournalFailed as error:
+        raise Quit(UNREACHABLE, f"no engine answers, and the journal cannot be read: {error}") from error
+    explanation = explained(row, story, orders)
+    return encode(explanation).decode() if as_json else render_text(explanation).rstrip()
