@@ -147,7 +147,6 @@ async def _live(
             interval_log=IntervalLog(folder / "latency.hlog", clock),
             build=build,
             config_hash=config_hash(config),
-            warm_seconds=config.engine.warm_ms / 1000,
         )
         drained = trio.Event()
 

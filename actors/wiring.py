@@ -20,7 +20,6 @@ protection first, then open the gate.
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from functools import partial
-from math import inf
 from random import Random
 
 import structlog
@@ -29,7 +28,6 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from actors.desk import Desk, Holding, UnknownInstrument, empty, holdings
-from actors.dry_run import DryRun, keep_warm
 from actors.gate import GatePorts, gate, react, ticker, turn_away
 from actors.ingest import Acknowledger, IngestPorts, ingest
 from actors.listener import listener
@@ -120,7 +118,6 @@ class Parts(Struct, frozen=True):
     build: str = ""
     config_hash: str = ""
     relist_seconds: float = 3600.0  # between two readings of the venues' instruments
-    warm_seconds: float = 0.0  # between two dry runs of an order's way; 0: none
 
 
 class Engine:
@@ -238,9 +235,6 @@ async def run_engine(
         nursery.start_soon(
             supervise, "stalls", "engine", watch, switch, parts.clock, engine.fallen, None, name="stalls"
         )
-        if parts.warm_seconds:
-            # Not supervised: a dry run that fails is logged, and no reason to stop anything.
-            nursery.start_soon(attempt, partial(keep_warm, DryRun(), parts.warm_seconds, parts.clock), inf)
         await _run(engine, state, stop, nursery, task_status)
         nursery.cancel_scope.cancel()
 

@@ -30,7 +30,7 @@ from bench.postgres import ENVIRONMENT, binaries, throwaway
 from engine.core.admission import AccountTerms, Admission
 from engine.core.blotter import Blotter, Terms
 from engine.core.messages import AnyFact, BalanceReport, BalancesSeen, Position, Quote, Row
-from engine.runtime.clock import LOOP_CLOCK, live_clock
+from engine.runtime.clock import live_clock
 from engine.runtime.journal.postgres import PostgresJournal, PostgresTerms
 from engine.runtime.journal.server import Address, address
 from engine.runtime.journal.tables import encode
@@ -92,7 +92,7 @@ def run(options: Options) -> Report:
             server = stack.enter_context(throwaway(found, _open_folder(stack, folder)))
             at = address(server.url, schema, ENVIRONMENT, "SUREFIRE_TEST_PASSWORD")
         lock = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "engine.lock"
-        return trio.run(_measure, options, at, lock, clock=LOOP_CLOCK)
+        return trio.run(_measure, options, at, lock)
 
 
 def _open_folder(stack: ExitStack, folder: Path) -> Path:

@@ -29,7 +29,7 @@ from engine.core.money import use_exact_context
 from engine.core.tally import Tally
 from engine.edges.base import Arrival, Source
 from engine.edges.ndjson import NdjsonFile, NdjsonSink, NdjsonSource
-from engine.runtime.clock import LOOP_CLOCK, Clock, live_clock
+from engine.runtime.clock import Clock, live_clock
 from engine.runtime.config import MarketSection
 from engine.runtime.journal.sqlite import SqliteJournal
 from engine.runtime.log import configure
@@ -47,7 +47,6 @@ class EngineTask(msgspec.Struct, frozen=True):
     profile: str = ""  # file for cProfile's figures
     face: str = ""  # of the local exchange; "": the paper venue over the link
     order_socket: bool = True
-    warm_ms: float = 0.0  # between two dry runs; 0: none
 
 
 class Stamp(msgspec.Struct, frozen=True, array_like=True):
@@ -143,7 +142,6 @@ async def run(task: EngineTask) -> None:
         tally=tally,
         breakers=OwnTerms(stalls=StallTerms(loop_ns=60 * SECOND, commit_ns=60 * SECOND)),  # too much is to be measured
         build="bench",
-        warm_seconds=task.warm_ms / 1000,
     )
     stop, began = trio.Event(), clock.ticks_ns()
     drained = trio.Event()
@@ -236,9 +234,9 @@ async def rest(engine: Engine) -> bool:
 def main(task: EngineTask) -> None:
     use_exact_context()
     if not task.profile:
-        return trio.run(run, task, clock=LOOP_CLOCK)
+        return trio.run(run, task)
     profile = cProfile.Profile()
-    profile.runcall(trio.run, run, task, clock=LOOP_CLOCK)
+    profile.runcall(trio.run, run, task)
     profile.dump_stats(task.profile)
     return None
 

@@ -51,7 +51,6 @@ class Terms(Struct, frozen=True):
     floors: bool = True
     folder: str = "var"
     profile: str = ""
-    warm_ms: float = 0.0  # between two dry runs of an order's way; 0: none
 
 
 class Report(Struct, frozen=True):
@@ -93,9 +92,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--warm-up", type=int, default=plain.warm_up, help="signals before, not counted")
     parser.add_argument("--no-floors", dest="floors", action="store_false")
     parser.add_argument("--folder", default=plain.folder, help="on the disk that is to be measured (%(default)s)")
-    parser.add_argument(
-        "--warm-ms", type=float, default=plain.warm_ms, help="engine.warm_ms of the config (%(default)s)"
-    )
     parser.add_argument("--profile", default="", help="write the engine's cProfile figures into this file")
 
 
@@ -111,7 +107,7 @@ def run(terms: Terms) -> Report:
     Path(terms.folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=terms.folder, prefix="bench-") as name:
         folder = Path(name).absolute()
-        with stage(folder, terms.durability, terms.symbols, terms.profile, terms.warm_ms) as running:
+        with stage(folder, terms.durability, terms.symbols, terms.profile) as running:
             return _measure(terms, running)
 
 

@@ -16,7 +16,6 @@ import trio
 
 from bench.submitters import WAYS, Submit
 from engine.core.money import use_exact_context
-from engine.runtime.clock import LOOP_CLOCK
 
 REST_SECONDS = 10.0  # for answers that are still to come when the input has ended
 
@@ -144,7 +143,7 @@ def main(task: PeerTask) -> None:
     notes, way = Notes(), WAYS[task.face][task.way]
     run: Callable[[], object] = lambda: blocking(task, notes)  # noqa: E731
     if way.trio is not None:
-        run = lambda: trio.run(by_trio, task, notes, clock=LOOP_CLOCK)  # noqa: E731
+        run = lambda: trio.run(by_trio, task, notes)  # noqa: E731
     elif way.asyncio is not None:
         run = lambda: asyncio.run(by_asyncio(task, notes))  # noqa: E731
     run()

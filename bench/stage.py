@@ -35,7 +35,6 @@ class Stage:
         durability: Literal["power", "process"],
         symbols: int,
         profile: str = "",
-        warm_ms: float = 0.0,
     ) -> None:
         self.folder = folder
         self._durability = durability
@@ -44,15 +43,15 @@ class Stage:
         self._processes: list[subprocess.Popen[bytes]] = []
         self._venue_result, self._engine_result = folder / "venue.json", folder / "engine.json"
         try:
-            self._begin(durability, symbols, profile, warm_ms)
+            self._begin(durability, symbols, profile)
         except BaseException:  # raised again: an interrupt, too, must leave no process behind
             self.kill()
             raise
 
-    def _begin(self, durability: Literal["power", "process"], symbols: int, profile: str, warm_ms: float) -> None:
+    def _begin(self, durability: Literal["power", "process"], symbols: int, profile: str) -> None:
         self._venue = self._start("bench.venue_process", VenueTask(symbols, str(self._venue_result)))
         port, self.echo_port = (int(word) for word in _first_line(self._venue).split())
-        task = EngineTask(str(self.folder), durability, port, str(self._engine_result), profile, warm_ms=warm_ms)
+        task = EngineTask(str(self.folder), durability, port, str(self._engine_result), profile)
         began = time.monotonic()
         self._engine = self._start("bench.engine_process", task)
         if _first_line(self._engine) != "ready":
@@ -104,10 +103,8 @@ class Stage:
 
 
 @contextmanager
-def stage(
-    folder: Path, durability: Literal["power", "process"], symbols: int, profile: str = "", warm_ms: float = 0.0
-) -> Iterator[Stage]:
-    running = Stage(folder, durability, symbols, profile, warm_ms)
+def stage(folder: Path, durability: Literal["power", "process"], symbols: int, profile: str = "") -> Iterator[Stage]:
+    running = Stage(folder, durability, symbols, profile)
     try:
         yield running
     finally:

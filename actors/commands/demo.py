@@ -24,7 +24,7 @@ from engine.core.money import use_exact_context
 from engine.exchange.asking import ask
 from engine.market import synthetic
 from engine.market.recorded import survey
-from engine.runtime.clock import LOOP_CLOCK, Clock, live_clock
+from engine.runtime.clock import Clock, live_clock
 from engine.runtime.commandline import FAILED, OK, USAGE, Quit
 from engine.runtime.config import Config, JournalSection, LogSection, RehearsalSection, load
 from engine.runtime.journal.base import Journal
@@ -91,7 +91,7 @@ def _rehearse(arguments: argparse.Namespace, at: RehearsalSection, journal: Jour
             ask=tell,
             progress=beside.enter_context(progress(f"trading at {at.venue}", 1000)),
         )
-        return trio.run(run_rehearsal, rehearsal, live_clock(), Random(arguments.seed + 1), clock=LOOP_CLOCK)
+        return trio.run(run_rehearsal, rehearsal, live_clock(), Random(arguments.seed + 1))
 
 
 def _journal(beside: ExitStack, config: Config, folder: Path, said: JournalSection) -> Callable[[Clock], Journal]:

@@ -23,7 +23,6 @@ from actors.real import needs_vault
 from actors.web import dump
 from actors.wiring import Engine
 from engine.core.messages import Limits
-from engine.runtime.clock import LOOP_CLOCK
 from engine.runtime.commandline import INTERRUPTED, OK, Quit
 from engine.runtime.config import Config
 
@@ -40,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
             config, _ = at_local_exchange(beside, config, arguments.config, folder)
         if needs_vault(config):
             ask_passphrase(config)
-        return started(lambda: trio.run(_live, config, arguments, clock=LOOP_CLOCK))
+        return started(lambda: trio.run(_live, config, arguments))
 
 
 def _leave_no_core() -> None:

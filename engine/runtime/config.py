@@ -67,7 +67,6 @@ class EngineSection(Section, frozen=True):
     name: str = "surefire"
     env: Literal["paper", "testnet", "live"] = "paper"  # goes into every client order id
     data_dir: str = "var"
-    warm_ms: Milliseconds = 0.0  # between two dry runs of an order's way, while nothing else is done; 0: none
 
 
 class JournalSection(Section, frozen=True):

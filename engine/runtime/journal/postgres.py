@@ -35,7 +35,6 @@ ANSWER_SECONDS = 5.0  # for a commit; a server that is slower is treated as gone
 AGAIN_SECONDS = 0.1  # between two attempts to connect
 PROTECTION_SECONDS = 1.0  # how long what protects waits for a commit
 STANDBY_SECONDS = 0.5  # between two looks at somebody else's lease
-AWAKE_SECONDS = 0.002  # at most, for a commit's answer: beyond that the server is slow, and waking up counts little
 CLOSE_SECONDS = 10.0
 LOG = structlog.get_logger("journal")
 
@@ -257,7 +256,6 @@ class PostgresJournal:
         if self._wire is None or self._wire.busy:
             return False
         self._take_on(batch, settle)
-        self._clock.stay_awake(AWAKE_SECONDS)  # an order waits: to wake up costs a fifth of such a commit
         return True
 
     async def _write(self, batch: Batch, settle: Settle) -> None:
@@ -299,7 +297,6 @@ class PostgresJournal:
         if error is None:
             self._commits += 1
             self._trouble_since = None
-        self._clock.stay_awake(0)
         if commit is not None:
             took = self._clock.ticks_ns() - commit.began_ticks
             self._commit_last_ns = took

@@ -28,7 +28,6 @@ from engine.runtime.journal.writing import check_kind, land, migrate, prepare, r
 
 BUSY_SECONDS = 1.0  # how long another process may hold the write lock before it is a failure
 QUIET_SECONDS = 0.2  # without a commit, before the write-ahead log is copied into the file
-AWAKE_SECONDS = 0.002  # at most, for a commit in the thread: beyond that the disk is slow, and waking up counts little
 WAL_PAGES_MAX = 16384  # 32 MB: then it is copied without waiting for quiet
 CLOSE_SECONDS = 10.0
 _PAGE_BYTES = 2048  # a commit touches a dozen scattered pages: half the size is a third less to write and to sync
@@ -231,13 +230,7 @@ class SqliteJournal:
         if self._thread is None:
             settle(self._land())
         else:
-
-            def tell(error: JournalFailed | None) -> None:
-                self._clock.stay_awake(0)
-                settle(error)
-
-            self._thread.take(tell)
-            self._clock.stay_awake(AWAKE_SECONDS)  # an order waits: to wake up costs a fifth of such a commit
+            self._thread.take(settle)
         self._dirty.set()
         return True
 
