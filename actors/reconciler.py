@@ -1,8 +1,9 @@
 """Asks an account's venue what is true, and brings every symbol the answer that concerns it (SPEC REC1, REC2).
 
-One round reads positions, balances, open orders and executions. Positions come first, so that every execution behind
+One round reads positions, open orders, executions and balances. Positions come first, so that every execution behind
 them is in the list that follows. A failed query is never an empty answer: it is asked again, then it ends the round,
-and the next round comes soon.
+and the next round comes soon. What it does not concern goes on: executions are booked also where nothing can be
+compared, and a wallet that cannot be read is an alert and an account that opens nothing, while its books are kept.
 """
 
 from collections.abc import Awaitable, Callable
@@ -13,8 +14,11 @@ import trio
 from msgspec import Struct
 
 from actors.ports import Account, World, insist
+from engine.core.announce import alert_event
 from engine.core.messages import (
     ZERO,
+    Alerted,
+    BalanceReport,
     BalancesSeen,
     Compared,
     Failed,
@@ -35,11 +39,11 @@ LOG = structlog.get_logger("reconciler")
 
 
 class ReconcilerPorts(Struct, frozen=True):
-    """`ask` folds a Compared in the symbol's actor; `deliver` passes funding on; `active` names symbols to compare."""
+    """`ask` folds a Compared in the symbol's actor; `deliver` passes on what needs none; `active`: what to compare."""
 
     world: World
     ask: Callable[[str, str, Compared], Awaitable[Standing | None]]
-    deliver: Callable[[str, str, FundingReport], None]
+    deliver: Callable[[str, str, FillReport | FundingReport], None]
     active: Callable[[str], tuple[str, ...]]
     listed: Callable[[str, str], bool]
     tell: Callable[[BalancesSeen], None]
@@ -64,6 +68,7 @@ class Reconciler:
         self._lock = trio.Lock()
         self._failed = False  # the last round
         self._heard = True  # by every symbol that the last round concerned
+        self._unread = ""  # why the wallet could not be read in the last round
 
     async def run(self) -> None:
         """For ever: often while something is open or the stream is down, seldom when nothing is."""
@@ -91,7 +96,7 @@ class Reconciler:
         return True
 
     def _pause(self) -> float:
-        if self._failed or not self._ports.stream_up(self._account.name):
+        if self._failed or self._unread or not self._ports.stream_up(self._account.name):
             return STALE_SECONDS
         return BUSY_SECONDS if self._ports.active(self._account.name) else QUIET_SECONDS
 
@@ -102,25 +107,40 @@ class Reconciler:
         if isinstance(venue_now, Failed):
             return Round(False, venue_now.why)
         positions = await insist(world.rng, venue.positions)
-        if isinstance(positions, Failed):
-            return Round(False, positions.why)
-        orders = await insist(world.rng, venue.open_orders)
-        if isinstance(orders, Failed):
-            return Round(False, orders.why)
+        orders = positions if isinstance(positions, Failed) else await insist(world.rng, venue.open_orders)
         fills = await insist(world.rng, partial(venue.fills, max(self._since_ns - OVERLAP_NS, 0)))
         if isinstance(fills, Failed):
             return Round(False, fills.why)
-        balances = await insist(world.rng, venue.balances)
-        if isinstance(balances, Failed):
-            return Round(False, balances.why)
+        if isinstance(positions, Failed) or isinstance(orders, Failed):
+            self._book(fills)
+            return Round(False, orders.why if isinstance(orders, Failed) else "")
         disagreed = await self._compare(asked, venue_now, positions, orders, fills)
-        self._ports.tell(BalancesSeen(name, balances, world.clock.now_ns()))
+        self._see(await insist(world.rng, venue.balances))
         # Else the executions of now are asked for again, when there is somebody to book them, or whoever is made anew
         # from a journal that has failed needs what came since.
         if self._heard and not world.journal.stats().failed:
             self._since_ns = venue_now
             world.journal.append((), (Reconciled(account=name, venue_ns=venue_now),))
         return Round(True, disagreed=disagreed)
+
+    def _book(self, fills: tuple[FillReport | FundingReport, ...]) -> None:
+        """As the stream would have told them: they count once, and need no comparison."""
+        for report in fills:
+            if self._ports.listed(self._account.name, report.symbol):
+                self._ports.deliver(self._account.name, report.symbol, report)
+
+    def _see(self, balances: tuple[BalanceReport, ...] | Failed) -> None:
+        """To the gate; where nothing can be read, that nothing is known, and to a person once."""
+        name, world = self._account.name, self._ports.world
+        unread = balances.why if isinstance(balances, Failed) else ""
+        if unread and not self._unread:
+            text = f"the balances cannot be read, so nothing is opened: {unread}"
+            fact = Alerted(at_ns=world.clock.now_ns(), account=name, severity="critical", kind="balance", text=text)
+            world.journal.append((fact,), (alert_event(fact),))
+            world.observe((fact,))
+        self._unread = unread
+        seen = None if isinstance(balances, Failed) else balances
+        self._ports.tell(BalancesSeen(name, seen, world.clock.now_ns()))
 
     async def _compare(
         self,

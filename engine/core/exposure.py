@@ -171,6 +171,9 @@ class Exposure:
         self._drop(signal_id)
 
     def see_balances(self, seen: BalancesSeen) -> None:
+        if seen.balances is None:
+            self._wallet = None
+            return
         self._wallet = {report.asset: report.total for report in seen.balances}
         self._moved_at_seen = dict(self._moved)
         self._remember_peak()

@@ -647,10 +647,10 @@ class Standing(Message, frozen=True):
 
 
 class BalancesSeen(Message, frozen=True):
-    """reconciler -> gate: an account's wallet, as the venue told it."""
+    """reconciler -> gate: an account's wallet, as the venue told it. None: it cannot be read, and is not known."""
 
     account: str
-    balances: tuple[BalanceReport, ...]
+    balances: tuple[BalanceReport, ...] | None
     at_ns: int
 
 

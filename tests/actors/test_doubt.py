@@ -7,7 +7,9 @@ import pytest
 import trio
 
 from engine.core.messages import (
+    Alerted,
     EngineStopped,
+    Filled,
     ForeignSeen,
     Leg,
     LookedUp,
@@ -331,6 +333,35 @@ async def test_a_fill_that_only_a_query_has_is_found_by_the_reconciler(autojump_
         assert home.books() != []
         await trio.sleep(35)
         assert home.books() == [] and home.covered()
+
+
+@pytest.mark.parametrize("question", ["positions", "open_orders", "balances"])
+async def test_executions_are_booked_while_another_question_cannot_be_answered(
+    autojump_clock: object, question: str
+) -> None:
+    async with house() as home:
+        home.venue.unreadable = (question,)
+        home.venue.faults = Faults(dropped_reports=1.0)
+        somebody(home, "theirs")
+        home.venue.faults = HEALTHY
+        await trio.sleep(35)
+        assert [fact.exec_id for fact in home.facts(Filled)] and home.books() == [] and home.covered()
+
+
+async def test_a_wallet_that_cannot_be_read_is_told_once_and_opens_nothing_until_it_can(autojump_clock: object) -> None:
+    async with house() as home:
+        assert (await home.hand.send(buy("s1"))).status == "accepted"
+        await home.at_rest()
+        home.venue.unreadable = ("balances",)
+        await trio.sleep(60)
+        assert [f.severity for f in home.facts(Alerted) if f.kind == "balance"] == ["critical"]
+        refused = await home.hand.send(buy("s2"))
+        assert refused.status == "refused" and "equity" in str(refused)
+        assert (await home.hand.send(close("c1"))).status == "accepted"
+        await home.until(lambda: not home.held())
+        home.venue.unreadable = ()
+        await trio.sleep(5)
+        assert (await home.hand.send(buy("s3"))).status == "accepted"
 
 
 # --------------------------------------------------------------------------------------------------------- draining

@@ -18,6 +18,7 @@ from actors.wiring import AccountParts, Engine, Parts, run_engine
 from engine.core.ids import is_ours
 from engine.core.messages import (
     Answer,
+    BalanceReport,
     Cancel,
     Confirmed,
     Event,
@@ -34,6 +35,7 @@ from engine.core.messages import (
     OrderReport,
     OrderType,
     OutboxRow,
+    PositionReport,
     Quote,
     Side,
     Submitted,
@@ -146,6 +148,16 @@ class Wayward(PaperVenue):
     raises: dict[str, list[BaseException]]  # by method: what it raises the next times
     says: Answer | None = None  # to every order, none of which arrives
     when_sent: Callable[[Order], None] | None = None
+    unreadable: tuple[str, ...] = ()  # questions that come back as nothing that can be read
+
+    async def balances(self) -> tuple[BalanceReport, ...] | Failed:
+        return Failed("a row cannot be read") if "balances" in self.unreadable else await super().balances()
+
+    async def positions(self) -> tuple[PositionReport, ...] | Failed:
+        return Failed("a row cannot be read") if "positions" in self.unreadable else await super().positions()
+
+    async def open_orders(self) -> tuple[OrderReport, ...] | Failed:
+        return Failed("a row cannot be read") if "open_orders" in self.unreadable else await super().open_orders()
 
     def say(self, report: VenueReport) -> None:
         """Something on the private stream that the venue's books know nothing of."""

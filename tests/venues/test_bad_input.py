@@ -186,6 +186,34 @@ async def test_an_execution_of_which_a_field_is_missing_or_odd_is_told_rightly_o
                         assert getattr(found, fact) == getattr(true, fact), f"{field} = {value!r}: {fact} is guessed"
 
 
+WALLETS = {"bybit": ("/wallet-balance", "coin"), "binance-spot": ("/api/v3/account", "balances"),
+           "binance-usdm": ("/fapi/v3/account", "assets")}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_balance_row_that_cannot_be_read_costs_the_balances_and_nothing_else(name: str) -> None:
+    path, rows = WALLETS.get(name) or WALLETS["bybit"]
+
+    def add(body: bytes) -> bytes:
+        answer = json.loads(body)
+        account = answer["result"]["list"][0] if name.startswith("bybit") else answer
+        amounts = {"walletBalance": "1,5", "locked": "0", "free": "1,5"}
+        if name == "binance-usdm":
+            amounts = {"walletBalance": "1e999", "availableBalance": "0"}
+        account[rows].append({"coin": "ODD", "asset": "ODD", **amounts})
+        return json.dumps(answer).encode()
+
+    async with SITES[name](False) as b:
+        order = b.market("held")
+        await b.accepted(order)
+        position = await b.position()
+        assert position
+        with spoiled(b, add, path):
+            assert isinstance(await b.venue.balances(), Failed)
+            assert await b.position() == position
+            assert [fill.cid for fill in await b.fills()] == [order.cid]
+
+
 # ------------------------------------------------------------------------------------------------------ sizes and ends
 
 

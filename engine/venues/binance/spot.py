@@ -69,6 +69,7 @@ from engine.venues.binance.spot_cover import (
 )
 from engine.venues.binance.spot_reports import (
     SpotAccount,
+    SpotBalance,
     SpotOrder,
     SpotTrade,
     hear_spot,
@@ -175,12 +176,17 @@ class SpotVenue:
 
     async def balances(self) -> tuple[BalanceReport, ...] | Failed:
         account = await self._account()
-        return Failed(account.why) if isinstance(account, Verdict) else _balances(account)
+        return Failed(account.why) if isinstance(account, Verdict) else _balances(account.balances)
 
     async def positions(self) -> tuple[PositionReport, ...] | Failed:
-        """What the wallet holds of each base currency: the venue itself keeps no positions."""
+        """What the wallet holds of each base currency: the venue itself keeps no positions, and the other rows may
+        be whatever they are."""
         asked_ns = self.api.now_ns()
-        balances = await self.balances()
+        account = await self._account()
+        if isinstance(account, Verdict):
+            return Failed(account.why)
+        bases = {rules.instrument.base for rules in self.rules.values()}
+        balances = _balances(row for row in account.balances if row.asset in bases)
         if isinstance(balances, Failed):
             return balances
         totals = {b.asset: b.total for b in balances}
@@ -502,9 +508,9 @@ class SpotVenue:
         return Acked(report.venue_order_id, self.api.now_ns())
 
 
-def _balances(account: SpotAccount) -> tuple[BalanceReport, ...] | Failed:
+def _balances(rows: Iterable[SpotBalance]) -> tuple[BalanceReport, ...] | Failed:
     try:
-        return spot_balances(account)
+        return spot_balances(rows)
     except Odd as error:
         return Failed(f"balances: {error}")
 

@@ -3,6 +3,7 @@
 An execution is booked whatever its order's state is called: a status that is not known is told apart from the fill.
 """
 
+from collections.abc import Iterable
 from decimal import Decimal
 
 import msgspec
@@ -15,6 +16,7 @@ from engine.venues.binance.decoding import (
     NOTHING,
     Heard,
     Odd,
+    amount_of,
     beginning,
     check,
     read,
@@ -45,9 +47,11 @@ class SpotTrade(TradeRow, frozen=True):
 
 
 class SpotBalance(Struct, frozen=True):
+    """Amounts as texts: one that is none spoils its own row, and not the account's answer."""
+
     asset: str
-    free: Decimal
-    locked: Decimal
+    free: str
+    locked: str
 
 
 class SpotAccount(Struct, frozen=True):
@@ -88,11 +92,10 @@ def spot_fill(row: SpotTrade, cid: str) -> FillReport:
     return fill_of(row, cid, Side.BUY if row.isBuyer else Side.SELL, row.isMaker)
 
 
-def spot_balances(account: SpotAccount) -> tuple[BalanceReport, ...]:
+def spot_balances(rows: Iterable[SpotBalance]) -> tuple[BalanceReport, ...]:
     """What is not zero. Raises Odd."""
-    for row in account.balances:
-        check(row)
-    return tuple(BalanceReport(b.asset, b.free + b.locked, b.locked) for b in account.balances if b.free or b.locked)
+    amounts = ((row.asset, amount_of(row.free), amount_of(row.locked)) for row in rows)
+    return tuple(BalanceReport(asset, free + locked, locked) for asset, free, locked in amounts if free or locked)
 
 
 def hear_spot(raw: bytes) -> Heard:

@@ -199,15 +199,8 @@ class BybitVenue:
         return listed
 
     async def balances(self) -> tuple[BalanceReport, ...] | Failed:
-        envelope = await self.caller.get("/v5/account/wallet-balance", {"accountType": "UNIFIED"})
-        if isinstance(envelope, Failed):
-            return envelope
-        accounts = rows_of(envelope, _accounts)
-        if isinstance(accounts, Failed):
-            return accounts
-        if not accounts:
-            return Failed("no account in the answer about balances")
-        return _rows([coin for account in accounts for coin in account.coin], reports.balance_report)
+        coins = await self._coins()
+        return coins if isinstance(coins, Failed) else _rows(coins, reports.balance_report)
 
     async def positions(self) -> tuple[PositionReport, ...] | Failed:
         if self.terms.kind is InstrumentKind.SPOT:
@@ -420,12 +413,26 @@ class BybitVenue:
         return _oldest_first(found) if not isinstance(found, Failed) else found
 
     async def _spot_positions(self) -> tuple[PositionReport, ...] | Failed:
+        """Of the wallet only what is traded is read: the other rows may be whatever they are."""
         at_ns = self.caller.venue_ns()
-        balances = await self.balances()
-        if isinstance(balances, Failed):
-            return balances
+        coins = await self._coins()
+        if isinstance(coins, Failed):
+            return coins
         traded = [i for symbol in self.terms.symbols if (i := self._instruments.get(symbol)) is not None]
-        return reports.holdings(balances, traded, at_ns)
+        bases = {i.base for i in traded}
+        balances = _rows([row for row in coins if row.coin in bases], reports.balance_report)
+        return balances if isinstance(balances, Failed) else reports.holdings(balances, traded, at_ns)
+
+    async def _coins(self) -> list[reports.CoinRow] | Failed:
+        envelope = await self.caller.get("/v5/account/wallet-balance", {"accountType": "UNIFIED"})
+        if isinstance(envelope, Failed):
+            return envelope
+        accounts = rows_of(envelope, _accounts)
+        if isinstance(accounts, Failed):
+            return accounts
+        if not accounts:
+            return Failed("no account in the answer about balances")
+        return [coin for account in accounts for coin in account.coin]
 
     async def _fees(self) -> dict[str, reports.Fees]:
         """By symbol ("" for all). Demo has none to tell, and then the ordinary ones are assumed."""

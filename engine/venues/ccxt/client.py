@@ -271,15 +271,21 @@ class CcxtVenue:
         return tuple(self._listings[symbol].instrument for symbol in self._listed)
 
     async def balances(self, began: list[Moment] | None = None) -> tuple[BalanceReport, ...] | Failed:
-        found = await self._ask("balance", ({},), _balances, began)
-        if found == []:
-            return Failed("the answer names no balance")
+        found = await self._wallet(began)
         return found if isinstance(found, Failed) else _each(found, rows.balance_report)
+
+    async def _wallet(self, began: list[Moment] | None) -> list[rows.BalanceRow] | Failed:
+        found = await self._ask("balance", ({},), _balances, began)
+        return found or Failed("the answer names no balance")
 
     async def positions(self) -> tuple[PositionReport, ...] | Failed:
         began: list[Moment] = []
         if self.terms.kind is InstrumentKind.SPOT:
-            balances = await self.balances(began)
+            wallet = await self._wallet(began)
+            if isinstance(wallet, Failed):
+                return wallet
+            bases = {held.instrument.base for held in self._traded()}  # the other rows may be whatever they are
+            balances = _each([row for row in wallet if row.asset in bases], rows.balance_report)
             if isinstance(balances, Failed):
                 return balances
             return rows.holdings(balances, self._traded(), self._venue_ns(began))

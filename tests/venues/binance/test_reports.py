@@ -280,7 +280,7 @@ def test_spot_balances_are_free_and_locked_together() -> None:
         {"asset": "USDT", "free": "0", "locked": "7"},
         {"asset": "DUST", "free": "0.00", "locked": "0.00"},
     ]
-    found = spot_balances(msgspec.convert({"balances": rows}, SpotAccount))
+    found = spot_balances(msgspec.convert({"balances": rows}, SpotAccount).balances)
     assert [(b.asset, b.total, b.locked) for b in found] == [("BTC", Decimal("1.5"), Decimal("0.5")), ("USDT", 7, 7)]
 
 
