@@ -5,38 +5,24 @@ started in. What is left out takes the defaults below, so that an empty file, or
 synthetic market.
 """
 
-import tomllib
 from collections.abc import Iterator
-from decimal import Decimal, InvalidOperation
-from difflib import get_close_matches
+from decimal import Decimal
 from hashlib import sha256
 from ipaddress import ip_address
 from pathlib import Path
 from re import fullmatch, search
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
-from msgspec.structs import FieldInfo, fields, replace
+from msgspec.structs import fields, replace
 
 from engine.core.limits import faults
 from engine.core.messages import Limits
-from engine.core.money import BadNumber, plain, sane
-from engine.runtime.toml_lines import KeyPath, Lines, find_lines
-
-SIZE_MAX = 1 << 18  # characters; a config with a thousand sources has a fifth of it
-KEY_PARTS_MAX = 16  # of a dotted key; ours have four, and the standard library's parser is slow with thousands
-_KEY_PART = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+"""
-_LONG_KEY = rf"(?m)(?:^[ \t]*+\[{{0,2}}+|[{{,])[ \t]*+(?:{_KEY_PART}){{{KEY_PARTS_MAX}}}"
-
-
-class Between(Struct, frozen=True):
-    """Bounds of a Decimal, both allowed; msgspec's own are for binary numbers only."""
-
-    low: Decimal
-    high: Decimal
-
+from engine.runtime.toml_lines import KeyPath
+from engine.runtime.toml_reading import Between, dotted, listed, read, shown, table_name
+from engine.runtime.toml_reading import ConfigError as ConfigError
 
 Rate = Annotated[float, Meta(ge=0, le=1)]
 Milliseconds = Annotated[float, Meta(ge=0, le=600_000)]
@@ -49,14 +35,6 @@ ROLES = ("read", "trade", "limits", "stop")  # of a token of the API (engine/web
 VAULT_PASSPHRASE = "SUREFIRE_VAULT_PASSPHRASE"
 KEY_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"  # of a key in the vault
 REAL = ("bybit", "binance", "ccxt")  # venues across a network, with keys
-
-
-class ConfigError(Exception):
-    """The config cannot be used. `problems` are sentences for a person, each with file and line where there is one."""
-
-    def __init__(self, problems: tuple[str, ...]) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
 
 
 class Section(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -259,6 +237,12 @@ class Config(Section, frozen=True):
     sinks: tuple[SinkSection, ...] = (SinkSection(kind="ndjson"),)
 
 
+_VARIABLE = r"[A-Z_][A-Z0-9_]{0,99}"
+_NEEDED: dict[type, str] = {
+    Limits: "an account without limits does not trade (an empty table takes the defaults)",
+}
+
+
 def default_config(data_dir: str | None = None, port: int | None = None) -> Config:
     """One paper account "main" with default limits, a synthetic market, SQLite and events.ndjson under ./var."""
     return _settle(Config(), data_dir, port)
@@ -277,29 +261,7 @@ def load(path: Path, data_dir: str | None = None, port: int | None = None) -> Co
 
 def parse(text: str, name: str, data_dir: str | None = None, port: int | None = None) -> Config:
     """`load` for a text in hand; `name` is the file's name in messages."""
-    if len(text) > SIZE_MAX:
-        raise ConfigError((f"{name}: is larger than {SIZE_MAX:,} characters",))
-    if half := search("[\ud800-\udfff]", text):
-        raise ConfigError((f"{name}: holds half of a character (U+{ord(half[0]):04X})",))
-    if path := search(_LONG_KEY, text):
-        line = text.count("\n", 0, path.start()) + 1
-        raise ConfigError((f"{name}, line {line}: a key of more than {KEY_PARTS_MAX} parts",))
-    try:
-        raw = tomllib.loads(text, parse_float=_written_number)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError((_syntax_problem(name, str(error)),)) from error
-    except RecursionError:
-        raise ConfigError((f"{name}: is nested too deep",)) from None
-    except (ValueError, InvalidOperation):  # Python's own limits: of integers, of exponents, of dates
-        raise ConfigError((f"{name}: holds a number or date out of all bounds",)) from None
-    reading = _Reading(name, find_lines(text))
-    config = reading.struct(raw, Config, ())
-    if isinstance(config, Config):
-        reading.cross_check(config)
-    if reading.problems:
-        raise ConfigError(tuple(sentence for _, sentence in sorted(reading.problems, key=lambda entry: entry[0])))
-    assert isinstance(config, Config)
-    return _settle(config, data_dir, port)
+    return _settle(read(text, name, Config, _conflicts, _NEEDED), data_dir, port)
 
 
 def config_hash(config: Config) -> str:
@@ -328,145 +290,6 @@ def _settle(config: Config, data_dir: str | None, port: int | None) -> Config:
     )
 
 
-def _written_number(text: str) -> Decimal:
-    """Exactly as written. One that no Decimal can hold is a problem of its key, which is told there as NaN."""
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        return Decimal("NaN")
-
-
-def _syntax_problem(name: str, text: str) -> str:
-    """tomllib's own words, with the place moved to where all our messages have it."""
-    place = search(r" \(at line (\d+), column (\d+)\)$", text)
-    if place is None:
-        return f"{name}: is not TOML: {text}"
-    return f"{name}, line {place[1]}: is not TOML: {text[: place.start()]} (column {place[2]})"
-
-
-_VARIABLE = r"[A-Z_][A-Z0-9_]{0,99}"
-_SECRET = r"(?i)(.*_)?(api_?key|secret|password|passphrase|passwd|token|private_?key|mnemonic)"
-_FAILED = object()
-
-
-class _Reading:
-    """One pass over a parsed file against the Structs; collects problems instead of stopping at the first."""
-
-    def __init__(self, name: str, lines: Lines) -> None:
-        self.name = name
-        self.lines = lines
-        self.problems: list[tuple[int, str]] = []
-
-    def struct(self, raw: object, kind: type[Struct], path: KeyPath) -> object:
-        if not isinstance(raw, dict):
-            return self._problem(path, f"{_dotted(path)} must be a table, but is {_shown(raw)}")
-        known = {field.name: field for field in fields(kind)}
-        for key in raw:
-            if key not in known:
-                self._unknown(path, key, tuple(known))
-        values = {
-            field.name: self.value(raw[field.name], field.type, (*path, field.name))
-            for field in known.values()
-            if field.name in raw
-        }
-        missing = [field for field in known.values() if field.required and field.name not in raw]
-        for field in missing:
-            self._missing(path, field)
-        if missing or any(value is _FAILED for value in values.values()):
-            return _FAILED
-        return kind(**values)
-
-    def value(self, raw: object, kind: Any, path: KeyPath) -> object:
-        """`raw` as `kind`, one of the forms that the Structs above use."""
-        inner = _bare(kind)
-        if isinstance(inner, type) and issubclass(inner, Struct):
-            return self.struct(raw, inner, path)
-        if get_origin(inner) is dict:
-            return self._table(raw, get_args(inner)[1], path)
-        if get_origin(inner) is tuple and _is_struct(get_args(inner)[0]):
-            return self._tables(raw, get_args(inner)[0], path)
-        if get_origin(inner) is tuple and isinstance(raw, list):
-            return self._some(raw, get_args(inner), path)
-        if get_origin(inner) is Literal:
-            return self._word(raw, get_args(inner), path)
-        if inner is Decimal:
-            return self._number(raw, kind, path)
-        return self._leaf(float(raw) if inner is float and isinstance(raw, Decimal) else raw, kind, path)
-
-    def cross_check(self, config: Config) -> None:
-        """What no single field can tell."""
-        for path, text in _conflicts(config):
-            self._problem(path, text)
-
-    def _table(self, raw: object, kind: Any, path: KeyPath) -> object:
-        if not isinstance(raw, dict):
-            return self._problem(path, f"{_dotted(path)} must be a table, but is {_shown(raw)}")
-        values = {key: self.value(value, kind, (*path, key)) for key, value in raw.items()}
-        return _FAILED if any(value is _FAILED for value in values.values()) else values
-
-    def _tables(self, raw: object, kind: Any, path: KeyPath) -> object:
-        if not isinstance(raw, list):
-            return self._problem(path, f"{_dotted(path)} must be written as [[{_dotted(path)}]], but is {_shown(raw)}")
-        return self._items(raw, kind, path)
-
-    def _some(self, raw: list[object], kinds: tuple[Any, ...], path: KeyPath) -> object:
-        """A list of any length, or of exactly so many."""
-        if kinds[-1] is not Ellipsis and len(raw) != len(kinds):
-            return self._problem(path, f"{_dotted(path)} must be a list of {len(kinds)}, but has {len(raw)}")
-        return self._items(raw, kinds[0], path)
-
-    def _items(self, raw: list[object], kind: Any, path: KeyPath) -> object:
-        values = tuple(self.value(value, kind, (*path, place)) for place, value in enumerate(raw))
-        return _FAILED if any(value is _FAILED for value in values) else values
-
-    def _word(self, raw: object, known: tuple[str, ...], path: KeyPath) -> object:
-        if raw in known:
-            return raw
-        nearest = _nearest(raw, known)
-        return self._problem(
-            path, f"{_dotted(path)} must be one of {_list(known)}, but is {_shown(raw)}{_did_you_mean(nearest)}"
-        )
-
-    def _number(self, raw: object, kind: Any, path: KeyPath) -> object:
-        """An exact Decimal, from a TOML number (read as Decimal) or from text."""
-        try:
-            return _decimal(raw, _bounds(kind))
-        except BadNumber as error:
-            return self._problem(path, f"{_dotted(path)} {error}: {_shown(raw)}")
-
-    def _leaf(self, raw: object, kind: Any, path: KeyPath) -> object:
-        try:
-            return msgspec.convert(raw, kind)
-        except msgspec.ValidationError as error:
-            return self._problem(path, f"{_dotted(path)} {_in_words(str(error))}, but is {_shown(raw)}")
-
-    def _unknown(self, path: KeyPath, key: str, known: tuple[str, ...]) -> None:
-        if fullmatch(_SECRET, key):
-            self._problem(
-                (*path, key),
-                f"'{key}' in {_table_name(path)} looks like a secret; secrets are never read from a file. Take it out, "
-                "and change it if others could read the file. They come from environment variables, which the file "
-                "only names, in keys that end in '_env'",
-            )
-            return
-        what = "section" if not path else "key"
-        place = "" if not path else f" in {_table_name(path)}"
-        self._problem((*path, key), f"unknown {what} '{key}'{place}{_did_you_mean(_nearest(key, known))}")
-
-    def _missing(self, path: KeyPath, field: FieldInfo) -> None:
-        if field.type is Limits:
-            table = f"[{_dotted((*path, 'limits'))}]"
-            text = f"needs {table}: an account without limits does not trade (an empty table takes the defaults)"
-        else:
-            text = f"needs '{field.name}'"
-        self._problem(path, f"{_table_name(path)} {text}")
-
-    def _problem(self, path: KeyPath, text: str) -> object:
-        line = self.lines.of(path)
-        self.problems.append((line, f"{self.name}, line {line}: {text}" if line else f"{self.name}: {text}"))
-        return _FAILED
-
-
 def _conflicts(config: Config) -> Iterator[tuple[KeyPath, str]]:
     market = config.market
     if market.kind == "recorded" and not market.tape:
@@ -493,7 +316,7 @@ def _conflicts(config: Config) -> Iterator[tuple[KeyPath, str]]:
     for name, account in config.accounts.items():
         yield from _account_conflicts(name, account)
         if account.venue in ("binance", "ccxt") and not (account.limits.symbols or market.symbols):
-            table, venue = _table_name(("accounts", name, "limits")), account.venue.capitalize()
+            table, venue = table_name(("accounts", name, "limits")), account.venue.capitalize()
             yield ("accounts", name), f"{table} needs 'symbols': {venue} tells executions only by symbol"
     for place, source in enumerate(config.sources):
         yield from _edge_conflicts("sources", place, source)
@@ -540,7 +363,7 @@ def _edge_conflicts(section: str, place: int, edge: SourceSection | SinkSection)
 
 
 def _redis_conflicts(path: KeyPath, url: str) -> Iterator[tuple[KeyPath, str]]:
-    name = _dotted(path)
+    name = dotted(path)
     try:
         place = urlsplit(url)
         known = place.scheme in ("redis", "rediss") and place.hostname and (place.port or 6379)
@@ -549,9 +372,9 @@ def _redis_conflicts(path: KeyPath, url: str) -> Iterator[tuple[KeyPath, str]]:
     if place.password is not None:  # not shown: it is out already, but need not be in a log, too
         yield path, f"{name} holds a password; secrets are never read from a file: name a variable in 'password_env'"
     elif not known and not (place.scheme == "unix" and place.path):
-        yield path, f"{name} must be redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///path, but is {_shown(url)}"
+        yield path, f"{name} must be redis://HOST:PORT/DB, rediss://HOST:PORT/DB or unix:///path, but is {shown(url)}"
     elif place.scheme != "unix" and not fullmatch(r"(/\d{0,4})?", place.path):
-        yield path, f"{name} ends in the number of a database, but here in {_shown(place.path)}"
+        yield path, f"{name} ends in the number of a database, but here in {shown(place.path)}"
 
 
 def _journal_conflicts(journal: JournalSection) -> Iterator[tuple[KeyPath, str]]:
@@ -593,11 +416,11 @@ def _api_conflicts(api: ApiSection) -> Iterator[tuple[KeyPath, str]]:
     for place, token in enumerate(api.tokens):
         path: KeyPath = ("api", "tokens", place)
         if not fullmatch(r"[A-Za-z0-9_.-]{1,32}", token.name):
-            yield (*path, "name"), f"{_dotted((*path, 'name'))} must be up to 32 letters, digits, and _ . -"
+            yield (*path, "name"), f"{dotted((*path, 'name'))} must be up to 32 letters, digits, and _ . -"
         if not token.roles:
-            yield (*path, "roles"), f"{_dotted((*path, 'roles'))} must be some of {_list(ROLES)}"
+            yield (*path, "roles"), f"{dotted((*path, 'roles'))} must be some of {listed(ROLES)}"
         if not fullmatch(_VARIABLE, token.env):  # what stands there may be the token itself: do not show it
-            yield (*path, "env"), f"{_dotted((*path, 'env'))} must be the name of an environment variable, in capitals"
+            yield (*path, "env"), f"{dotted((*path, 'env'))} must be the name of an environment variable, in capitals"
     yield from _repeated("api.tokens", tuple(token.name for token in api.tokens))
 
 
@@ -606,18 +429,15 @@ def _account_conflicts(name: str, account: AccountSection) -> Iterator[tuple[Key
     if not fullmatch(r"[A-Za-z0-9_.-]{1,32}", name):
         yield path, f"'{name}' is no account name: up to 32 letters, digits, and _ . -"
     if account.venue == "link" and not account.port:
-        yield path, f"{_table_name(path)} with venue 'link' needs 'port', where the paper venue listens"
+        yield path, f"{table_name(path)} with venue 'link' needs 'port', where the paper venue listens"
     if account.venue in REAL:
         yield from _real_conflicts(path, account)
     for fault in faults(account.limits):
-        yield (*path, "limits", fault.field), f"{_dotted((*path, 'limits', fault.field))} {fault.reason}"
-
-
-_VARIABLE = r"[A-Z_][A-Z0-9_]{0,99}"
+        yield (*path, "limits", fault.field), f"{dotted((*path, 'limits', fault.field))} {fault.reason}"
 
 
 def _real_conflicts(path: KeyPath, account: AccountSection) -> Iterator[tuple[KeyPath, str]]:
-    table = _table_name(path)
+    table = table_name(path)
     if account.host == "127.0.0.1":
         yield path, f"{table} needs 'host': mainnet, testnet, demo, or the URL of a local exchange"
     more = (("password_env", account.password_env), ("uid_env", account.uid_env))
@@ -628,13 +448,13 @@ def _real_conflicts(path: KeyPath, account: AccountSection) -> Iterator[tuple[Ke
         elif not name and key in ("key_env", "secret_env"):
             yield path, f"{table} needs '{key}', the name of an environment variable"
         elif name and not fullmatch(_VARIABLE, name):  # what stands there may be the key itself: do not show it
-            yield (*path, key), f"{_dotted((*path, key))} must be the name of an environment variable, in capitals"
+            yield (*path, key), f"{dotted((*path, key))} must be the name of an environment variable, in capitals"
     if account.key_vault and not fullmatch(KEY_NAME, account.key_vault):
-        yield (*path, "key_vault"), f"{_dotted((*path, 'key_vault'))} must be a key's name, as `keys list` shows it"
+        yield (*path, "key_vault"), f"{dotted((*path, 'key_vault'))} must be a key's name, as `keys list` shows it"
     if account.leverage and account.category != "linear":
-        yield (*path, "leverage"), f"{_dotted((*path, 'leverage'))} is only set on linear futures"
+        yield (*path, "leverage"), f"{dotted((*path, 'leverage'))} is only set on linear futures"
     if account.margin and (account.venue, account.category) != ("binance", "linear"):
-        yield (*path, "margin"), f"{_dotted((*path, 'margin'))} is only set on Binance's linear futures"
+        yield (*path, "margin"), f"{dotted((*path, 'margin'))} is only set on Binance's linear futures"
     yield from _ccxt_conflicts(path, account)
     if 0 < account.disconnect_cancel_seconds < 3:
         yield (*path, "disconnect_cancel_seconds"), "disconnect_cancel_seconds must be 0 (off) or 3 to 300"
@@ -644,13 +464,13 @@ def _ccxt_conflicts(path: KeyPath, account: AccountSection) -> Iterator[tuple[Ke
     if account.venue == "ccxt":
         if not fullmatch(r"[a-z0-9]{2,40}", account.exchange):
             text = "needs 'exchange', ccxt's name of it in small letters, such as 'kraken'"
-            yield (*path, "exchange"), f"{_table_name(path)} with venue 'ccxt' {text}"
+            yield (*path, "exchange"), f"{table_name(path)} with venue 'ccxt' {text}"
         if account.disconnect_cancel_seconds:
             yield (*path, "disconnect_cancel_seconds"), "ccxt has no disconnect-cancel: it must be 0"
         return
     for key in ("exchange", "password_env", "uid_env"):
         if getattr(account, key):
-            yield (*path, key), f"{_dotted((*path, key))} means nothing with venue '{account.venue}', only with 'ccxt'"
+            yield (*path, key), f"{dotted((*path, key))} means nothing with venue '{account.venue}', only with 'ccxt'"
 
 
 def _repeated(section: str, names: tuple[str, ...]) -> Iterator[tuple[KeyPath, str]]:
@@ -667,92 +487,3 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-_WORDS = (
-    ("Expected", "must be"),
-    ("`int`", "a whole number"),
-    ("`bool`", "true or false"),
-    ("`float`", "a number"),
-    ("`str`", "text in quotes"),
-)
-
-
-def _in_words(complaint: str) -> str:
-    """msgspec's "Expected `int`, got `str` - at `$`" as a person would say it."""
-    text = complaint.split(", got")[0].split(" - at")[0]
-    for word, plainly in _WORDS:
-        text = text.replace(word, plainly)
-    return text
-
-
-def _decimal(raw: object, bounds: Between | None) -> Decimal:
-    """Raises BadNumber."""
-    if isinstance(raw, bool) or not isinstance(raw, str | int | Decimal):
-        raise BadNumber("must be a number")
-    if isinstance(raw, int) and raw.bit_length() > 200:  # to make a Decimal of it would take long
-        raise BadNumber("has more than 18 digits before the point")
-    try:
-        number = sane(Decimal(raw))
-    except InvalidOperation:
-        raise BadNumber("must be a number") from None
-    if bounds and not bounds.low <= number <= bounds.high:
-        raise BadNumber(f"must be from {plain(bounds.low)} to {plain(bounds.high)}")
-    return number
-
-
-def _bounds(kind: Any) -> Between | None:
-    """The Between in a type's Annotated, also under `| None`."""
-    if get_origin(kind) is Annotated:
-        return next((extra for extra in get_args(kind)[1:] if isinstance(extra, Between)), None)
-    return next((bounds for bounds in map(_bounds, get_args(kind)) if bounds), None)
-
-
-def _bare(kind: Any) -> Any:
-    """Without Annotated's extras and without `| None`, which TOML cannot say anyway."""
-    if get_origin(kind) is Annotated:
-        return _bare(get_args(kind)[0])
-    members = [member for member in get_args(kind) if member is not type(None)]
-    if type(None) in get_args(kind) and len(members) == 1:
-        return _bare(members[0])
-    return kind
-
-
-def _is_struct(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Struct)
-
-
-def _nearest(word: object, known: tuple[str, ...]) -> str | None:
-    return next(iter(get_close_matches(str(word), known, n=1)), None)
-
-
-def _did_you_mean(nearest: str | None) -> str:
-    return f"; did you mean '{nearest}'?" if nearest else ""
-
-
-def _list(words: tuple[str, ...]) -> str:
-    return ", ".join(f"'{word}'" for word in words)
-
-
-def _dotted(path: KeyPath) -> str:
-    return ".".join(str(part + 1) if isinstance(part, int) else part for part in path)
-
-
-def _table_name(path: KeyPath) -> str:
-    if path and isinstance(path[-1], int):
-        return f"[[{_dotted(path[:-1])}]] number {path[-1] + 1}"
-    return f"[{_dotted(path)}]"
-
-
-def _shown(raw: object) -> str:
-    """A value for a message: text in quotes, cut; containers by their kind only."""
-    if isinstance(raw, dict):
-        return "a table"
-    if isinstance(raw, list):
-        return "a list"
-    if isinstance(raw, bool):
-        return "true" if raw else "false"
-    if isinstance(raw, int) and raw.bit_length() > 200:
-        return "a number of more than 60 digits"  # Python itself refuses to write out the very long ones
-    text = repr(raw) if isinstance(raw, str) else str(raw)
-    return text if len(text) <= 40 else text[:40] + "..."
