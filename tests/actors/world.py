@@ -207,6 +207,7 @@ class House:
         self.venue.joins, self.venue.raises = [], {}
         self.limits = limits
         self.swift: Swift | None = None
+        self.relist_seconds = 3600.0  # as Parts has it
         self.prices = dict(PRICES)
         self.shelf, self.hand = Shelf(), Hand(self.clock)
         self.dead: list[Malformed] = []
@@ -253,6 +254,7 @@ class House:
             dialects=DialectTerms(account=ACCOUNT),
             dead_letter=self.dead.append,
             tally=Tally(),
+            relist_seconds=self.relist_seconds,
         )
 
     async def start(self, ready: bool = True) -> Engine:
