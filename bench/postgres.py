@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import psycopg
 
+from bench.ports import free_port
 from engine.runtime.journal.server import Address, address
 
 PASSWORD = "canary-of-the-journal"
@@ -45,9 +45,7 @@ class Server:
         self._user: dict[str, object] = _somebody(folder) if os.geteuid() == 0 else {}
         self._process: subprocess.Popen[bytes] | None = None
         self._schemas = 0
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
 
     @property
     def url(self) -> str:

@@ -9,17 +9,18 @@ import base64
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 import uuid
 from collections.abc import Iterator
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from bench.ports import free_port
 from engine.edges.kafka import Cluster
 from tests.patience import PATIENCE_SECONDS
 
@@ -64,7 +65,7 @@ class Broker:
         """`pem`: key and certificate of a second listener, with TLS and a password."""
         self._folder, self._libraries, self._pem = folder, libraries, pem
         self._process: subprocess.Popen[bytes] | None = None
-        self.port, self.secure_port, controller = (_free() for _ in range(3))
+        self.port, self.secure_port, controller = (free_port() for _ in range(3))
         listeners = f"PLAINTEXT://127.0.0.1:{self.port}"
         more = ""
         if pem:
@@ -141,20 +142,26 @@ def running(pem: str = "") -> Iterator[Broker]:
 def _libraries() -> Path:
     """The broker's jars; fetched if they are not there yet."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "surefire" / f"kafka-{VERSION}"
-    if not cache.is_dir():
-        missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
-        if missing:
-            _without(f"{' and '.join(missing)} not found (Debian: apt-get install default-jre-headless maven)")
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache.parent) as made:
-            folder = Path(made)
-            (folder / "pom.xml").write_text(POM)
-            command = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=jars"]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=600)
-            if done.returncode:
-                _without(f"Kafka's artefacts cannot be fetched: {done.stdout[-500:]}")
-            (folder / "jars").rename(cache)
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    with (cache.parent / "kafka.lock").open("w") as lock:
+        flock(lock, LOCK_EX)  # several processes run tests, and Maven's own store is for one at a time
+        if not cache.is_dir():
+            _fetch(cache)
     return cache
+
+
+def _fetch(cache: Path) -> None:
+    missing = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
+    if missing:
+        _without(f"{' and '.join(missing)} not found (Debian: apt-get install default-jre-headless maven)")
+    with tempfile.TemporaryDirectory(dir=cache.parent) as made:
+        folder = Path(made)
+        (folder / "pom.xml").write_text(POM)
+        command = ["mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=jars"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=600)
+        if done.returncode:
+            _without(f"Kafka's artefacts cannot be fetched: {done.stdout[-500:]}")
+        (folder / "jars").rename(cache)
 
 
 def _without(word: str) -> None:
@@ -165,9 +172,3 @@ def _without(word: str) -> None:
 
 def _cluster_id() -> str:
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-
-
-def _free() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])

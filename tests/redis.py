@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.ports import free_port
 from engine.edges.redis import Server
 from tests.patience import PATIENCE_SECONDS
 
@@ -26,9 +27,7 @@ class RedisServer:
     def __init__(self, folder: Path, binary: str) -> None:
         self._folder, self._binary = folder, binary
         self._process: subprocess.Popen[bytes] | None = None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.address = Server(port=self.port, password=PASSWORD)
 
     def start(self) -> None:
