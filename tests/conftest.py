@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from engine.core.money import use_exact_context
+from tests import parallel
 from tests.patience import PATIENCE_SECONDS
 from tests.postgres import STORES, Server, journal_words, running
 
@@ -40,13 +41,25 @@ def market_data(repo_root: Path) -> Path:
     return folder
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    return parallel.workers()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> parallel.Dealer:
+    return parallel.Dealer(config, log)
+
+
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Every async test has a time limit.
 
     It is wrapped round the test itself, because a limit by signal or thread, as plugins have it, breaks every trio
     test that comes after.
     """
+    if hasattr(config, "workerinput"):
+        items.sort(key=parallel.place)
     for item in items:
         if not isinstance(item, pytest.Function):
             continue

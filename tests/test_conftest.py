@@ -9,6 +9,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import parallel
 from tests.conftest import LIMIT_SECONDS, VIRTUAL_LIMIT_SECONDS, limited
 
 
@@ -41,3 +42,15 @@ def test_tests_compute_with_exact_decimals():
 
 def test_the_checkout_is_found(repo_root: Path):
     assert (repo_root / "pyproject.toml").exists()
+
+
+def test_what_is_dealt_out_first_is_there(repo_root: Path):
+    for start in (*parallel.FIRST, *parallel.TEST_BY_TEST):
+        assert list(repo_root.glob(f"{start}*")), start
+
+
+def test_a_file_whose_tests_share_something_stays_in_one_process():
+    assert {parallel.portion(f"tests/edges/test_kafka.py::test_{name}") for name in "ab"} == {
+        "tests/edges/test_kafka.py"
+    }
+    assert len({parallel.portion(f"tests/process/test_kafka.py::test_{name}") for name in "ab"}) == 2
