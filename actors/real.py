@@ -100,7 +100,7 @@ async def admit(account: AccountParts, section: AccountSection, services: trio.N
 
     While the venue does not answer there is nothing to decide, and the start waits, as it does for the instruments.
     """
-    venue = _real(account)
+    venue, told = _real(account), ""
     services.start_soon(venue.run, name=f"venue/{account.name}")
     while not stop.is_set():
         remarks = await venue.look_over(section.allow_withdrawal_keys)
@@ -109,7 +109,9 @@ async def admit(account: AccountParts, section: AccountSection, services: trio.N
             for remark in remarks:
                 LOG.info("venue looked over", account=account.name, what=remark.what, text=remark.text)
             return
-        LOG.warning("the venue does not answer", account=account.name, reason=remarks.why)
+        if remarks.why != told:  # once a second it would bury the rest of the log
+            LOG.warning("the venue does not answer; the start waits", account=account.name, reason=remarks.why)
+        told = remarks.why
         await trio.sleep(AGAIN_SECONDS)
 
 

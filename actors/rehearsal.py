@@ -143,7 +143,8 @@ async def run_rehearsal(rehearsal: Rehearsal, clock: Clock, rng: Random) -> Demo
         market = open_market(config.market, InstrumentKind(section.category), clock, *public_hosts(config))
         start_market(services, market, [board], clock, rng)
         listed = await _instruments(account, config.market.symbols)
-        bodies = given(rehearsal.lines) if rehearsal.lines else decide(listed, board.quote, rng, section.venue)
+        lines = rehearsal.lines
+        bodies = decide(listed, board.quote, rng, section.venue) if lines is None else given(lines)
         source = DemoSource(bodies, clock, SPEED)
         parts = _parts(rehearsal, account, board, source, clock, rng)
 

@@ -133,6 +133,7 @@ class Engine:
         self.fallen = Fallen()
         self.reconciled: dict[str, bool] = {a.name: False for a in parts.accounts}
         self.gate_open = False
+        self.draining = False
         self.instruments: dict[str, dict[str, Instrument]] = {}
         self.standings: dict[tuple[str, str], Standing] = {}
         self.desk: Desk
@@ -394,6 +395,7 @@ async def _group(task_status: trio.TaskStatus[Group]) -> None:
 async def _drain(engine: Engine, sourcing: Group, listening: Group, publishing: Group) -> None:
     """Sources stop, calls end and stops stand, the gate closes, the outbox empties, the journal closes."""
     LOG.info("draining")
+    engine.draining = True
     world = engine.world
     sourcing.end()
     with trio.move_on_after(CALLS_SECONDS):
@@ -630,7 +632,7 @@ def _deliver(engine: Engine) -> Callable[[str, str, VenueReport], None]:
 
 def _stream(engine: Engine, state: StreamState) -> None:
     engine.streams[state.account] = state
-    if not state.up:
+    if not state.up and not engine.draining:
         LOG.warning("stream down", account=state.account, reason=state.why)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import trio
 
 from engine.core.money import use_exact_context
@@ -70,6 +71,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             property_test.inner_test = limited(property_test.inner_test, seconds)
         elif inspect.iscoroutinefunction(item.obj):
             item.obj = limited(item.obj, seconds)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """A command that ran in this process has sent the log to the test's own standard error, which is closed now."""
+    if structlog.is_configured():
+        structlog.reset_defaults()
 
 
 def limited(test: Callable[..., Awaitable[None]], seconds: float) -> Callable[..., Awaitable[None]]:

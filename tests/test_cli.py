@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -105,6 +106,37 @@ def test_the_help_names_every_command(capsys: pytest.CaptureFixture[str]):
 
 def test_every_command_of_the_help_can_be_run():
     assert tuple(run.COMMANDS) == COMMANDS
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (["run", "--port", "x"], "'x' is not a port: a whole number from 0 to 65535"),
+        (["run", "--port", "70000"], "'70000' is not a port"),
+        (["journal", "archive", "--keep-days", "0"], "'0' is not days: a whole number from 1 to"),
+    ],
+)
+def test_an_argument_that_cannot_be_is_told_in_words(wrong: list[str], told: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        run.main(wrong)
+    assert told in capsys.readouterr().err
+
+
+def test_a_start_that_fails_names_the_file_or_the_port_and_no_number_of_the_system(tmp_path: Path, repo_root: Path):
+    def refused(*words: str) -> str:
+        command = [sys.executable, "run.py", "run", *words]
+        done = subprocess.run(command, cwd=repo_root, capture_output=True, text=True, check=False)
+        assert done.returncode == REFUSED
+        return done.stderr.splitlines()[-1]
+
+    (tmp_path / "file").write_bytes(b"")
+    folder = str(tmp_path / "file" / "var")
+    assert refused("--port", "0", "--data-dir", folder) == f"surefire: refused to start: {folder}: Not a directory"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        told = refused("--port", port, "--data-dir", str(tmp_path / "var"))
+    cannot = f"the API cannot listen on 127.0.0.1, port {port}: Address already in use"
+    assert told == f"surefire: refused to start: {cannot}"
 
 
 def test_help_answers_at_once_because_it_loads_nothing(repo_root: Path):
@@ -284,6 +316,20 @@ def test_check_says_which_venue_does_not_answer(tmp_path: Path, nobody: str, cap
     path = config(tmp_path, f'[accounts.far]\nvenue = "link"\nport = {nobody}\n[accounts.far.limits]\n')
     assert run.main(["check", "--config", path, "--data-dir", str(tmp_path)]) == FAILED
     assert re.search(rf"^PROBLEM +venue of far +127\.0\.0\.1:{nobody}", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_check_prints_nothing_but_its_findings_whatever_an_adapter_logs(
+    tmp_path: Path, nobody: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SOME_KEY", "key")
+    monkeypatch.setenv("SOME_SECRET", "secret")
+    account = f'[accounts.main]\nvenue = "bybit"\nhost = "http://127.0.0.1:{nobody}"\ncategory = "linear"\n'
+    keys = 'key_env = "SOME_KEY"\nsecret_env = "SOME_SECRET"\n[accounts.main.limits]\n'
+    path = config(tmp_path, '[engine]\nenv = "testnet"\n' + account + keys)
+    assert run.main(["check", "--json", "--config", path, "--data-dir", str(tmp_path)]) == FAILED
+    told = capfd.readouterr()
+    assert json.loads(told.out)["ok"] is False
+    assert "order socket down" in told.err
 
 
 def test_check_says_what_is_wrong_with_a_journal(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -44,12 +44,19 @@ def started(go: Callable[[], T]) -> T:
     except* Fenced as group:
         taken += [str(error) for error in _leaves(group)]
     except* (JournalFailed, StoreDamaged, BadTape, Inadmissible, KeyProblem, TermsProblem, OSError) as group:
-        reasons += [str(error) for error in _leaves(group)]
+        reasons += [_words(error) for error in _leaves(group)]
     if taken:
         raise Quit(REFUSED, "; ".join(taken))
     if reasons:
         raise Quit(REFUSED, "refused to start: " + "; ".join(reasons))
     return result[0]
+
+
+def _words(error: BaseException) -> str:
+    """Without the system's number, which tells a person nothing."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:

@@ -26,10 +26,10 @@ _STAMP_MIN, _STAMP_MAX = 10**17, 2**63 - 1  # 1973 to 2262: rules out seconds, m
 
 
 class BadTape(Exception):
-    """A recording that cannot be read: the file, the line (from 1) and what is wrong with it."""
+    """A recording that cannot be read: the file, the line (from 1; 0: none was read) and what is wrong."""
 
     def __init__(self, path: Path, line: int, what: str) -> None:
-        super().__init__(f"{path.name}, line {line}: {what}")
+        super().__init__(f"{path.name}, line {line}: {what}" if line else f"{path.name}: {what}")
         self.path, self.line, self.what = path, line, what
 
 

@@ -283,14 +283,14 @@ def _add_api_port(parser: argparse.ArgumentParser) -> None:
 
 
 def _days(text: str) -> int:
-    days = int(text)
-    if days < 1:
-        raise ValueError(text)
-    return days
+    return _whole(text, 1, 1_000_000, "days")
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise ValueError(text)
-    return port
+    return _whole(text, 0, 65535, "a port")
+
+
+def _whole(text: str, low: int, high: int, what: str) -> int:
+    if not (text.isdecimal() and len(text) <= 7 and low <= int(text) <= high):
+        raise argparse.ArgumentTypeError(f"'{text}' is not {what}: a whole number from {low} to {high}")
+    return int(text)

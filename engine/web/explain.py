@@ -13,6 +13,7 @@ from engine.core.messages import (
     AnyFact,
     Check,
     Confirmed,
+    Covered,
     DeadLettered,
     Filled,
     Judged,
@@ -24,9 +25,11 @@ from engine.core.messages import (
     SignalReceived,
     SignalRow,
     Submitted,
+    TradeClosed,
     TradeOpened,
+    Uncovered,
 )
-from engine.core.money import plain
+from engine.core.money import cents, plain
 from engine.runtime.journal.base import Record
 from engine.web.wire import iso, twin, whole
 
@@ -194,6 +197,17 @@ def describe(fact: AnyFact) -> str:
             return f"filled {fact.side.value} {plain(fact.qty)} at {plain(fact.price)}, {fee} ({whose})"
         case Confirmed(outcome=outcome, filled_qty=filled, asked_qty=asked):
             return f"confirmed {outcome.value}: {plain(filled)} of {plain(asked)} filled"
+        case TradeOpened(trade=trade):
+            opened = f"{trade.side.value} {plain(trade.entry_qty)} at {plain(cents(trade.entry_price))}"
+            return f"trade opened: {trade.trade_id}, {opened}"
+        case TradeClosed(trade=trade):
+            came_to = f"realised {plain(trade.realised)}, fees {plain(trade.fees)}, funding {plain(trade.funding)}"
+            left = f"{plain(trade.exit_qty)} out at {plain(cents(trade.exit_price))}"
+            return f"trade closed: {trade.trade_id}, {left}, {came_to}"
+        case Uncovered(missing_qty=missing):
+            return f"without full stop cover: {plain(missing)} is missing"
+        case Covered(exposed_ns=exposed):
+            return f"stop cover is complete, after {_ms(exposed)} without"
         case _:
             words = _words(type(fact).__name__)
             told = {k: v for k, v in _told(fact).items() if k not in _ENVELOPE}

@@ -97,7 +97,7 @@ async def serve(
     """
     closing, terms, turned_away = trio.Event(), terms or Terms(), TurnedAway()
     app = guarded(build(ports, closing, version, turned_away), (host,), terms, turned_away)
-    listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener = _listener(host, port)
     bound: int = listener.getsockname()[1]
     # Behind a shield, so that the cancellation of this task opens the door for a goodbye, which has a deadline.
     last_words = trio.CancelScope(shield=True)
@@ -109,6 +109,14 @@ async def serve(
         finally:
             closing.set()
             last_words.deadline = trio.current_time() + CLOSE_SECONDS
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        why = (error.strerror or str(error)).partition(" (while")[0]  # Python adds the address, which we say ourselves
+        raise OSError(error.errno, f"the API cannot listen on {host}, port {port}: {why}") from error
 
 
 async def _run(

@@ -73,7 +73,7 @@ def test_the_text_tells_the_story_in_order_and_cuts_nothing_off() -> None:
             "Step by step",
             "12:00:00.001000     1.000 ms    +1.000 ms  judged accepted: 2 checks",
             "12:00:00.005000     5.000 ms    +4.000 ms  accepted: cid sf1entry, venue_order_id v-9",
-            "uncovered: missing_qty 0.5",
+            "without full stop cover: 0.5 is missing",
             "Confirmation",
             "avg_price: 2450",
         )
