@@ -11,7 +11,7 @@ import time
 from decimal import Decimal
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import trio
@@ -36,6 +36,9 @@ from engine.runtime.log import configure
 from engine.venues.link import LinkVenue
 from engine.venues.registry import WORLDS
 
+if TYPE_CHECKING:
+    from engine.edges.kafka import KafkaSink, KafkaSource  # takes long
+
 REST_SECONDS = 30.0  # at most, for everything to come to rest after the last signal
 
 
@@ -47,6 +50,8 @@ class EngineTask(msgspec.Struct, frozen=True):
     profile: str = ""  # file for cProfile's figures
     face: str = ""  # of the local exchange; "": the paper venue over the link
     order_socket: bool = True
+    kafka: str = ""  # servers that bring signals, too, and take the confirmations
+    topic: str = ""  # of these signals
 
 
 class Stamp(msgspec.Struct, frozen=True, array_like=True):
@@ -128,6 +133,7 @@ async def run(task: EngineTask) -> None:
     account = _at_face(task, clock) if task.face else await _at_link(task, clock)
     tally, last, dead = StampedTally(), LastSink(), NdjsonFile(folder / "dead-letters.ndjson")
     source = EndingSource(NdjsonSource.stdin("stdin", clock))
+    bus, confirming = _by_kafka(task, clock) if task.kafka else ((), ())
     parts = Parts(
         env=ENV,
         clock=clock,
@@ -135,8 +141,8 @@ async def run(task: EngineTask) -> None:
         rng=Random(1),
         accounts=(account,),
         quote=board.quote if task.face else account.venue.quote,  # type: ignore[attr-defined]
-        sources=(source,),
-        sinks=(NdjsonSink("events", folder / "events.ndjson"), last),
+        sources=(source, *bus),
+        sinks=(NdjsonSink("events", folder / "events.ndjson"), *confirming, last),
         dialects=dialect_terms(),
         dead_letter=lambda malformed: bury(dead, malformed),
         tally=tally,
@@ -155,6 +161,8 @@ async def run(task: EngineTask) -> None:
             await _connect(task, nursery, account, board, clock)
         engine: Engine = await nursery.start(run_and_drain)
         await ready(engine)
+        while any(each.down for each in bus):  # noqa: ASYNC110 (likewise)
+            await trio.sleep(0.01)
         ready_ns = clock.ticks_ns() - began
         sys.setswitchinterval(0.00005)
         gc.collect()
@@ -181,6 +189,14 @@ async def run(task: EngineTask) -> None:
         await drained.wait()
         nursery.cancel_scope.cancel()
     await trio.Path(task.result).write_bytes(msgspec.json.encode(result))
+
+
+def _by_kafka(task: EngineTask, clock: Clock) -> "tuple[tuple[KafkaSource], tuple[KafkaSink]]":
+    from engine.edges.kafka import Cluster, KafkaSink, KafkaSource, Topics
+
+    cluster, terms = Cluster(task.kafka), Topics((task.topic,), group=task.topic, dialect="hedge_trades")
+    sink = KafkaSink("confirmations", cluster, f"{task.topic}.told", ("trade_confirmations",))
+    return (KafkaSource("hedges", cluster, terms, clock),), (sink,)
 
 
 async def _at_link(task: EngineTask, clock: Clock) -> AccountParts:

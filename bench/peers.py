@@ -22,6 +22,7 @@ import msgspec
 from msgspec import Struct
 
 from bench import feed
+from bench.bare_consumer_process import BareResult, BareTask
 from bench.engine_process import EngineResult, EngineTask
 from bench.exchange import exchange
 from bench.figures import HEADING, Figures, Ratio, figures, line, ratio
@@ -36,7 +37,7 @@ MINE = (OURS, OURS_REST, ENGINE, ENGINE_REST)
 WANTED_US = {OURS: 1_000, OURS_REST: 2_000}
 END_SECONDS = 60.0
 
-R = TypeVar("R", PeerResult, EngineResult, TapResult)
+R = TypeVar("R", PeerResult, EngineResult, TapResult, BareResult)
 
 
 class Client(Struct, frozen=True):
@@ -99,7 +100,7 @@ def measure(arguments: argparse.Namespace) -> Report:
 class Process:
     """A client, an engine or the tap; it has said its first word when it is made."""
 
-    def __init__(self, module: str, task: PeerTask | EngineTask | TapTask, folder: Path, name: str) -> None:
+    def __init__(self, module: str, task: PeerTask | EngineTask | TapTask | BareTask, folder: Path, name: str) -> None:
         self._log = (folder / f"{name}.log").open("wb")
         self._result = Path(task.result)
         path = folder / f"{name}.task"
@@ -250,7 +251,7 @@ def _client(
     own = [[arrived[cid] - began[cid] for cid in turn if cid in arrived and cid in began] for turn in turns]
     return Client(
         own=figures(took for of in own for took in of),
-        typical=_median([figures(of) for of in own if of]),
+        typical=median_of([figures(of) for of in own if of]),
         outside=figures(arrived[cid] - meant for turn in turns for cid, meant in turn.items() if cid in arrived),
         answered=answered,
         cpu_us=round(result.cpu_ns / (len(orders) + warm_up) / 1000, 1),
@@ -281,7 +282,7 @@ def _began(
     return {cid: stamp.received for cid, stamp in pairs.items()}, adapter, unanswered
 
 
-def _median(rounds: list[Figures]) -> Figures:
+def median_of(rounds: list[Figures]) -> Figures:
     if not rounds:
         return figures([])
     p50, p90, p99, p999, most = (

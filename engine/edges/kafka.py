@@ -1,8 +1,8 @@
 """Kafka in and out (SPEC ING1, PUB1): offsets are committed when what became of their messages is durable.
 
-One thread owns a consumer, as the client library wants it; it only reads, pauses, commits, and hands over. What is
-counted is counted on trio's side. Events are produced idempotently, keyed by account, so that they are in order per
-account; after a crash some come twice, and their ids tell.
+One thread owns a consumer, as the client library wants it; it reads, pauses, commits, and hands over, and it alone
+knows which partitions are ours now. What is in hand is counted on trio's side. Events are produced idempotently, keyed
+by account, so that they are in order per account; after a crash some come twice, and their ids tell.
 
 confluent-kafka is imported with this module, and this module only by an engine that has such a source or sink.
 """
@@ -10,13 +10,22 @@ confluent-kafka is imported with this module, and this module only by an engine 
 from collections import deque
 from collections.abc import Iterable, Mapping
 from functools import partial
+from hashlib import blake2b
 from threading import Event as ThreadEvent
 from typing import Any
 
 import msgspec
 import structlog
 import trio
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import (
+    TIMESTAMP_NOT_AVAILABLE,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from msgspec import Struct
 
 from engine.core.messages import OutboxRow
@@ -35,6 +44,8 @@ DRAIN_SECONDS = 10.0  # for what is in hand of a partition that is taken from us
 LEAVE_SECONDS = 2.0  # the same, when the engine stops
 SEND_SECONDS = 10.0  # without an answer for so long the broker counts as down
 SLICE_SECONDS = 0.2  # how long a thread may hold up a cancellation
+AGAIN_NS = 200_000_000  # until offsets that could not be committed are committed again
+TOPIC_CHARS_MAX = 80  # a longer name stands in an id by its digest
 TRACES = ("trace_id", "x-trace-id", "correlation_id", "x-correlation-id")
 TYPES = ("type", "event", "event_type", "ce_type")
 LOG = structlog.get_logger("kafka")
@@ -100,6 +111,16 @@ def trace_of(headers: Mapping[str, bytes]) -> str | None:
     return parts[1].decode("ascii", "backslashreplace") if len(parts) == 4 and len(parts[1]) == 32 else None
 
 
+def message_id(topic: str, partition: int, offset: int, made_ms: int) -> str:
+    """How a message without an id of its own is known, however often and to whomever it is delivered. PURE.
+
+    The moment at which it was made (0: not told) is in it, because a topic that is deleted and made anew counts its
+    offsets from 0 again. No name of ours is: the engine that gets a partition next may call its source otherwise.
+    """
+    name = topic if len(topic) <= TOPIC_CHARS_MAX else blake2b(topic.encode(), digest_size=16).hexdigest()
+    return f"{name}:{partition}:{offset}:{made_ms}" if made_ms else f"{name}:{partition}:{offset}"
+
+
 def _headers(message: Message) -> dict[str, bytes]:
     """By name in small letters; of several with one name the last."""
     pairs: Any = message.headers() or ()
@@ -131,6 +152,17 @@ class Track:
 Unburied = tuple[bytes, Place, int, Track]  # a dead letter that its topic has not got, and whose it is
 
 
+class Fresh(Struct, frozen=True):
+    """A message as the client library handed it over, and when; its partition was ours then, by this track."""
+
+    message: Message
+    place: Place
+    offset: int
+    track: Track
+    received_ns: int
+    received_tick: int
+
+
 # ----------------------------------------------------------------------------------------------------------- source
 
 
@@ -144,11 +176,24 @@ class Topics(Struct, frozen=True):
     session_seconds: float = 45.0  # unheard of for so long, a member of the group loses its partitions to the others
 
 
+def reading_settings(cluster: Cluster, group: str) -> dict[str, object]:
+    """A consumer's, without its callbacks."""
+    return cluster.settings() | {
+        "group.id": group,
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "partition.assignment.strategy": "cooperative-sticky",
+        "fetch.wait.max.ms": 100,
+        "fetch.message.max.bytes": 8 * SIZE_MAX,
+        "queued.max.messages.kbytes": 64 * 1024,
+    }
+
+
 class KafkaSource:
-    """Some topics by one consumer group. A message without an id of its own is known by topic, partition and offset.
+    """Some topics by one consumer group. A message without an id of its own is known by its place: see `message_id`.
 
     A partition that another member gets is drained first: what is in hand is answered and committed, the rest dropped
-    unread. What was in hand at a crash comes again.
+    unread, and nothing is committed for it any more. What was in hand at a crash comes again.
     """
 
     def __init__(self, name: str, cluster: Cluster, terms: Topics, clock: Clock) -> None:
@@ -157,35 +202,40 @@ class KafkaSource:
         self.lag = 0  # messages that were not read yet
         self._terms, self._clock = terms, clock
         self._cluster = cluster
-        self._gained_some = False
-        self._moved: set[Place] = set()  # partitions given up since the first message of this read
         self._burying = Producer(_producing(cluster)) if terms.dead_letters else None
-        self._tracks: dict[Place, Track] = {}
-        self._waiting: deque[Message] = deque()
-        self._handed_over = 0  # counted by the thread, which must not run ahead of a loop that is busy
-        self._taken = 0  # of these; counted by the loop
-        self._some_waiting = trio.Event()
-        self._due: dict[Place, int] = {}
-        self._leaving: list[tuple[frozenset[Place], ThreadEvent]] = []
+        self._begin_anew()
         self._room = trio.Semaphore(FLIGHT_MAX)
-        self._stopping = False
+        self._ending = False  # nothing more is handed in; what is in hand is waited for
+        self._stopping = False  # the thread, too, is to end
 
     def _settings(self, cluster: Cluster) -> dict[str, object]:
-        return cluster.settings() | {
-            "group.id": self._terms.group,
+        return reading_settings(cluster, self._terms.group) | {
             "client.id": f"surefire-{self.name}",
-            "enable.auto.commit": False,
-            "auto.offset.reset": "earliest",
             "session.timeout.ms": round(1_000 * self._terms.session_seconds),
             "heartbeat.interval.ms": round(1_000 * min(3.0, self._terms.session_seconds / 3)),
-            "partition.assignment.strategy": "cooperative-sticky",
-            "fetch.wait.max.ms": 100,
-            "fetch.message.max.bytes": 8 * SIZE_MAX,
-            "queued.max.messages.kbytes": 64 * 1024,
             "statistics.interval.ms": 1_000,
             "error_cb": self._trouble,
             "stats_cb": self._count,
+            "on_commit": self._committed,
         }
+
+    def _begin_anew(self) -> None:
+        # The thread's own: which partitions are ours, what is to be committed, and what is on its way to the broker.
+        self._mine: dict[Place, Track] = {}
+        self._unsettled: dict[Place, int] = {}
+        self._settling: dict[Place, tuple[Track, int]] = {}
+        self._settle_from = 0  # monotonic ns
+        self._unsettled_why = ""
+        self._gained_some = False
+        self._handed_over = 0  # counted by the thread, which must not run ahead of a loop that is busy
+        # From the loop to the thread.
+        self._due: deque[tuple[Place, Track, int]] = deque()
+        # The loop's own.
+        self._tracks: dict[Place, Track] = {}
+        self._waiting: deque[Fresh] = deque()
+        self._taken = 0  # of those handed over
+        self._some_waiting = trio.Event()
+        self._leaving: list[tuple[frozenset[Place], ThreadEvent]] = []
 
     async def run(self, arrivals: trio.MemorySendChannel[Arrival]) -> None:
         """For ever. Messages whose result is not committed when it is cancelled come again at the next start.
@@ -193,10 +243,8 @@ class KafkaSource:
         It may be called again after it has failed: whatever was in hand then comes again, too.
         """
         self._arrivals = arrivals
-        self._tracks, self._due, self._leaving = {}, {}, []
-        self._waiting.clear()
-        self._handed_over = self._taken = 0
-        self._stopping = False
+        self._begin_anew()
+        self._ending = self._stopping = False
         self._token = trio.lowlevel.current_trio_token()
         self._again, to_send_again = trio.open_memory_channel[Arrival](float("inf"))  # no more than are flying
         self._unburied, unburied = trio.open_memory_channel[Unburied](float("inf"))  # likewise
@@ -208,6 +256,7 @@ class KafkaSource:
             try:
                 await trio.sleep_forever()
             finally:
+                self._ending = True
                 with trio.CancelScope(shield=True), trio.move_on_after(LEAVE_SECONDS):
                     while any(track.in_hand() for track in self._tracks.values()):  # noqa: ASYNC110
                         await trio.sleep(0.02)
@@ -223,10 +272,9 @@ class KafkaSource:
             while not self._stopping:
                 first = consumer.poll(POLL_SECONDS)
                 if first is not None:
-                    self._moved.clear()
-                    more = consumer.consume(READ_MAX - 1, 0)  # partitions may be taken from us in here
-                    self._sort(more if _place(first) in self._moved else [first, *more])
-                self._commit()
+                    self._hand_over((first,))  # at once, before the look whether there are more
+                    self._hand_over(consumer.consume(READ_MAX - 1, 0))  # partitions may be taken from us in here
+                self._settle()
                 if self._burying is not None:
                     self._burying.poll(0)
                 if self._gained_some:  # they are not paused
@@ -236,53 +284,106 @@ class KafkaSource:
                     (consumer.pause if full else consumer.resume)(consumer.assignment())
                     paused = full
         finally:
-            self._commit()
+            self._settle_now()
             consumer.close()
 
-    def _sort(self, messages: Iterable[Message]) -> None:
-        good = []
+    def _hand_over(self, messages: Iterable[Message]) -> None:
+        """What is of a partition that has just been taken from us is its next owner's to read."""
+        received_ns, received_tick = self._clock.now_ns(), self._clock.ticks_ns()
+        fresh = []
         for message in messages:
-            if (error := message.error()) is None:
-                good.append(message)
-            elif error.code() != KafkaError._PARTITION_EOF:
-                self._trouble(error)
-        if good:
-            self._handed_over += len(good)
-            self._token.run_sync_soon(self._read, good)
+            if (error := message.error()) is not None:
+                if error.code() != KafkaError._PARTITION_EOF:
+                    self._trouble(error)
+            elif (track := self._mine.get(place := _place(message))) is not None:
+                fresh.append(Fresh(message, place, message.offset() or 0, track, received_ns, received_tick))
+        if fresh:
+            self._handed_over += len(fresh)
+            self._token.run_sync_soon(self._read, fresh)
 
-    def _commit(self) -> None:
-        """What is due; kept for the next time if it fails, and forgotten with its partition."""
-        due, self._due = self._due, {}
+    def _settle(self) -> None:
+        """Begins to commit what is due, unless some is on its way: then the next time, all in one."""
+        self._gather()
+        if not self._unsettled or self._settling or self._clock.ticks_ns() < self._settle_from:
+            return
+        self._settling = {place: (self._mine[place], offset) for place, offset in self._unsettled.items()}
+        self._unsettled = {}
+        offsets = _offsets(self._settling)
+        try:
+            self._consumer.commit(offsets=offsets, asynchronous=True)
+        except KafkaException as error:
+            self._committed(error.args[0], offsets)
+
+    def _committed(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
+        """The answer to what was on its way. What was not taken is due again, as long as its partition is ours."""
+        for told in places:
+            place = told.topic, told.partition
+            track, offset = self._settling.get(place, (None, None))
+            if offset != told.offset:  # not the last that we sent
+                continue
+            del self._settling[place]
+            if (flaw := error or told.error) is None:
+                self._unsettled_why = ""
+            elif self._mine.get(place) is track:
+                self._unsettled.setdefault(place, told.offset)  # a later one may have become due meanwhile
+                self._not_settled(flaw)
+
+    def _settle_now(self) -> None:
+        """Waits for the broker's answer, to what is on its way, too."""
+        self._gather()
+        due = {**self._settling, **{place: (self._mine[place], offset) for place, offset in self._unsettled.items()}}
+        self._unsettled, self._settling = {}, due
         if not due:
             return
-        offsets = [TopicPartition(topic, partition, offset) for (topic, partition), offset in due.items()]
+        offsets = _offsets(due)
         try:
-            self._consumer.commit(offsets=offsets, asynchronous=False)
+            done: Any = self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
-            LOG.warning("kafka commit", source=self.name, reason=_words(error.args[0]))
-            self._due = {**due, **self._due}
+            self._committed(error.args[0], offsets)
+        else:
+            self._committed(None, done)
+
+    def _gather(self) -> None:
+        """What the loop has found due, but for partitions that are no longer ours, or ours again since."""
+        while self._due:
+            place, track, offset = self._due.popleft()
+            if self._mine.get(place) is track:
+                self._unsettled[place] = offset
+
+    def _not_settled(self, error: KafkaError) -> None:
+        self._settle_from = self._clock.ticks_ns() + AGAIN_NS
+        if (why := _words(error)) != self._unsettled_why:
+            LOG.warning("kafka commit", source=self.name, reason=why)
+            self._unsettled_why = why
 
     def _gained(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         self._gained_some = True
+        self._well()
         LOG.info("kafka partitions gained", source=self.name, partitions=_shown(places))
-        self._token.run_sync_soon(self._begin, _places(places))
+        tracks = {(place.topic, place.partition): Track() for place in places}
+        self._mine |= tracks
+        self._token.run_sync_soon(self._tracks.update, tracks)
 
     def _losing(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         drained = ThreadEvent()
-        self._moved |= _places(places)
         self._token.run_sync_soon(self._leave, _places(places), drained)
         whole = drained.wait(DRAIN_SECONDS if not self._stopping else 0)
-        self._commit()
-        self._token.run_sync_soon(self._forget, _places(places))
+        self._settle_now()
+        self._give_up(places)
         LOG.info("kafka partitions given up", source=self.name, partitions=_shown(places), drained=whole)
 
     def _lost(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         """Another member has them already: nothing can be committed any more, and all in hand comes again there."""
         LOG.warning("kafka partitions lost", source=self.name, partitions=_shown(places))
-        self._moved |= _places(places)
-        for place in _places(places):
-            self._due.pop(place, None)
-        self._token.run_sync_soon(self._forget, _places(places))
+        self._give_up(places)
+
+    def _give_up(self, places: list[TopicPartition]) -> None:
+        """An offset committed from now on would take the next owner's place in the partition back, or on."""
+        gone = _places(places)
+        self._mine = {place: track for place, track in self._mine.items() if place not in gone}
+        self._settling = {place: due for place, due in self._settling.items() if place not in gone}
+        self._unsettled = {place: offset for place, offset in self._unsettled.items() if place not in gone}
+        self._token.run_sync_soon(self._forget, gone)
 
     def _trouble(self, error: KafkaError) -> None:
         words = _words(error)
@@ -296,19 +397,25 @@ class KafkaSource:
         parts = [p for topic in told.get("topics", {}).values() for p in topic["partitions"].values()]
         self.lag = sum(max(part["consumer_lag"], 0) for part in parts if part.get("consumer_lag") is not None)
         up = any(b["state"] == "UP" and b["nodeid"] >= 0 for b in told.get("brokers", {}).values())
-        if up and self.down:
+        if up:
+            self._well()
+
+    def _well(self) -> None:
+        if self.down:
             LOG.info("kafka up", source=self.name)
             self.down = ""
 
     # ------------------------------------------------------------------------------------------------------- in trio
 
-    def _begin(self, places: frozenset[Place]) -> None:
-        for place in places:
-            self._tracks.setdefault(place, Track())
-
-    def _read(self, messages: list[Message]) -> None:
-        self._waiting.extend(messages)
-        self._some_waiting.set()
+    def _read(self, fresh: list[Fresh]) -> None:
+        """Handed in at once where nothing waits: a task that had to be woken for it would cost turns of the loop."""
+        straight = 0
+        if not self._waiting and not self._ending:
+            straight = next((n for n, each in enumerate(fresh) if not self._hand_in_now(each)), len(fresh))
+        self._taken += straight
+        self._waiting.extend(fresh[straight:])
+        if self._waiting:
+            self._some_waiting.set()
 
     def _leave(self, places: frozenset[Place], drained: ThreadEvent) -> None:
         """What was not handed in yet is dropped: the next owner reads it."""
@@ -324,7 +431,7 @@ class KafkaSource:
                 self._leaving.remove(entry)
 
     def _drop(self, places: frozenset[Place]) -> None:
-        kept = deque(m for m in self._waiting if _place(m) not in places)
+        kept = deque(fresh for fresh in self._waiting if fresh.place not in places)
         self._taken += len(self._waiting) - len(kept)
         self._waiting = kept
 
@@ -344,12 +451,26 @@ class KafkaSource:
                 self._room.release()
                 continue
             self._taken += 1
-            await self._hand_in(self._waiting.popleft())
+            fresh = self._waiting.popleft()
+            fresh.track.begin(fresh.offset)
+            await self._arrivals.send(self._arrival(fresh))
 
-    async def _hand_in(self, message: Message) -> None:
-        place, offset = _place(message), message.offset() or 0
-        track = self._tracks.setdefault(place, Track())
-        track.begin(offset)
+    def _hand_in_now(self, fresh: Fresh) -> bool:
+        """Whether there was room."""
+        try:
+            self._room.acquire_nowait()
+        except trio.WouldBlock:
+            return False
+        try:
+            self._arrivals.send_nowait(self._arrival(fresh))
+        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._room.release()  # who waits for room will be told what is broken
+            return False
+        fresh.track.begin(fresh.offset)
+        return True
+
+    def _arrival(self, fresh: Fresh) -> Arrival:
+        message, place, track, offset = fresh.message, fresh.place, fresh.track, fresh.offset
 
         def answer(receipt: Receipt) -> None:
             if receipt.status == "busy":
@@ -363,14 +484,14 @@ class KafkaSource:
             raw=b"" if value is None else message_body(place[0], value, headers, self._terms.dialect),
             source=self.name,
             dialect=self._terms.dialect,
-            received_ns=self._clock.now_ns(),
-            received_tick=self._clock.ticks_ns(),
+            received_ns=fresh.received_ns,
+            received_tick=fresh.received_tick,
             answer=answer,
             trace_id=trace_of(headers),
-            fallback_id=f"{place[0]}:{place[1]}:{offset}",
+            fallback_id=message_id(*place, offset, _made_ms(message)),
             flaw="is a tombstone: a message without a value" if value is None else "",
         )
-        await self._arrivals.send(arrival)
+        return arrival
 
     async def _send_again(self, to_send_again: trio.MemoryReceiveChannel[Arrival]) -> None:
         """For ever: what the engine could not take is offered again, after a pause, for it is in trouble."""
@@ -381,8 +502,8 @@ class KafkaSource:
     def _landed(self, place: Place, offset: int, track: Track) -> None:
         self._room.release()
         track.end(offset)
-        if track.due is not None and self._tracks.get(place) is track:  # else it is another member's by now
-            self._due[place] = track.due
+        if track.due is not None:
+            self._due.append((place, track, track.due))
         self._look_who_waits()
 
     def _bury(self, letter: bytes, place: Place, offset: int, track: Track) -> None:
@@ -412,6 +533,16 @@ class KafkaSource:
 
 def _place(message: Message) -> Place:
     return message.topic() or "", message.partition() or 0
+
+
+def _made_ms(message: Message) -> int:
+    """Since the epoch, by the producer or the broker; 0: not told."""
+    kind, made_ms = message.timestamp()
+    return max(made_ms, 0) if kind != TIMESTAMP_NOT_AVAILABLE else 0
+
+
+def _offsets(due: Mapping[Place, tuple[Track, int]]) -> list[TopicPartition]:
+    return [TopicPartition(topic, partition, offset) for (topic, partition), (_, offset) in due.items()]
 
 
 def _places(places: Iterable[TopicPartition]) -> frozenset[Place]:

@@ -7,12 +7,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -24,7 +26,7 @@ from actors.assembly import open_source
 from engine.core.messages import Event, Malformed, OutboxRow, Refusal, Signal
 from engine.edges.base import Arrival, Receipt, SinkDown
 from engine.edges.dialects import DialectTerms, decode
-from engine.edges.kafka import Cluster, KafkaSink, KafkaSource, Topics, Track, message_body, trace_of
+from engine.edges.kafka import Cluster, KafkaSink, KafkaSource, Topics, Track, message_body, message_id, trace_of
 from engine.runtime.clock import live_clock
 from engine.runtime.config import parse
 from tests.kafka import PASSWORD, USER, Broker, running, topic
@@ -57,6 +59,11 @@ def certificate() -> tuple[str, str]:
 @pytest.fixture(scope="module")
 def broker(certificate: tuple[str, str]) -> Iterator[Broker]:
     yield from running(certificate[0])
+
+
+def place(arrival: Arrival) -> str:
+    """Topic, partition and offset, without the moment at which it was made."""
+    return (arrival.fallback_id or "").rpartition(":")[0]
 
 
 class House:
@@ -204,11 +211,10 @@ async def test_an_offset_is_committed_when_its_message_is_answered_and_not_befor
     async with reading(broker.cluster, Topics((name,))) as home:
         arrivals = await home.take(6, answer=None)
         assert {a.raw for a in arrivals} == {order(n) for n in range(6)}
-        assert {a.fallback_id for a in arrivals} == {
-            f"{name}:{place}:{offset}" for place in range(3) for offset in (0, 1)
-        }
+        assert {place(a) for a in arrivals} == {f"{name}:{part}:{offset}" for part in range(3) for offset in (0, 1)}
         assert {a.trace_id for a in arrivals} == {"t7"} and not home.source.down
-        by_place = {a.fallback_id: a for a in arrivals}
+        by_place = {place(a): a for a in arrivals}
+        ids = {a.fallback_id for a in arrivals}
         by_place[f"{name}:0:1"].answer(TAKEN)  # the second of its partition waits for the first
         by_place[f"{name}:1:0"].answer(TAKEN)
         await until(lambda: committed(broker.cluster, name) == 1)
@@ -217,7 +223,8 @@ async def test_an_offset_is_committed_when_its_message_is_answered_and_not_befor
         await until(lambda: committed(broker.cluster, name) == 3)
     async with reading(broker.cluster, Topics((name,))) as home:
         again = await home.take(3)
-        assert {a.fallback_id for a in again} == {f"{name}:1:1", f"{name}:2:0", f"{name}:2:1"}
+        assert {place(a) for a in again} == {f"{name}:1:1", f"{name}:2:0", f"{name}:2:1"}
+        assert {a.fallback_id for a in again} < ids, "whoever gets it knows it by the same name"
         await until(lambda: committed(broker.cluster, name) == 6)
         assert await home.quiet()
 
@@ -234,7 +241,7 @@ async def test_poison_tombstones_and_giants_are_dead_letters_and_hold_up_nothing
                 reason = Refusal("", arrival.flaw or "cannot be read")
                 told = told if isinstance(told, Malformed) else Malformed("bus", (reason,), "", 1, None)
                 arrival.answer(Receipt("malformed", malformed=told))
-                letters[arrival.fallback_id] = arrival
+                letters[place(arrival)] = arrival
             else:
                 arrival.answer(TAKEN)
         assert len(letters) == 3 and [a for a in letters.values() if a.flaw.startswith("is a tombstone")]
@@ -314,50 +321,153 @@ async def test_a_source_that_is_run_again_brings_what_was_in_hand_and_goes_on(br
     assert {arrival.raw for arrival in found} == {order(1), order(2)}
 
 
-class Moving:
-    """A consumer whose partition is taken away between its first message and the rest of the same read."""
+class Scripted:
+    """A consumer that does as the test says. `reads`: for each poll its message, and for the look after it the rest."""
 
-    committed: list[TopicPartition]
+    def __init__(self, settings: dict[str, object]) -> None:
+        self._told: Callable = settings["on_commit"]
+        self._answers: list[list[TopicPartition]] = []
+        self.log: list[tuple[str, list[tuple[int, int]]]] = []
+        self.refusals: list[KafkaError] = []
+        self._reads = self.script()
+        Scripted.last = self
 
-    def __init__(self, _: object) -> None:
-        self.committed = Moving.committed = []
-        self._reads = 0
+    last: "Scripted"
+
+    def script(self) -> Iterator[Message | list[Message] | None]:
+        raise NotImplementedError
 
     def subscribe(self, _: object, on_assign: Callable, on_revoke: Callable, on_lost: Callable) -> None:
-        self._assign, self._revoke = on_assign, on_revoke
+        self.assign, self.revoke, self.lose = (partial(told, self) for told in (on_assign, on_revoke, on_lost))
 
     def poll(self, seconds: float) -> Message | None:
-        self._reads += 1
-        if self._reads > 1:
-            time.sleep(seconds)
-            return None
-        self._assign(self, [TopicPartition("t", 0), TopicPartition("t", 1)])
-        return Message(topic="t", partition=0, offset=50, value=order(50))
+        while self._answers:
+            self._told(None, self._answers.pop())
+        found = next(self._reads, None)
+        if found is None:
+            time.sleep(seconds / 10)
+        assert not isinstance(found, list)
+        return found
 
     def consume(self, *_: object) -> list[Message]:
-        self._revoke(self, [TopicPartition("t", 0)])
-        return [Message(topic="t", partition=1, offset=7, value=order(7))]
+        found = next(self._reads)
+        assert isinstance(found, list)
+        return found
 
     def assignment(self) -> list[TopicPartition]:
         return []
 
-    def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> None:
-        self.committed += offsets
+    def commit(self, offsets: list[TopicPartition], asynchronous: bool) -> list[TopicPartition]:
+        self.log.append(("begun" if asynchronous else "waited", [(place.partition, place.offset) for place in offsets]))
+        if self.refusals:
+            raise KafkaException(self.refusals.pop(0))
+        if asynchronous:
+            self._answers.append(offsets)
+        return offsets
 
     def close(self) -> None:
-        pass
+        self.log.append(("closed", []))
+
+    def offsets(self) -> list[tuple[int, int]]:
+        return [pair for _, pairs in self.log for pair in pairs]
 
 
-async def test_a_message_of_a_partition_that_went_in_the_same_read_is_the_next_owners(
+def message(partition: int, offset: int) -> Message:
+    return Message(topic="t", partition=partition, offset=offset, value=order(offset), timestamp=(1, 1_700))
+
+
+class Moving(Scripted):
+    """A partition is taken away between the first message of a read and the rest of it."""
+
+    def script(self) -> Iterator[Message | list[Message] | None]:
+        self.assign([TopicPartition("t", 0), TopicPartition("t", 1)])
+        yield message(0, 50)
+        self.revoke([TopicPartition("t", 0)])
+        yield [message(0, 51), message(1, 7)]
+
+
+async def test_of_a_partition_that_goes_in_the_middle_of_a_read_only_what_is_in_hand_is_committed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Its offset, committed by us, would pass over those before it that we dropped for the next owner to read."""
+    """Later messages' offsets, committed by us, would pass over what we dropped for the next owner to read."""
     monkeypatch.setattr("engine.edges.kafka.Consumer", Moving)
     async with reading(Cluster("127.0.0.1:1"), Topics(("t",))) as home:
-        assert [got.fallback_id for got in await home.take(1)] == ["t:1:7"]
-        await until(lambda: Moving.committed)
+        assert [got.fallback_id for got in await home.take(2)] == ["t:0:50:1700", "t:1:7:1700"]
+        await until(lambda: (1, 8) in Scripted.last.offsets())
         assert await home.quiet(0.3)
-    assert [(place.partition, place.offset) for place in Moving.committed] == [(1, 8)]
+    assert Scripted.last.log[:2] == [("waited", [(0, 51)]), ("begun", [(1, 8)])]
+
+
+async def test_what_waits_for_room_when_its_partition_goes_is_left_to_the_next_owner(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.edges.kafka.Consumer", Moving)
+    async with reading(Cluster("127.0.0.1:1"), Topics(("t",)), room=0) as home:
+        home.source._room = trio.Semaphore(0)
+        await until(lambda: any(fresh.place[1] == 1 for fresh in home.source._waiting))
+        for _ in range(9):
+            home.source._room.release()
+        assert [place(got) for got in await home.take(1)] == ["t:1:7"]
+        await until(lambda: (1, 8) in Scripted.last.offsets())
+    assert {partition for partition, _ in Scripted.last.offsets()} == {1}
+
+
+class Refused(Scripted):
+    """The broker takes no offsets at first; then a partition goes, and comes back later."""
+
+    def script(self) -> Iterator[Message | list[Message] | None]:
+        self.refusals = [KafkaError(KafkaError.REQUEST_TIMED_OUT)] * 2
+        self.assign([TopicPartition("t", 0), TopicPartition("t", 1)])
+        yield message(0, 50)
+        yield [message(1, 7)]
+        while len(self.log) < 1:
+            yield None
+        self.revoke([TopicPartition("t", 0)])
+        while (1, 8) not in self.offsets()[2:]:
+            yield None
+        self.assign([TopicPartition("t", 0)])
+        yield message(0, 90)
+        yield []
+
+
+async def test_offsets_that_are_refused_are_tried_again_but_not_for_a_partition_that_was_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("engine.edges.kafka.Consumer", Refused)
+    async with reading(Cluster("127.0.0.1:1"), Topics(("t",))) as home:
+        await home.take(3)
+        await until(lambda: (0, 91) in Scripted.last.offsets())
+    (_, first), (how, waited), *later = Scripted.last.log
+    assert (0, 51) in first and how == "waited" and (0, 51) in waited  # once before it goes, and then no more
+    assert (0, 51) not in [pair for _, pairs in later for pair in pairs]
+    assert (1, 8) in [pair for _, pairs in later for pair in pairs]
+
+
+def test_one_offset_that_is_refused_in_an_answer_is_due_again_and_the_others_are_not() -> None:
+    source = KafkaSource("bus", Cluster("127.0.0.1:1"), Topics(("t",)), live_clock())
+    tracks = {("t", part): Track() for part in range(3)}
+    source._mine = {key: track for key, track in tracks.items() if key[1] != 2}  # the third has gone meanwhile
+    source._settling = {key: (track, 10) for key, track in tracks.items()}
+    error = KafkaError(KafkaError.COORDINATOR_LOAD_IN_PROGRESS)
+    told = [SimpleNamespace(topic="t", partition=n, offset=10, error=error if n else None) for n in range(3)]
+    source._committed(None, told)
+    assert source._unsettled == {("t", 1): 10} and not source._settling
+    source._settling = {("t", 1): (tracks["t", 1], 11)}
+    source._committed(None, told[1:2])  # a late answer to an earlier one says nothing of this
+    assert source._settling == {("t", 1): (tracks["t", 1], 11)}
+
+
+@given(st.text("abc.-_", min_size=1, max_size=249), st.integers(0, 99), st.integers(0, 2**62), st.integers(0, 2**41))
+def test_a_message_without_an_id_is_known_by_its_place_and_moment(
+    name: str, partition: int, offset: int, made_ms: int
+) -> None:
+    known = message_id(name, partition, offset, made_ms)
+    body = b'{"symbol":"BTCUSDT","action":"open","side":"buy","qty":"1"}'
+    told = decode(body, "surefire", DialectTerms(account="main"), "bus", 1, fallback_id=known)
+    assert isinstance(told, Signal) and told.signal_id == known  # it fits, however long the topic's name
+    assert known == message_id(name, partition, offset, made_ms)
+    assert known != message_id(name, partition, offset, made_ms + 1)  # the topic was made anew
+    assert known != message_id(name + "x", partition, offset, made_ms)
 
 
 async def test_a_broker_that_goes_away_is_waited_for(broker: Broker) -> None:
@@ -404,6 +514,13 @@ def row(number: int, name: str = "order.filled", account: str = "main") -> Outbo
     return OutboxRow(number, Event(name, account, f"k{number}", 7, f"t{number}", "s1", {"n": number}))
 
 
+class Single(Scripted):
+    def script(self) -> Iterator[Message | list[Message] | None]:
+        self.assign([TopicPartition("t", 1)])
+        yield message(1, 7)
+        yield []
+
+
 class Refusing:
     """A producer whose queue is full at first; then the broker refuses the message; then it takes it."""
 
@@ -426,14 +543,14 @@ class Refusing:
 async def test_a_dead_letter_that_is_refused_holds_up_its_offset_and_nobody_else(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("engine.edges.kafka.Consumer", Moving)
+    monkeypatch.setattr("engine.edges.kafka.Consumer", Single)
     monkeypatch.setattr("engine.edges.kafka.Producer", Refusing)
     async with reading(Cluster("127.0.0.1:1"), Topics(("t",), dead_letters="dead")) as home:
         (arrival,) = await home.take(1, answer=None)
         arrival.answer(Receipt("malformed", malformed=Malformed("bus", (Refusal("", "odd"),), "x", 1)))
-        await until(lambda: Moving.committed)
+        await until(lambda: Scripted.last.offsets())
         assert home.source._burying.tries == 3
-    assert [(place.partition, place.offset) for place in Moving.committed] == [(1, 8)]
+    assert set(Scripted.last.offsets()) == {(1, 8)}
 
 
 class Full:
