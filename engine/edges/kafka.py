@@ -44,7 +44,7 @@ DRAIN_SECONDS = 10.0  # for what is in hand of a partition that is taken from us
 LEAVE_SECONDS = 2.0  # the same, when the engine stops
 SEND_SECONDS = 10.0  # without an answer for so long the broker counts as down
 SLICE_SECONDS = 0.2  # how long a thread may hold up a cancellation
-AGAIN_NS = 200_000_000  # until offsets that could not be committed are committed again
+SETTLE_NS = 100_000_000  # between two commits: what a crash between them brings again is known by its id
 TOPIC_CHARS_MAX = 80  # a longer name stands in an id by its digest
 TRACES = ("trace_id", "x-trace-id", "correlation_id", "x-correlation-id")
 TYPES = ("type", "event", "event_type", "ce_type")
@@ -306,6 +306,7 @@ class KafkaSource:
         self._gather()
         if not self._unsettled or self._settling or self._clock.ticks_ns() < self._settle_from:
             return
+        self._settle_from = self._clock.ticks_ns() + SETTLE_NS
         self._settling = {place: (self._mine[place], offset) for place, offset in self._unsettled.items()}
         self._unsettled = {}
         offsets = _offsets(self._settling)
@@ -351,7 +352,6 @@ class KafkaSource:
                 self._unsettled[place] = offset
 
     def _not_settled(self, error: KafkaError) -> None:
-        self._settle_from = self._clock.ticks_ns() + AGAIN_NS
         if (why := _words(error)) != self._unsettled_why:
             LOG.warning("kafka commit", source=self.name, reason=why)
             self._unsettled_why = why
@@ -584,6 +584,9 @@ class KafkaSink:
     async def send(self, rows: tuple[OutboxRow, ...]) -> None:
         """Returns when the brokers have them. Raises SinkDown; what was produced by then is not produced again."""
         wanted = [row for row in rows if not self._events or row.event.name in self._events]
+        if not wanted and not self._left:
+            self._producer.poll(0)  # hears what there is to hear of the brokers
+            return
         if self._left != wanted:
             await self._flush()
             try:
