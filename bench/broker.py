@@ -68,6 +68,7 @@ class Broker:
         """`pem`: key and certificate of a second listener, with TLS and a password."""
         self._folder, self._libraries, self._pem = folder, libraries, pem
         self._process: subprocess.Popen[bytes] | None = None
+        self.authority = ""  # the certificate of the second listener, for those who made it
         self.port, self.secure_port, controller = (free_port() for _ in range(3))
         listeners = f"PLAINTEXT://127.0.0.1:{self.port}"
         more = ""

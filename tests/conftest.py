@@ -5,7 +5,7 @@ import inspect
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
@@ -15,6 +15,9 @@ from engine.core.money import use_exact_context
 from tests import parallel
 from tests.patience import PATIENCE_SECONDS
 from tests.postgres import STORES, Server, journal_words, running
+
+if TYPE_CHECKING:
+    from tests.kafka import Broker
 
 LIMIT_SECONDS = 5 * PATIENCE_SECONDS
 # On the virtual clock a limit costs nothing to reach: it only has to be longer than any story that a test tells.
@@ -98,6 +101,14 @@ def limited(test: Callable[..., Awaitable[None]], seconds: float) -> Callable[..
 def postgres() -> Iterator[Server]:
     """One server for all tests that need one; those that stop it start it again."""
     yield from running()
+
+
+@pytest.fixture(scope="session")
+def kafka() -> "Iterator[Broker]":
+    """One broker for all tests that need one, with a second listener by TLS; those that stop it start it again."""
+    from tests.kafka import running  # the client library takes long to import
+
+    yield from running(secure=True)
 
 
 @pytest.fixture(params=STORES)

@@ -3,14 +3,23 @@
 import argparse
 from math import isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from bench import __main__ as bench
-from bench import core, durable, exchange, memory, path, peers, recovery, submitters, sustained, tap
+from bench import core, durable, exchange, kafka, memory, path, peers, recovery, submitters, sustained, tap
 from bench.figures import figures, ratio
 from engine.runtime.websocket import text_frame
 from tests.postgres import ENVIRONMENT, Server
+
+if TYPE_CHECKING:
+    from tests.kafka import Broker
+
+
+@pytest.fixture
+def broker(request: pytest.FixtureRequest) -> "Broker":
+    return request.getfixturevalue("kafka")  # whose name is the measurement's here
 
 
 def options(module: object, *given: str) -> argparse.Namespace:
@@ -134,6 +143,17 @@ def test_percentiles_and_ratios_are_those_of_the_durations():
     found = ratio(slow, fast)
     assert found is not None and 95 < found.p50 < 105
     assert ratio(slow, figures([])) is None
+
+
+def test_a_message_of_kafkas_comes_to_the_wire_once_and_its_way_has_its_floor(tmp_path: Path, broker: "Broker"):
+    given = ("--rate", "50", "--seconds", "0.4", "--rounds", "2", "--warm-up", "5", "--folder", str(tmp_path))
+    report = kafka.measure(options(kafka, *given, "--servers", broker.cluster.servers))
+    assert report.complete and report.signals == 25
+    for of in (report.own, report.outside, report.bare_own, report.bare_outside, *report.stages.values()):
+        assert of.count == 20 and ordered(of)
+    assert report.outside.p50 > report.own.p50 > report.stages["handed over -> judged"].p50
+    assert report.over_bare is not None and report.over_bare.p50 > 1
+    assert kafka.lines(report)[-1].startswith("target: own share p99 under 3000 us")
 
 
 def test_a_durable_intent_on_a_server_has_its_floor(postgres: Server, monkeypatch: pytest.MonkeyPatch):

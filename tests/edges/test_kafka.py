@@ -6,19 +6,13 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import trio
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,36 +23,15 @@ from engine.edges.dialects import DialectTerms, decode
 from engine.edges.kafka import Cluster, KafkaSink, KafkaSource, Topics, Track, message_body, message_id, trace_of
 from engine.runtime.clock import live_clock
 from engine.runtime.config import parse
-from tests.kafka import PASSWORD, USER, Broker, running, topic
+from tests.kafka import PASSWORD, USER, Broker, topic
 from tests.patience import PATIENCE_SECONDS
 
 TAKEN = Receipt("recorded")
 
 
-@pytest.fixture(scope="module")
-def certificate() -> tuple[str, str]:
-    """(key and certificate, certificate) for 127.0.0.1."""
-    key = rsa.generate_private_key(65537, 2048)
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "broker of a test")])
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-    made = (
-        builder.not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    public = made.public_bytes(serialization.Encoding.PEM).decode()
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return private.decode() + public, public
-
-
-@pytest.fixture(scope="module")
-def broker(certificate: tuple[str, str]) -> Iterator[Broker]:
-    yield from running(certificate[0])
+@pytest.fixture
+def broker(kafka: Broker) -> Broker:
+    return kafka
 
 
 def place(arrival: Arrival) -> str:
@@ -490,9 +463,9 @@ async def test_a_broker_that_goes_away_is_waited_for(broker: Broker) -> None:
         await until(lambda: not home.source.down)
 
 
-async def test_tls_and_a_password(broker: Broker, certificate: tuple[str, str], tmp_path: Path) -> None:
+async def test_tls_and_a_password(broker: Broker, tmp_path: Path) -> None:
     authority = tmp_path / "ca.pem"
-    authority.write_text(certificate[1])
+    authority.write_text(broker.authority)
     servers = f"127.0.0.1:{broker.secure_port}"
     secure = Cluster(servers, True, str(authority), "PLAIN", USER, PASSWORD)
     name = topic(broker.cluster)
