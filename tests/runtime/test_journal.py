@@ -536,7 +536,7 @@ async def test_what_is_hurried_is_committed_whether_or_not_anybody_waits(make: M
     async with opened(make, linger_seconds=1000) as (journal, _):
         seq = journal.append(*taken(1))
         journal.hurry(seq)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_SECONDS):
             while journal.stats().durable_seq < seq:  # noqa: ASYNC110 (a thread may end it)
                 await trio.sleep(0.001)
         with closing(journal.reader()) as reader:
@@ -561,7 +561,7 @@ async def test_a_hurried_commit_that_fails_in_a_way_that_must_not_happen_leaves_
             await group.durable(seq)
         told.append("failed")
 
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with trio.open_nursery() as nursery:
             seq = group.append(*taken(1))
             nursery.start_soon(wait, seq)
@@ -579,7 +579,7 @@ async def test_what_is_appended_while_a_hurried_commit_flies_waits_for_the_next(
         journal.hurry(first)
         second = journal.append(*taken(2))
         journal.hurry(second)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_SECONDS):
             await journal.durable(second)
         with closing(journal.reader()) as reader:
             assert reader.signal("s-000001") is not None and reader.signal("s-000002") is not None
@@ -592,7 +592,7 @@ async def test_a_look_up_is_answered_while_a_commit_is_under_way_and_after_it(ma
         seq = journal.append(*taken(2))
         assert await journal.signal("s-000002") is None
         journal.hurry(seq)
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_SECONDS):
             assert await journal.signal("s-000001") is not None
             await journal.durable(seq)
             assert await journal.signal("s-000002") is not None
@@ -657,12 +657,12 @@ async def test_what_was_asked_for_happens_in_the_turn_in_which_the_hurried_commi
         at: list[int] = []
         seq = journal.append(*taken(1))
         journal.hurry(seq, lambda: at.append(journal.stats().durable_seq))
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_SECONDS):
             await journal.durable(seq)
         assert at == [seq]
         journal.hurry(seq, lambda: at.append(0))  # nothing is left to be done
         later = journal.append(*taken(2))
-        with trio.fail_after(5):
+        with trio.fail_after(PATIENCE_SECONDS):
             await journal.durable(later)
         assert at == [seq]
 

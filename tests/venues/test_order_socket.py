@@ -12,6 +12,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketReque
 
 from engine.core.messages import Rejection, Silence
 from engine.venues.order_socket import Heard, Manners, OrderSocket
+from tests.patience import PATIENCE_SECONDS
 
 Behave = Callable[[WebSocketConnection, dict], Awaitable[None]]
 
@@ -62,7 +63,7 @@ async def connected(behave: Behave, login: str = "", **manners: object) -> Async
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_SECONDS):
         while not condition():  # noqa: ASYNC110
             await trio.sleep(0.001)
 

@@ -21,6 +21,7 @@ from engine.venues.bybit.hosts import Hosts
 from engine.venues.bybit.terms import HEDGE_MODE, BybitTerms
 from engine.venues.keys import Credentials, Secret
 from engine.venues.throttle import Throttle
+from tests.patience import PATIENCE_SECONDS
 from tests.venues.bybit.local import KINDS, order
 from tests.venues.bybit.test_reports import EXECUTION, LINEAR, ORDER, instrument_row
 
@@ -283,7 +284,7 @@ async def heard(*frames: str) -> tuple[list[Any], str]:
     """What the stream told before it was down, and why it was."""
     found: list[Any] = []
     async with streaming(*frames) as url, against(always({"list": []}), private=url) as (venue, _):
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_SECONDS):
             try:
                 async with venue.stream() as events:
                     async for report in events:

@@ -26,6 +26,7 @@ from engine.exchange.terms import ExchangeTerms, KeyTerms
 from engine.market.events import FundingRate
 from engine.venues.base import SECOND, StreamDown
 from engine.venues.throttle import PATIENCE_NS, Lane
+from tests.patience import PATIENCE_SECONDS
 from tests.venues.bybit.local import KINDS, D, Local, local, nothing, order, until
 
 WAYS = (False, True)  # by REST, by the trade socket
@@ -34,7 +35,7 @@ WAYS = (False, True)  # by REST, by the trade socket
 async def read(world: Local, count: int, act) -> list:
     """The first `count` reports of the stream after `act`."""
     found: list = []
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE_SECONDS):
         async with world.venue.stream() as events:
             await act()
             async for report in events:
@@ -350,7 +351,7 @@ async def test_under_an_address_ban_what_reduces_goes_by_the_trade_socket_and_no
         world.exchange.faces["bybit"].banned[""] = world.exchange.now_ns() + 60_000_000_000
         assert isinstance(await world.venue.balances(), Failed)
         served = world.exchange.served
-        with trio.fail_after(1):
+        with trio.fail_after(PATIENCE_SECONDS / 2):  # shorter than the ban
             await world.throttle.wait(Lane.REDUCE)
         assert isinstance(await world.venue.submit(stop, nothing), Acked)
         assert isinstance(await world.venue.cancel(Cancel("sf1s", "BTCUSDT")), Acked)
@@ -392,7 +393,7 @@ async def test_a_stream_that_says_nothing_to_a_ping_is_down():
         with pytest.raises(StreamDown, match="no answer to a ping"):
             async with world.venue.stream() as events:
                 world.fault(Woe.LOSE_REQUEST, on="private", times=0)
-                with trio.fail_after(10):
+                with trio.fail_after(PATIENCE_SECONDS):
                     async for _ in events:
                         pass
 
@@ -511,7 +512,7 @@ async def test_an_rsa_key_trades_asks_and_listens(socket: bool):
     async with local(socket=socket, terms=terms, key="rose", secret=pem) as world, world.venue.stream() as reports:
         answer = await world.venue.submit(order(), nothing)
         assert isinstance(answer, Acked)
-        with trio.fail_after(10):
+        with trio.fail_after(PATIENCE_SECONDS):
             while not isinstance(report := await reports.receive(), FillReport):
                 pass
         assert report.cid == order().cid
