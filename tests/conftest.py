@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 import trio
+from hypothesis import HealthCheck, settings
 
 from engine.core.money import use_exact_context
 from tests import parallel
@@ -23,6 +24,16 @@ LIMIT_SECONDS = 5 * PATIENCE_SECONDS
 # On the virtual clock a limit costs nothing to reach: it only has to be longer than any story that a test tells.
 VIRTUAL_LIMIT_SECONDS = 90 * 24 * 3600.0
 VIRTUAL_CLOCKS = ("autojump_clock", "mock_clock")
+
+# The same examples each time, on any machine, however long one takes; a long search for others draws new ones.
+settings.register_profile(
+    "suite",
+    deadline=None,
+    derandomize="SUREFIRE_FUZZ_EXAMPLES" not in os.environ,
+    suppress_health_check=[HealthCheck.too_slow],
+    print_blob=True,
+)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -12,6 +12,10 @@ from xdist.scheduler.loadscope import LoadScopeScheduling
 
 WORKERS_PER_CORE = 2  # much of the time is waiting, for a process to start or a proof that takes a minute
 TEST_BY_TEST = ("tests/crash/", "tests/process/", "tests/test_bench.py", "tests/test_process.py")
+ONE_BROKER = (
+    "tests/edges/test_kafka.py",
+    "tests/test_bench.py::test_a_message_of_kafkas_comes_to_the_wire",
+)  # it takes long to start
 # What takes longest is begun first, so that nobody waits for it in the end; the rest as it stands in the folders.
 FIRST = (
     "tests/sim/test_mutants.py",
@@ -38,6 +42,8 @@ def place(item: pytest.Item) -> int:
 
 def portion(nodeid: str) -> str:
     """What is dealt out as one: the name of a file, or of a test."""
+    if nodeid.startswith(ONE_BROKER):
+        return ONE_BROKER[0]
     return nodeid if nodeid.startswith(TEST_BY_TEST) else nodeid.partition("::")[0]
 
 
