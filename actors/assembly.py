@@ -18,6 +18,7 @@ import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
+from actors.hooks import open_hook
 from actors.metrics import IntervalLog, LagWatch
 from actors.real import admit, is_real, open_real, public_hosts, vault_of
 from actors.web import ports_for
@@ -300,6 +301,8 @@ def open_source(section: SourceSection, clock: Clock, engine: str, environ: Mapp
                 section.dead_letters,
             )
             return redis.RedisSource(section.name, _redis(section, environ), terms, clock)
+        case "webhook":
+            return open_hook(section, clock, environ)
         case "kafka":
             from engine.edges import kafka  # the same
 
@@ -369,6 +372,7 @@ def dialect_terms(config: Config) -> DialectTerms:
         account=names[0] if len(names) == 1 else None,
         ttls={n: a.limits.signal_ttl_seconds for n, a in config.accounts.items()},
         control_sources=tuple(s.name for s in config.sources if s.controls),
+        source_symbols={s.name: s.symbols for s in config.sources if s.symbols},
     )
 
 

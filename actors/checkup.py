@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 
 import trio
 
+from actors.hooks import hook_secrets
 from actors.real import examine, is_real, needs_vault, open_real, public_hosts, vault_of
 from engine.core.messages import Failed
 from engine.market.recorded import BadTape, survey
 from engine.runtime.clock import Clock
-from engine.runtime.config import AccountSection, Config
+from engine.runtime.config import AccountSection, Config, SourceSection
 from engine.runtime.journal.base import JournalFailed, NoJournal
 from engine.runtime.journal.choice import name_of, reader_of
 from engine.runtime.preflight import look_at_clock, look_at_disk
@@ -36,6 +37,7 @@ async def look_over(config: Config, config_name: str, clock: Clock) -> tuple[Fin
     found.append(await look_at_clock(clock))
     found.append(look_at_disk(Path(config.engine.data_dir), clock))
     found.append(_look_at_api(config))
+    found += [_look_at_hook(source) for source in config.sources if source.kind == "webhook"]
     found.append(_look_at_journal(config))
     found.append(await _look_at_market(config, clock))
     vault = None
@@ -95,6 +97,19 @@ def _look_at_api(config: Config) -> Finding:
         return Finding("api", False, str(problem))
     who = ", ".join(token.name for token in terms.tokens) or "whoever reaches it may ask for everything"
     return Finding("api", True, f"{api.host}, {'TLS' if api.tls_cert else 'no TLS'}, tokens: {who}")
+
+
+def _look_at_hook(section: SourceSection) -> Finding:
+    """Whether its secrets are there, and what it lets in."""
+    what = f"hook {section.name}"
+    try:
+        secrets = hook_secrets(section, os.environ)
+    except KeyProblem as problem:
+        return Finding(what, False, str(problem))
+    if section.unsigned:
+        text = f"INSECURE: not signed; from {', '.join(section.addresses)}, for {', '.join(section.symbols)}"
+        return Finding(what, True, text)
+    return Finding(what, True, f"signed, {len(secrets)} secret(s), {section.tolerance_seconds} s of tolerance")
 
 
 def _look_at_journal(config: Config) -> Finding:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import trio
 from msgspec import Struct
 
-from actors.ports import Arrived, GateMail, Steered, Tick, World
+from actors.ports import Arrived, GateMail, Lost, Steered, Tick, World
 from engine.core.admission import KEEP_NS, Admission, Reaction
 from engine.core.messages import BalancesSeen, Enact, Halt, Standing
 from engine.runtime.supervise import Window
@@ -116,7 +116,7 @@ async def turn_away(mailbox: trio.MemoryReceiveChannel[GateMail]) -> None:
         if isinstance(message, Arrived):
             message.lost(False)
         elif isinstance(message, Steered):
-            message.reply("the risk gate is down; a resume of the engine revives it", 0)
+            message.reply(Lost("the risk gate is down; a resume of the engine revives it"), 0)
 
 
 async def ticker(tick: Callable[[Tick], None]) -> None:
@@ -136,10 +136,14 @@ def react(reaction: Reaction, ports: GatePorts) -> None:
 
 def steer(message: Steered, admission: Admission, ports: GatePorts) -> None:
     """New limits take effect with the next signal; the change is in the audit log with who made it."""
-    outcome = admission.change_limits(message.account, message.changes, message.by, ports.world.clock.now_ns())
-    if isinstance(outcome, str):
-        return message.reply(outcome, 0)
-    limits, facts, rows = outcome
-    seq = ports.world.journal.append(facts, rows)
-    ports.world.observe(facts)
+    try:
+        outcome = admission.change_limits(message.account, message.changes, message.by, ports.world.clock.now_ns())
+        if isinstance(outcome, str):
+            return message.reply(outcome, 0)
+        limits, facts, rows = outcome
+        seq = ports.world.journal.append((*message.facts, *facts), (*rows, *message.rows))
+    except BaseException:  # raised again: whoever waits gets an answer, and the supervisor the failure
+        message.reply(Lost("the risk gate failed on this change; look at the limits before asking again"), 0)
+        raise
+    ports.world.observe((*message.facts, *facts))
     message.reply(limits, seq)

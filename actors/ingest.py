@@ -10,23 +10,28 @@ import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from actors.ports import Arrived, GateMail, Steered, World
+from actors.ports import Arrived, GateMail, Lost, Steered, World
 from engine.core.admission import Admitted, turned_down
+from engine.core.announce import alert_event
 from engine.core.halts import kind_of
 from engine.core.messages import (
+    Alerted,
     AnyFact,
     Check,
     Control,
     ControlReceived,
     DeadLettered,
+    Delivery,
     Halt,
     Limits,
     Malformed,
     Refusal,
     Signal,
+    SignalConflicted,
 )
 from engine.edges.base import Arrival, Receipt
-from engine.edges.dialects import DialectTerms, decode, malformed
+from engine.edges.dialects import STOPS, DialectTerms, decode, malformed
+from engine.runtime.deliveries import Deliveries
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.mail import post
 
@@ -46,6 +51,7 @@ class IngestPorts(Struct, frozen=True):
     unjudged: trio.Semaphore
     terms: DialectTerms
     dead_letter: Callable[[Malformed], None]
+    deliveries: Deliveries
 
 
 class Acknowledger:
@@ -92,12 +98,68 @@ async def ingest(arrivals: trio.MemoryReceiveChannel[Arrival], acknowledger: Ack
         )
         match decoded:
             case Signal():
-                alone = not arrivals.statistics().current_buffer_used
-                await admit(decoded, arrival, acknowledger, ports, alone)
+                if await bind(decoded, arrival, acknowledger, ports):
+                    alone = not arrivals.statistics().current_buffer_used
+                    await admit(decoded, arrival, acknowledger, ports, alone)
             case Malformed():
                 bury(decoded, arrival, acknowledger, ports)
             case Control():
-                steer(decoded, arrival, acknowledger, ports)
+                await obey(decoded, arrival, acknowledger, ports)
+
+
+async def bind(signal: Signal, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts) -> bool:
+    """Whether the signal is what its delivery's name stands for; from now on it is, in the commit of its verdict.
+
+    What became of it the signal's own id tells: a replay is a repeat.
+    """
+    if arrival.delivery is None:
+        return True
+    found = await ports.deliveries.find(arrival.delivery)
+    if found is None:
+        keep(Delivery(arrival.delivery, signal.body_hash, signal.received_ns), ports)
+    elif found.delivery.body_hash != signal.body_hash:
+        dispute(arrival.delivery, found.delivery, signal, arrival, acknowledger, ports)
+        return False
+    return True
+
+
+def keep(delivery: Delivery, ports: IngestPorts) -> int:
+    ports.deliveries.bound(delivery)
+    return ports.world.journal.append((), (delivery,))
+
+
+def dispute(
+    name: str,
+    first: Delivery,
+    other: Signal | Control,
+    arrival: Arrival,
+    acknowledger: Acknowledger,
+    ports: IngestPorts,
+) -> None:
+    """Another body under a name that is taken: not carried out, and alerted (SPEC ING4)."""
+    text = f"{name} came again with another body, from {other.source}; it is not carried out"
+    conflicted = SignalConflicted(
+        at_ns=other.received_ns,
+        account=other.account,
+        trace_id=other.trace_id,
+        cause=name,
+        signal_id=name,
+        first_hash=first.body_hash,
+        other_hash=other.body_hash,
+        source=other.source,
+    )
+    alert = Alerted(
+        at_ns=other.received_ns,
+        account=other.account,
+        trace_id=other.trace_id,
+        cause=name,
+        severity="warning",
+        kind="delivery.conflict",
+        text=text,
+    )
+    seq = ports.world.journal.append((conflicted, alert), (alert_event(alert),))
+    ports.world.observe((conflicted, alert))
+    acknowledger.put(seq, arrival.answer, Receipt("conflict", text=text))
 
 
 async def admit(signal: Signal, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts, alone: bool) -> None:
@@ -161,9 +223,36 @@ def bury(
     acknowledger.put(seq, arrival.answer, Receipt("malformed", row=row, malformed=letter))
 
 
-def steer(control: Control, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts) -> None:
+async def obey(control: Control, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts) -> None:
+    """Once for each name it is known by. What stops is not held up by a name that stood for another body."""
+    names = control.names if arrival.delivery is None else (*control.names, arrival.delivery)
+    for name in names:
+        found = await ports.deliveries.find(name)
+        if found is None:
+            continue
+        if found.delivery.body_hash != control.body_hash:
+            if control.name == STOPS:
+                continue
+            return dispute(name, found.delivery, control, arrival, acknowledger, ports)
+        if found.pending:
+            text = "is being carried out; ask again"
+            return acknowledger.put(0, arrival.answer, Receipt("busy", text=text))
+        why = found.delivery.answer
+        receipt = Receipt("refused", text=why) if why else Receipt("repeated", text="came before, and was carried out")
+        return acknowledger.put(ports.world.journal.append(()), arrival.answer, receipt)
+    steer(
+        control, tuple(Delivery(n, control.body_hash, control.received_ns) for n in names), arrival, acknowledger, ports
+    )
+
+
+def steer(
+    control: Control,
+    names: tuple[Delivery, ...],
+    arrival: Arrival,
+    acknowledger: Acknowledger,
+    ports: IngestPorts,
+) -> None:
     """Events that steer the engine (SPEC ING3): recorded, and carried out at once."""
-    world = ports.world
     fact = ControlReceived(
         at_ns=control.received_ns,
         account=control.account,
@@ -173,6 +262,9 @@ def steer(control: Control, arrival: Arrival, acknowledger: Acknowledger, ports:
         body=control.body,
         source=control.source,
     )
+    if control.name == "policy.updated":
+        return change(control, fact, names, arrival, acknowledger, ports)
+    world = ports.world
     seq = world.journal.append((fact,))
     world.observe((fact,))
     match control.name:
@@ -180,17 +272,40 @@ def steer(control: Control, arrival: Arrival, acknowledger: Acknowledger, ports:
             seq = trip(control, world)
         case "ess.cleared":
             seq = clear(control, world) or seq
-        case "policy.updated":
-
-            def told(outcome: Limits | str, limits_seq: int) -> None:
-                if isinstance(outcome, str):
-                    acknowledger.put(seq, arrival.answer, Receipt("refused", text=outcome))
-                else:
-                    acknowledger.put(limits_seq, arrival.answer, Receipt("recorded"))
-
-            changes = dict(control.changes)
-            return post(ports.gate, Steered(control.account, changes, f"event/{control.source}", told))
+    for each in names:
+        seq = keep(each, ports)
     acknowledger.put(seq, arrival.answer, Receipt("recorded"))
+
+
+def change(
+    control: Control,
+    fact: ControlReceived,
+    names: tuple[Delivery, ...],
+    arrival: Arrival,
+    acknowledger: Acknowledger,
+    ports: IngestPorts,
+) -> None:
+    """New limits, by the gate. What it has not looked at leaves no trace, and may be asked for again."""
+    world = ports.world
+
+    def told(outcome: Limits | str | Lost, seq: int) -> None:
+        for each in names:
+            ports.deliveries.end(each, isinstance(outcome, Limits))
+        if isinstance(outcome, Lost):
+            acknowledger.put(0, arrival.answer, Receipt("busy", text=outcome.why))
+        elif isinstance(outcome, str):
+            for each in names:
+                keep(replace(each, answer=outcome), ports)
+            seq = world.journal.append((fact,))
+            world.observe((fact,))
+            acknowledger.put(seq, arrival.answer, Receipt("refused", text=outcome))
+        else:
+            acknowledger.put(seq, arrival.answer, Receipt("recorded"))
+
+    for each in names:
+        ports.deliveries.begin(each)
+    by = f"event/{control.source}"
+    post(ports.gate, Steered(control.account, dict(control.changes), by, told, (fact,), names))
 
 
 def trip(control: Control, world: World) -> int:

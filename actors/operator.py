@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from actors.desk import Desk
-from actors.ports import Account, Ask, GateMail, Steered, World
+from actors.ports import Account, Ask, GateMail, Lost, Steered, World
 from engine.core.direct import answered, closer, intent
 from engine.core.halts import Staying, kind_of
 from engine.core.ids import is_ours
@@ -148,9 +148,9 @@ class Operator:
     async def set_limits(self, account: str, changes: dict[str, object], by: str) -> Limits | str:
         """The new limits, or why they were refused. Durable when this returns. Raises JournalFailed otherwise."""
         answered = trio.Event()
-        answers: list[tuple[Limits | str, int]] = []
+        answers: list[tuple[Limits | str | Lost, int]] = []
 
-        def reply(outcome: Limits | str, seq: int) -> None:
+        def reply(outcome: Limits | str | Lost, seq: int) -> None:
             answers.append((outcome, seq))
             answered.set()
 
@@ -160,6 +160,8 @@ class Operator:
         if not answers:
             return f"the gate did not answer within {CALL_SECONDS:g} s; look at the limits before asking again"
         outcome, seq = answers[0]
+        if isinstance(outcome, Lost):
+            return outcome.why
         if unwritten := await self._durable(seq):
             raise JournalFailed(f"the change is in force, but not durable: {unwritten}")
         return outcome

@@ -14,6 +14,7 @@ from engine.core.messages import (
     AnyFact,
     BalancesSeen,
     Confirmed,
+    Delivery,
     Failed,
     Limits,
     Quote,
@@ -67,13 +68,24 @@ class Arrived(Struct, frozen=True):
     lost: Callable[[bool], None]
 
 
+class Lost(Struct, frozen=True):
+    """Nobody has looked at it: it may be asked for again."""
+
+    why: str
+
+
 class Steered(Struct, frozen=True):
-    """operator or a control event -> gate: new limits for an account (as fields to change)."""
+    """operator or a control event -> gate: new limits for an account (as fields to change).
+
+    `facts` and `rows` are written with the change, and only with it.
+    """
 
     account: str
     changes: dict[str, object]
     by: str
-    reply: Callable[[Limits | str, int], None]
+    reply: Callable[[Limits | str | Lost, int], None]
+    facts: tuple[AnyFact, ...] = ()
+    rows: tuple[Delivery, ...] = ()
 
 
 class Tick(Struct, frozen=True):

@@ -1,6 +1,6 @@
 """The API's ports, filled from a running engine: small translations between what actors say and what the API shows."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 import trio
@@ -13,6 +13,8 @@ from engine.core.messages import Halt, HaltKind, Limits, Refusal
 from engine.edges.base import Connected, Receipt
 from engine.edges.http import HttpSource, status_of
 from engine.edges.stream import Broadcast
+from engine.edges.webhook import Denied, HookSource, Spilled
+from engine.edges.webhook import Request as HookRequest
 from engine.runtime.clock import Clock
 from engine.runtime.config import Config
 from engine.runtime.journal.base import JournalFailed, Reader
@@ -22,6 +24,7 @@ from engine.web.ports import (
     Health,
     JournalStats,
     Left,
+    NotLetIn,
     Ports,
     Refused,
     ResumeReport,
@@ -46,6 +49,7 @@ def ports_for(
     engine: Engine, http: HttpSource | None, broadcast: Broadcast, config: Config, clock: Clock, reader: Reader
 ) -> Ports:
     """Everything the API may ask of this engine."""
+    hooks = {source.name: source for source in engine.parts.sources if isinstance(source, HookSource)}
 
     async def submit(raw: bytes, trace_id: str | None) -> Receipt:
         if http is None:
@@ -57,9 +61,22 @@ def ports_for(
             raise Unready("no source of kind 'http' is configured")
         return await http.submit(raw, trace_id, flaw=why)
 
+    async def deliver(name: str, headers: Mapping[str, str], raw: bytes, address: str, trace_id: str | None) -> Receipt:
+        if name not in hooks:
+            raise Unknown("there is no such hook")
+        request = HookRequest(headers=headers, raw=raw, address=address, trace_id=trace_id)
+        match await hooks[name].receive(request):
+            case Denied() as no:
+                raise NotLetIn(no.kind, no.why)
+            case Spilled() as spilled:
+                raise Refused(Refusal(field="", reason=spilled.why))
+            case receipt:
+                return receipt
+
     return Ports(
         submit=submit,
         turn_away=turn_away,
+        deliver=deliver,
         answer=status_of,
         reader=reader,
         read=_in_a_thread() if config.journal.url else at_once,
@@ -128,8 +145,13 @@ def health(engine: Engine, config: Config) -> Health:
         uptime_ns=world.clock.now_ns() - engine.started_ns,
         build=engine.parts.build,
         durability=config.journal.durability,
-        notes=tuple(note for account in engine.parts.accounts for note in notes(account)),
+        notes=(*(note for account in engine.parts.accounts for note in notes(account)), *_hook_notes(engine)),
     )
+
+
+def _hook_notes(engine: Engine) -> Iterator[str]:
+    hooks = (source for source in engine.parts.sources if isinstance(source, HookSource))
+    yield from (f"hook {hook.name}: INSECURE, its bodies are not signed" for hook in hooks if hook.terms.field)
 
 
 def _edge(name: str, edge: Connected) -> Component:

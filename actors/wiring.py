@@ -68,6 +68,7 @@ from engine.core.tally import Tally
 from engine.edges.base import Arrival, Sink, Source
 from engine.edges.dialects import DialectTerms
 from engine.runtime.clock import Clock
+from engine.runtime.deliveries import Deliveries
 from engine.runtime.journal.base import Fenced, Journal, JournalFailed, OpenState
 from engine.runtime.mail import offer, post, waiting
 from engine.runtime.supervise import Fallen, Run, Window, attempt, supervise
@@ -353,7 +354,15 @@ async def _run(
     engine.gate_open = True
 
     acknowledger = Acknowledger(world)
-    ingest_ports = IngestPorts(world, to_gate, window.hand, trio.Semaphore(UNJUDGED), parts.dialects, parts.dead_letter)
+    ingest_ports = IngestPorts(
+        world,
+        to_gate,
+        window.hand,
+        trio.Semaphore(UNJUDGED),
+        parts.dialects,
+        parts.dead_letter,
+        Deliveries(parts.journal),
+    )
     run("acknowledger", "engine", acknowledger.run)
     run("ingest", "engine", lambda: ingest(arrivals, acknowledger, ingest_ports))
     sourcing: Group = await nursery.start(_group)

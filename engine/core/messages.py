@@ -231,6 +231,8 @@ class Control(Message, frozen=True):
     received_ns: int
     control_id: str
     changes: tuple[tuple[str, object], ...] = ()
+    body_hash: str = ""
+    names: tuple[str, ...] = ()  # known by these it is a repeat; none: it is carried out as often as it comes
 
 
 # ------------------------------------------------------------------------------------------------------- ingest -> gate
@@ -1110,6 +1112,19 @@ class LimitsRow(Message, frozen=True):
     at_ns: int
 
 
+class Delivery(Message, frozen=True):
+    """Row: a name that a transport or a sender gave to a body, and that stands for no other, nor twice for a control.
+
+    `place` is "SOURCE/ID" of a signed delivery, or "control/..." of an event that steers. `answer` is why it was
+    refused; "" when it was carried out, or was a signal, whose own row says what became of it.
+    """
+
+    place: str
+    body_hash: str
+    at_ns: int
+    answer: str = ""
+
+
 class HaltEnded(Message, frozen=True):
     """Row: one halt in force (`whose` made it) is over; `by` ended it."""
 
@@ -1156,6 +1171,7 @@ Row: TypeAlias = (
     | LimitsRow
     | Halt
     | HaltEnded
+    | Delivery
     | Event
     | Published
 )

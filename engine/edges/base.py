@@ -35,6 +35,7 @@ class Arrival(Struct, frozen=True):
     answer: Callable[[Receipt], None]
     trace_id: str | None = None  # from the transport's headers
     fallback_id: str | None = None  # where the transport itself names messages (file and offset)
+    delivery: str | None = None  # the sender's signed name of it, "SOURCE/ID", which must never bring another body
     flaw: str = ""  # why the transport did not take all of it; then it is a dead letter
 
 

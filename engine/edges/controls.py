@@ -97,7 +97,24 @@ def to_control(name: str, data: Body, form: Form, terms: DialectTerms, origin: O
         received_ns=origin.received_ns,
         control_id=control_id,
         changes=got.get("limits", ()),
+        body_hash=origin.body_hash,
+        names=names_of(name, got.get("signal_id"), origin),
     )
+
+
+def names_of(name: str, own_id: str | None, origin: Origin) -> tuple[str, ...]:
+    """What a repeat of it is known by.
+
+    Its own id, or else its place, where it has one. A stop needs both, because a sender that uses an id twice may mean
+    it twice: only what a transport itself brings again (a file read from its beginning, an entry not acknowledged) is
+    a repeat of a stop.
+    """
+    place = f"{origin.source}:{origin.fallback_id}" if origin.fallback_id else ""
+    if name == STOPS:
+        return (f"stop/{place}/{own_id or ''}",) if place else ()
+    if own_id:
+        return (f"control/{own_id}",)
+    return (f"control/{place}",) if place else ()
 
 
 def _readable(data: Body) -> dict[str, str]:

@@ -19,7 +19,7 @@ from engine.edges.form import Field, Form, Table, kept, kept_objects, known_as
 from engine.edges.signals import DialectTerms, Origin, to_signal
 from engine.edges.strict import FLAWS_MAX, REPEATED, Body, body_hash, read, salvage, shown
 
-__all__ = ["DIALECTS", "Dialect", "DialectTerms", "decode", "malformed"]
+__all__ = ["DIALECTS", "STOPS", "Dialect", "DialectTerms", "decode", "malformed"]
 
 CONTROL = "control"  # the dialect of a source that brings nothing but control events
 RAW_CHARS_MAX = 2000

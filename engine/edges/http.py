@@ -59,9 +59,10 @@ class HttpSource:
         fallback_id: str | None = None,
         dialect: str | None = None,
         flaw: str = "",
+        delivery: str | None = None,
     ) -> Receipt:
         """What became of it, durable but for `busy`. `fallback_id` is the request's idempotency key, if it has one;
-        `flaw` says why `raw` is not all of it."""
+        `delivery` is the name that its sender has signed; `flaw` says why `raw` is not all of it."""
         received_ns, received_tick = self._clock.now_ns(), self._clock.ticks_ns()
         if self._arrivals is None:
             return Receipt("busy", text="the engine is not taking signals")
@@ -76,6 +77,7 @@ class HttpSource:
             answer=partial(_put, receipts, answered.set),
             trace_id=trace_id,
             fallback_id=fallback_id,
+            delivery=delivery,
             flaw=flaw,
         )
         if not await self._hand_in(arrival):

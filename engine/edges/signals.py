@@ -40,6 +40,7 @@ class DialectTerms(Struct, frozen=True, kw_only=True):
     `aliases` maps a sender's spelling of a symbol, as sent or without its separators, to the engine's; `venue_aliases`
     a sender's word for a venue (a strategy says "bybit", the account's venue is "paper"). `quote` completes a body that
     names only an asset. `control_sources` are those whose control events are obeyed (`ess.tripped`: of all); None: all.
+    `source_symbols`: what a source may trade, where that is not all; in the engine's spelling.
     """
 
     account: str | None = None
@@ -50,6 +51,7 @@ class DialectTerms(Struct, frozen=True, kw_only=True):
     venue_aliases: dict[str, str] = {}
     quote: str = "USDT"
     control_sources: tuple[str, ...] | None = None
+    source_symbols: dict[str, tuple[str, ...]] = {}
 
 
 class Origin(Struct, frozen=True, kw_only=True):
@@ -104,7 +106,7 @@ def to_signal(form: Form, terms: DialectTerms, origin: Origin) -> Signal | None:
             form.keep(name)
         for name in [name for name in _SIZES if name in got][1:]:
             form.keep(name)
-    symbol = symbol_of(form, terms)
+    symbol = symbol_of(form, terms, origin.source)
     size = _size(form, action)
     signal_id = _signal_id(form, origin)
     account = got.get("account", terms.account)
@@ -254,7 +256,7 @@ _CCXT_SETTLE = re.compile(r"([^:]+)/([^:]+):([^:]+)")
 _SYMBOL = re.compile(r"[A-Z0-9]{2,32}")
 
 
-def symbol_of(form: Form, terms: DialectTerms) -> str:
+def symbol_of(form: Form, terms: DialectTerms, source: str = "") -> str:
     """BTC/USDT, btcusdt, BTC-USDT, BTC_USDT and BTC/USDT:USDT are all BTCUSDT. "" and a problem when there is none."""
     got = form.got
     asset = got.get("asset") or (got["target"][1] if "target" in got else "")
@@ -266,6 +268,9 @@ def symbol_of(form: Form, terms: DialectTerms) -> str:
     if symbol is None:
         form.wrong("symbol", f"is no symbol that can be traded here: '{shown(spelled)}'")
         return ""
+    allowed = terms.source_symbols.get(source)
+    if allowed is not None and symbol not in allowed:
+        form.wrong("symbol", f"is {symbol}, which the source '{shown(source)}' may not trade")
     if asset and not symbol.startswith(asset.upper()):
         name = "asset" if got.get("asset") else "target"
         form.wrong(name, f"is of {shown(asset)}, but the symbol is {symbol}")

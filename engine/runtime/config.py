@@ -8,7 +8,7 @@ synthetic market.
 from collections.abc import Iterator
 from decimal import Decimal
 from hashlib import sha256
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from re import fullmatch, search
 from typing import Annotated, Literal
@@ -179,7 +179,7 @@ class RehearsalSection(Section, frozen=True):
 
 
 class SourceSection(Section, frozen=True):
-    kind: Literal["ndjson", "stdin", "http", "redis", "kafka"]
+    kind: Literal["ndjson", "stdin", "http", "redis", "kafka", "webhook"]
     path: str = ""  # ndjson
     follow: bool = False  # ndjson: wait for more lines at the end
     server: str = (
@@ -197,6 +197,13 @@ class SourceSection(Section, frozen=True):
     reclaim_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 60  # redis: what another consumer left that long ago
     session_seconds: Annotated[int, Meta(ge=1, le=300)] = 45  # kafka: a killed engine's partitions wait so long for it
     dead_letters: str = ""  # redis, kafka: stream or topic for what could not be read; default: none, only the file
+    secret_env: tuple[str, ...] = ()  # webhook: the variables that hold its secrets; any of them will do
+    tolerance_seconds: Annotated[int, Meta(ge=1, le=300)] = 60  # webhook: between a delivery's timestamp and our clock
+    unsigned: bool = False  # webhook: for a sender that cannot sign: the secret in the body, which needs the next two
+    addresses: tuple[str, ...] = ()  # webhook: networks it may come from, such as "203.0.113.7" or "203.0.113.0/24"
+    symbols: tuple[str, ...] = ()  # webhook: only these may be traded by it; default: all
+    secret_field: str = "secret"  # webhook, unsigned: where the body has the secret
+    proxies: tuple[str, ...] = ()  # webhook: whose X-Forwarded-For is believed
     dialect: str = ""  # default: told by each body's fields
     name: str = ""  # default: the kind
     controls: bool = False  # whether its ess.cleared, policy.updated and model.promoted are obeyed
@@ -322,8 +329,9 @@ def _conflicts(config: Config) -> Iterator[tuple[KeyPath, str]]:
         yield from _edge_conflicts("sources", place, source)
     for place, sink in enumerate(config.sinks):
         yield from _edge_conflicts("sinks", place, sink)
-    if any(source.kind == "http" for source in config.sources) and not config.api.enabled:
-        yield ("api", "enabled"), "the source 'http' is a part of the API, which is not enabled"
+    for kind in ("http", "webhook"):
+        if any(source.kind == kind for source in config.sources) and not config.api.enabled:
+            yield ("api", "enabled"), f"the source '{kind}' is a part of the API, which is not enabled"
     yield from _repeated("sources", tuple(source.name or source.kind for source in config.sources))
     yield from _repeated("sinks", tuple(sink.path or sink.name or sink.kind for sink in config.sinks))
 
@@ -344,6 +352,10 @@ _EDGE_KEYS = {  # kind of source or sink -> the keys that are its own, and those
         ),
         ("server", "topics"),
     ),
+    "webhook": (
+        ("secret_env", "tolerance_seconds", "unsigned", "addresses", "symbols", "secret_field", "proxies"),
+        ("secret_env",),
+    ),
 }
 
 
@@ -358,8 +370,44 @@ def _edge_conflicts(section: str, place: int, edge: SourceSection | SinkSection)
             yield (section, place), f"{name} of kind '{edge.kind}' needs '{field.name}'"
     if edge.sasl and not (edge.username and edge.password_env):
         yield (section, place, "sasl"), f"{name} with 'sasl' needs 'username' and 'password_env'"
+    if edge.kind == "webhook" and isinstance(edge, SourceSection):
+        yield from _hook_conflicts((section, place), name, edge)
     if edge.kind == "redis" and edge.server:
         yield from _redis_conflicts((section, place, "server"), edge.server)
+
+
+def _hook_conflicts(path: KeyPath, name: str, hook: SourceSection) -> Iterator[tuple[KeyPath, str]]:
+    if not fullmatch(r"[A-Za-z0-9_-]{1,40}", hook.name or hook.kind):
+        yield (*path, "name"), f"{name}: its name stands in an address: up to 40 letters, digits, _ and -"
+    for variable in hook.secret_env:
+        if not fullmatch(_VARIABLE, variable):  # what stands there may be the secret itself: do not show it
+            yield (*path, "secret_env"), f"{name}: 'secret_env' must be names of environment variables, in capitals"
+    for key in ("addresses", "proxies"):
+        for text in getattr(hook, key):
+            if not is_network(text):
+                yield (
+                    (*path, key),
+                    f"{name}: '{key}' must be networks such as 203.0.113.0/24, but {shown(text)} is none",
+                )
+    if not hook.unsigned:
+        if hook.secret_field != "secret":
+            yield (*path, "secret_field"), f"{name}: 'secret_field' means something only with unsigned = true"
+        return
+    for key in ("addresses", "symbols"):
+        if not getattr(hook, key):
+            yield path, f"{name} with unsigned = true needs '{key}': its secret can be read on the way"
+    if hook.controls:
+        yield (*path, "controls"), f"{name}: what is not signed may not steer the engine: no 'controls'"
+    if hook.tolerance_seconds != SourceSection(kind="webhook").tolerance_seconds:
+        yield (*path, "tolerance_seconds"), f"{name}: without a signature there is no timestamp, and no tolerance"
+
+
+def is_network(text: str) -> bool:
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _redis_conflicts(path: KeyPath, url: str) -> Iterator[tuple[KeyPath, str]]:

@@ -13,8 +13,9 @@ from litestar.openapi import OpenAPIConfig
 from engine.runtime.journal.base import JournalFailed
 from engine.web.commanding import commanding_routes
 from engine.web.document import TrueJson, document_routes
+from engine.web.hooks import hook_routes
 from engine.web.page import page_routes
-from engine.web.ports import BadBody, Ports, Refused, Unknown, Unready
+from engine.web.ports import BadBody, NotLetIn, Ports, Refused, Unknown, Unready
 from engine.web.reading import reading_routes
 from engine.web.roles import BASE
 from engine.web.turned_away import TurnedAway
@@ -32,11 +33,13 @@ def build(ports: Ports, closing: trio.Event, version: str = "", turned_away: Tur
     """The application. `closing` ends its event streams, so that a shutdown waits for nobody.
 
     `turned_away` is what the metrics tell of requests that never came here."""
+    turned_away = turned_away or TurnedAway()
     return Litestar(
         [
-            *watching_routes(ports, BASE, closing, turned_away or TurnedAway()),
+            *watching_routes(ports, BASE, closing, turned_away),
             *reading_routes(ports, BASE),
             *commanding_routes(ports, BASE, BODY_MAX),
+            *hook_routes(ports, BODY_MAX, turned_away),
             *document_routes(),
             *page_routes(),
         ],
@@ -44,6 +47,7 @@ def build(ports: Ports, closing: trio.Event, version: str = "", turned_away: Tur
             HTTPException: _http_problem,
             BadBody: lambda _, error: problem(400, "bad request", *_reasons(error)),
             Refused: lambda _, error: problem(422, "refused", *_reasons(error)),
+            NotLetIn: lambda _, error: problem(_HOOK[error.kind], "not allowed", Reason("", str(error))),
             Unknown: lambda _, error: problem(404, "not found", Reason("", str(error))),
             Unready: lambda _, error: problem(503, "not now", Reason("", str(error))),
             JournalFailed: lambda _, error: problem(503, "journal failed", Reason("", str(error))),
@@ -56,6 +60,9 @@ def build(ports: Ports, closing: trio.Event, version: str = "", turned_away: Tur
         after_request=_no_foreign_page,
         logging_config=None,  # the default would take over the root logger
     )
+
+
+_HOOK = {"address": 403, "signature": 401, "time": 401, "secret": 401}
 
 
 def problem(status: int, error: str, *reasons: Reason) -> Response[Any]:

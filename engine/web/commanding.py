@@ -17,7 +17,7 @@ from msgspec import Struct
 
 from engine.core.messages import HaltKind, Refusal
 from engine.web.limits import limits_changes, whole_limits
-from engine.web.ports import BadBody, Ports, ResumeReport, StopReport
+from engine.web.ports import BadBody, Ports, Receipt, ResumeReport, StopReport
 from engine.web.reading import reply
 from engine.web.roles import TOKEN_NAME
 from engine.web.views import LimitsInForce
@@ -26,7 +26,7 @@ T = TypeVar("T", bound=Struct)
 AnyRequest: TypeAlias = Request[Any, Any, Any]
 
 RETRY_AFTER_SECONDS = "1"  # of a body that was not taken because the engine is busy or not ready
-_JSON = re.compile(r"application/([\w.-]+\+)?json\s*(;.*)?", re.IGNORECASE)
+JSON = re.compile(r"application/([\w.-]+\+)?json\s*(;.*)?", re.IGNORECASE)
 _TRACE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")  # W3C Trace Context
 
@@ -74,19 +74,14 @@ def commanding_routes(ports: Ports, base: str, body_max: int) -> list[HTTPRouteH
         request_max_body_size=None,  # what is larger is a dead letter, so it is counted here
     )
     async def order(request: AnyRequest) -> Response[Any]:
-        if not _JSON.fullmatch(request.headers.get("content-type", "")):
+        if not JSON.fullmatch(request.headers.get("content-type", "")):
             raise HTTPException(status_code=415, detail="the content type must be application/json")
         raw, whole = await beginning(request, body_max)
         if not whole:
             why = f"is larger than {body_max} bytes"
             _, told = ports.answer(await ports.turn_away(raw, why, trace_id(request)))
             return Response(told, status_code=413, media_type=MediaType.JSON)
-        receipt = await ports.submit(raw, trace_id(request))
-        status, body = ports.answer(receipt)
-        headers = {"X-Trace-Id": receipt.row.signal.trace_id} if receipt.row is not None else {}
-        if status == 503:
-            headers["Retry-After"] = RETRY_AFTER_SECONDS
-        return Response(body, status_code=status, media_type=MediaType.JSON, headers=headers)
+        return answered(ports, await ports.submit(raw, trace_id(request)))
 
     @post(f"{base}/stop", summary="Stop: no more entries, cancel, flatten, verify, report", status_code=200)
     async def stop(request: AnyRequest) -> Response[StopReport]:
@@ -121,6 +116,15 @@ def commanding_routes(ports: Ports, base: str, body_max: int) -> list[HTTPRouteH
         return reply(LimitsInForce(account=account, limits=await ports.set_limits(account, changes, operator(request))))
 
     return [order, stop, resume, flatten, close, change_limits, set_limits]
+
+
+def answered(ports: Ports, receipt: Receipt) -> Response[Any]:
+    """What the sender of a body is told."""
+    status, body = ports.answer(receipt)
+    headers = {"X-Trace-Id": receipt.row.signal.trace_id} if receipt.row is not None else {}
+    if status == 503:
+        headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return Response(body, status_code=status, media_type=MediaType.JSON, headers=headers)
 
 
 async def beginning(request: AnyRequest, size_max: int) -> tuple[bytes, bool]:

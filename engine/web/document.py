@@ -14,7 +14,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 
 from engine.core.messages import Limits
 from engine.web.commanding import CloseRequest, FlattenRequest, ResumeRequest, StopRequest
-from engine.web.roles import ROLES, needed
+from engine.web.roles import ROLES, is_hook, needed
 from engine.web.wire import twin
 
 Json: TypeAlias = dict[str, Any]
@@ -62,6 +62,16 @@ _OUTCOMES = {
     "415": "The content type is not application/json.",
     "422": "Refused, with every reason.",
     "503": "Not taken; try again later.",
+}
+_HOOK_OUTCOMES = {
+    "401": "No signature that fits, or one that is too old; where the sender cannot sign, no secret in the body.",
+    "403": "The sender's address may not send here.",
+    "404": "There is no such hook.",
+}
+_HOOK_HEADERS = {
+    "webhook-id": "The delivery's own name: a replay gets the first outcome, another body under it 409.",
+    "webhook-timestamp": "Seconds since 1970, near this machine's clock.",
+    "webhook-signature": "v1, and the base64 of HMAC-SHA256 over ID.TIMESTAMP.BODY; several apart by a space.",
 }
 _SCHEMES: Json = {
     "token": {"type": "http", "scheme": "bearer", "description": "A token of the engine's config; roles as scopes."},
@@ -120,6 +130,9 @@ def corrected(written: Json) -> Json:
     for path, operations in found["paths"].items():
         for method, operation in operations.items():
             _correct_errors(operation)
+            if is_hook(method.upper(), path):
+                _describe_hook(operation)
+                continue
             roles = needed(method.upper(), path) or ROLES
             # `{}`: an engine without tokens asks for none. Several entries: one of them is enough.
             operation["security"] = [{}, *({scheme: [role]} for role in roles for scheme in _SCHEMES)]
@@ -162,6 +175,19 @@ def _describe_order(operation: Json) -> None:
             "description": "Carried through every fact, event and log line; a W3C traceparent is taken too.",
             "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:/+=-]{1,128}$"},
         }
+    ]
+
+
+def _describe_hook(operation: Json) -> None:
+    """As an order's, but that who may send is told by the signature (or the secret in the body), not by a token."""
+    operation["security"] = []
+    operation["requestBody"] = _body(_SIGNAL)
+    default = operation["responses"]["default"]
+    told = {code: _response(text, {"type": "object"}) for code, text in (_OUTCOMES | _HOOK_OUTCOMES).items()}
+    operation["responses"] = told | {"default": default}
+    operation["parameters"] += [
+        {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
+        for name, text in _HOOK_HEADERS.items()
     ]
 
 

@@ -16,7 +16,7 @@ import trio
 
 from engine.web.allowance import Allowance
 from engine.web.connections import HERE
-from engine.web.roles import BASE, READS, TOKEN_NAME, Token, bearer, is_stop, missing
+from engine.web.roles import BASE, READS, TOKEN_NAME, Token, bearer, is_hook, is_stop, missing
 from engine.web.terms import Terms
 from engine.web.turned_away import TurnedAway
 from engine.web.views import Problem, Reason
@@ -65,7 +65,7 @@ def guarded(app: App, hosts: Iterable[str], terms: Terms | None = None, turned_a
         client = f"token {token.name}" if token else _network(scope)
         if not (stops if stop else requests).take(client, trio.current_time()):
             raise No(429, "", "too many requests; try again in a second", (_SOON,))
-        if terms.tokens:
+        if terms.tokens and not is_hook(method, path):
             _look_at_token(token, method, path)
             scope[TOKEN_NAME] = token.name if token else ""
         _look_at_room(stop)

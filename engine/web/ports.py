@@ -4,7 +4,7 @@ Each function that changes something names who asked (`by`). What a port cannot 
 `Unready`; every other exception is a fault of ours.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -45,6 +45,14 @@ class Unknown(Exception):
 
 class Unready(Exception):
     """It cannot be done now (starting, draining, journal gone); the text says why."""
+
+
+class NotLetIn(Exception):
+    """A webhook from one who has not shown that he may send it. `kind` is for the metrics."""
+
+    def __init__(self, kind: str, why: str) -> None:
+        super().__init__(why)
+        self.kind = kind
 
 
 class Component(Struct, frozen=True, kw_only=True):
@@ -146,6 +154,9 @@ class Ports(Struct, frozen=True, kw_only=True):
     submit: Callable[[bytes, str | None], Awaitable[Receipt]]
     # The beginning of a body that is not taken, why, and the trace id: it becomes a dead letter.
     turn_away: Callable[[bytes, str, str | None], Awaitable[Receipt]]
+    # A webhook: its hook's name, headers by small names, body, the address it is from, trace id. As `submit`; raises
+    # Unknown (no such hook), NotLetIn, Refused (it may, but so nothing of it is kept).
+    deliver: Callable[[str, Mapping[str, str], bytes, str, str | None], Awaitable[Receipt]]
     # The edge's mapping of the receipt that `submit` gave to a status code and a JSON body.
     answer: Callable[[Any], tuple[int, bytes]]
     reader: Reader

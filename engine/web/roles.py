@@ -16,6 +16,7 @@ from engine.runtime.config import ROLES as ROLES
 from engine.runtime.log import Secret
 
 BASE = "/api/execution"
+HOOKS = "/hooks/"
 TOKEN_NAME = "surefire.token"  # in the scope of a request: the name of the token that it showed
 READS = ("GET", "HEAD", "OPTIONS")
 
@@ -38,6 +39,11 @@ class Token(Struct, frozen=True):
     name: str
     roles: tuple[str, ...]
     secret: Secret
+
+
+def is_hook(method: str, path: str) -> bool:
+    """A webhook: its sender has no token, but a secret that he shows in his own way."""
+    return method == "POST" and path.startswith(HOOKS)
 
 
 def needed(method: str, path: str) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from engine.core.messages import (
 from engine.edges.base import Arrival, Receipt
 from engine.edges.dialects import DialectTerms
 from engine.runtime.config import default_config
+from engine.runtime.deliveries import Deliveries
 from engine.venues.paper import Faults
 from engine.venues.throttle import Throttle
 from tests.actors.world import ACCOUNT, HEALTHY, House, buy, close, house, rest, somebody
@@ -388,6 +389,7 @@ async def test_a_gate_that_is_busy_makes_ingest_wait_and_then_the_source(autojum
             unjudged=trio.Semaphore(8),
             terms=DialectTerms(account=ACCOUNT),
             dead_letter=home.dead.append,
+            deliveries=Deliveries(home.engine.world.journal),
         )
         home.nursery.start_soon(acknowledger.run)
         home.nursery.start_soon(ingest, arriving, acknowledger, ports)

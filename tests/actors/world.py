@@ -99,21 +99,22 @@ class Hand:
         finally:
             self.ready = trio.Event()
 
-    async def post(self, body: Mapping[str, object] | bytes, answer: Callable[[Receipt], None]) -> None:
-        """Waits for room, not for the answer."""
+    async def post(self, body: Mapping[str, object] | bytes, answer: Callable[[Receipt], None], **about: str) -> None:
+        """Waits for room, not for the answer. `about`: what a transport knows of the body, such as `fallback_id`."""
         await self.ready.wait()
         raw = body if isinstance(body, bytes) else msgspec.json.encode(body)
         clock = self._clock
-        await self._arrivals.send(Arrival(raw, self.name, None, clock.now_ns(), clock.ticks_ns(), answer))
+        arrival = Arrival(raw, self.name, None, clock.now_ns(), clock.ticks_ns(), answer)
+        await self._arrivals.send(replace(arrival, **about))
 
-    async def send(self, body: Mapping[str, object] | bytes) -> Receipt:
+    async def send(self, body: Mapping[str, object] | bytes, **about: str) -> Receipt:
         answered, receipts = trio.Event(), list[Receipt]()
 
         def answer(receipt: Receipt) -> None:
             receipts.append(receipt)
             answered.set()
 
-        await self.post(body, answer)
+        await self.post(body, answer, **about)
         await answered.wait()
         return receipts[0]
 

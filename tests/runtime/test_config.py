@@ -261,6 +261,40 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
             '[[sources]]\nkind = "redis"\nserver = "redis://h"\nstreams = ["a"]\npath = "x"',
             "line 5: [[sources]] number 1 of kind 'redis' takes no 'path'",
         ),
+        ('[[sources]]\nkind = "webhook"', "line 1: [[sources]] number 1 of kind 'webhook' needs 'secret_env'"),
+        (
+            '[[sources]]\nkind = "webhook"\nsecret_env = ["geheim-1234567890"]',
+            "line 3: [[sources]] number 1: 'secret_env' must be names of environment variables, in capitals",
+        ),
+        (
+            '[[sources]]\nkind = "webhook"\nname = "a/b"\nsecret_env = ["A"]',
+            "line 3: [[sources]] number 1: its name stands in an address: up to 40 letters, digits, _ and -",
+        ),
+        (
+            '[[sources]]\nkind = "webhook"\nsecret_env = ["A"]\nproxies = ["10.0.0.1/8"]',
+            "line 4: [[sources]] number 1: 'proxies' must be networks such as 203.0.113.0/24, but '10.0.0.1/8' is none",
+        ),
+        (
+            '[[sources]]\nkind = "webhook"\nsecret_env = ["A"]\nunsigned = true\nsymbols = ["BTCUSDT"]',
+            "line 1: [[sources]] number 1 with unsigned = true needs 'addresses': its secret can be read on the way",
+        ),
+        (
+            '[[sources]]\nkind = "webhook"\nsecret_env = ["A"]\nunsigned = true\naddresses = ["203.0.113.7"]',
+            "line 1: [[sources]] number 1 with unsigned = true needs 'symbols': its secret can be read on the way",
+        ),
+        (
+            '[[sources]]\nkind = "webhook"\nsecret_env = ["A"]\nunsigned = true\naddresses = ["203.0.113.7"]\n'
+            'symbols = ["BTCUSDT"]\ncontrols = true',
+            "line 7: [[sources]] number 1: what is not signed may not steer the engine: no 'controls'",
+        ),
+        (
+            '[[sources]]\nkind = "webhook"\nsecret_env = ["A"]\nsecret_field = "key"',
+            "line 4: [[sources]] number 1: 'secret_field' means something only with unsigned = true",
+        ),
+        (
+            '[api]\nenabled = false\n[[sources]]\nkind = "webhook"\nsecret_env = ["A"]',
+            "line 2: the source 'webhook' is a part of the API, which is not enabled",
+        ),
         ('[[sources]]\nkind = "kafka"\nserver = "h:1"', "line 1: [[sources]] number 1 of kind 'kafka' needs 'topics'"),
         (
             '[[sinks]]\nkind = "kafka"\nserver = "h:1"\nsasl = "PLAIN"',

@@ -68,10 +68,12 @@ async def test_each_operation_says_which_role_it_needs() -> None:
     assert [scheme["scheme"] for scheme in schemes.values()] == ["bearer", "basic"]
     paths = found["paths"]
     assert paths["/api/execution/stop"]["post"]["security"] == [{}, {"token": ["stop"]}, {"basic": ["stop"]}]
-    for operations in paths.values():
+    for path, operations in paths.items():
         for operation in operations.values():
             named = [name for entry in operation["security"] for name in entry]
-            assert named and set(named) <= set(schemes)
+            assert bool(named) == (not path.startswith("/hooks/")) and set(named) <= set(schemes)
+    headers = [parameter["name"] for parameter in paths["/hooks/{name}"]["post"]["parameters"]]
+    assert headers == ["name", "webhook-id", "webhook-timestamp", "webhook-signature"]
 
 
 async def test_bodies_say_what_they_take() -> None:

@@ -28,7 +28,7 @@ from engine.web.app import build
 from engine.web.asking import SaidNo, Unreachable, ask
 from engine.web.connections import SPARE_MAX, SPARE_SECONDS, STOP_SECONDS, Connections
 from engine.web.doorman import STOPS_BURST
-from engine.web.roles import ROLES, Token, bearer, missing, needed
+from engine.web.roles import ROLES, Token, bearer, is_hook, missing, needed
 from engine.web.serve import serve
 from engine.web.terms import Terms, TermsProblem, terms_of, warn_of_insecurity
 from engine.web.turned_away import LOG_SECONDS, TurnedAway
@@ -113,6 +113,8 @@ def test_every_route_that_changes_something_has_a_role() -> None:
     known = 0
     for path, operations in app.openapi_schema.to_schema()["paths"].items():
         for method in operations:
+            if is_hook(method.upper(), path):
+                continue  # its sender has no token
             roles = needed(method.upper(), path)
             assert roles, (method, path)
             assert (roles == ("read",)) == (method == "get")
@@ -338,6 +340,42 @@ def test_the_log_is_told_again_after_a_while_how_many_there_were() -> None:
             noted.note("rate", "10.0.0.1", moment)
     assert [line["since_last"] for line in lines] == [1, 3]
     assert noted.counts["rate"] == 5
+
+
+async def test_a_hook_needs_no_token_but_what_its_sender_has_to_show() -> None:
+    engine = Engine()
+    with structlog.testing.capture_logs() as lines:
+        async with api(engine, GUARDED) as client:
+            url, body = "/hooks/signed", {"signal_id": "n-1"}
+            shown_ = {"webhook-signature": "v1,x", "traceparent": "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"}
+            taken = await client.post(url, json=body, headers=shown_)
+            assert taken.status_code == 202 and taken.headers["x-trace-id"] == "ab" * 16
+            for headers in ({}, shown(ALL)):
+                no = await client.post(url, json=body, headers=headers)
+                assert (no.status_code, no.json()["error"]) == (401, "not allowed")
+                assert "signature" in reasons(no)
+            assert (await client.post("/hooks/other", json=body, headers=shown_)).status_code == 404
+            text = {"content-type": "text/plain"}
+            assert (await client.post(url, content=b"{}", headers=shown_ | text)).status_code == 415
+            foreign = shown_ | {"Origin": "https://evil.example"}
+            assert (await client.post(url, json=body, headers=foreign)).status_code == 403
+            assert (await client.get(url, headers=shown_)).status_code == 401
+            assert (await client.post("/hooks/signed/../../health", headers=shown_)).status_code != 200
+            large = b'{"signal_id": "' + b"x" * (1 << 20) + b'"}'
+            headers = shown_ | {"content-type": "application/json"}
+            assert (await client.post(url, content=large, headers=headers)).status_code == 413
+            metrics = (await client.get("/metrics", headers=shown(ALL))).text
+    assert len(engine.submitted) == 1 and engine.turned_away == [], "a stranger writes no dead letter"
+    assert 'surefire_api_turned_away_total{reason="hook signature"} 2.0' in metrics
+    assert next(line["reason"] for line in lines if line["event"] == "request turned away") == "hook signature"
+
+
+async def test_hooks_have_the_allowance_of_their_senders_address() -> None:
+    terms = Terms(tokens=GUARDED.tokens, per_second=2)
+    async with api(Engine(), terms) as client:
+        codes = [(await client.post("/hooks/signed", json={"signal_id": "n"})).status_code for _ in range(12)]
+        assert codes[:4] == [401] * 4 and 429 in codes
+        assert (await client.get("/health", headers=shown(ALL))).status_code == 200
 
 
 async def test_no_websocket_is_opened() -> None:

@@ -1,6 +1,6 @@
 """A small honest engine behind the API: real structs, a reader over lists, ports that remember what was asked."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from decimal import Decimal
 
@@ -55,6 +55,7 @@ from engine.web.ports import (
     Health,
     JournalStats,
     Left,
+    NotLetIn,
     Ports,
     Refused,
     ResumeReport,
@@ -299,6 +300,7 @@ class Engine:
         return Ports(
             submit=self.submit,
             turn_away=self.turn_away,
+            deliver=self.deliver,
             answer=answer,
             reader=self.reader,
             quote=lambda symbol: Quote(symbol, Decimal("2460"), Decimal("2461")) if symbol == "ETHUSDT" else None,
@@ -313,6 +315,16 @@ class Engine:
             dump=lambda: {"orders": self.reader.orders(None, None, True, 10)},
             now_ns=lambda: NOON,
         )
+
+    async def deliver(
+        self, name: str, headers: Mapping[str, str], raw: bytes, address: str, trace_id: str | None
+    ) -> Receipt:
+        """The hook "signed" takes what has a header `webhook-signature`."""
+        if name != "signed":
+            raise Unknown("there is no such hook")
+        if "webhook-signature" not in headers:
+            raise NotLetIn("signature", "a signature that fits is needed")
+        return await self.submit(raw, trace_id)
 
     async def turn_away(self, raw: bytes, why: str, trace_id: str | None) -> Receipt:
         self.turned_away.append((len(raw), why))

@@ -16,6 +16,7 @@ from engine.core.messages import (
     AccountRow,
     AnyFact,
     DeadLettered,
+    Delivery,
     Halt,
     LimitsRow,
     Order,
@@ -177,6 +178,10 @@ class Journal(Protocol):
         """A past signal as committed."""
         ...
 
+    async def delivery(self, place: str) -> Delivery | None:
+        """What a name was bound to, as committed."""
+        ...
+
     def stats(self) -> Stats: ...
 
     async def close(self) -> None:
@@ -196,6 +201,8 @@ class Reader(Protocol):
     """
 
     def signal(self, signal_id: str) -> SignalRow | None: ...
+
+    def delivery(self, place: str) -> Delivery | None: ...
 
     def signals(self, limit: int, before: int = 0) -> tuple[SignalRow, ...]: ...
 

@@ -11,7 +11,7 @@ import apsw
 import msgspec
 import trio
 
-from engine.core.messages import AnyFact, OutboxRow, Row, SignalRow
+from engine.core.messages import AnyFact, Delivery, OutboxRow, Row, SignalRow
 from engine.runtime.clock import Clock
 from engine.runtime.journal.base import JournalFailed, OpenState, Stats, handed
 from engine.runtime.journal.group import LINGER_SECONDS, Batch, Group, Statements
@@ -152,6 +152,9 @@ class MemoryJournal:
 
     async def signal(self, signal_id: str) -> SignalRow | None:
         return self._reader.signal(signal_id)
+
+    async def delivery(self, place: str) -> Delivery | None:
+        return self._reader.delivery(place)
 
     async def reload(self, account: str | None = None, symbol: str | None = None) -> OpenState:
         return self._reader.state(account, symbol)

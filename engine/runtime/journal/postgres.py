@@ -16,7 +16,7 @@ import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.core.messages import AnyFact, OutboxRow, Row, SignalRow
+from engine.core.messages import AnyFact, Delivery, OutboxRow, Row, SignalRow
 from engine.runtime.clock import Clock
 from engine.runtime.journal import leases
 from engine.runtime.journal.base import Fenced, JournalFailed, OpenState, Stats, handed
@@ -26,9 +26,10 @@ from engine.runtime.journal.leases import Lease, Tenure
 from engine.runtime.journal.libpq import Answer, ConnectionLost, Refused, Wire
 from engine.runtime.journal.lock import Lock
 from engine.runtime.journal.postgres_reading import open_reader
-from engine.runtime.journal.reading import PAST_SIGNAL, SIGNAL, SqlReader
+from engine.runtime.journal.reading import DELIVERY, PAST_SIGNAL, SIGNAL, SqlReader
 from engine.runtime.journal.schema import BESIDE, MIGRATIONS, VERSIONS
 from engine.runtime.journal.server import PASSING, Address, Durability, sentence, session
+from engine.runtime.journal.tables import Values
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 5.0  # for a commit; a server that is slower is treated as gone, and asked again
@@ -149,6 +150,17 @@ class PostgresJournal:
 
     async def signal(self, signal_id: str) -> SignalRow | None:
         """Waits while the server is away. Raises JournalFailed once the journal has."""
+        now, past = await self._look([(SIGNAL, [(signal_id,)]), (PAST_SIGNAL, [(signal_id,)])])
+        rows = self._reader.signal_rows(now.rows) or self._reader.past_signal_rows(past.rows)
+        return next(iter(rows), None)
+
+    async def delivery(self, place: str) -> Delivery | None:
+        """As `signal`."""
+        (found,) = await self._look([(DELIVERY, [(place,)])])
+        texts = (tuple((value or b"").decode() for value in row) for row in found.rows)
+        return next((Delivery(where, digest, int(at_ns), answer) for where, digest, at_ns, answer in texts), None)
+
+    async def _look(self, statements: Sequence[tuple[str, Sequence[Values]]]) -> tuple[Answer, ...]:
         async with self._asking:
             while True:
                 if self.failed is not None:
@@ -156,9 +168,7 @@ class PostgresJournal:
                 try:
                     if self._ask is None:
                         self._ask = await self._session()
-                    now, past = await self._ask.run_all([(SIGNAL, [(signal_id,)]), (PAST_SIGNAL, [(signal_id,)])])
-                    rows = self._reader.signal_rows(now.rows) or self._reader.past_signal_rows(past.rows)
-                    return next(iter(rows), None)
+                    return await self._ask.run_all(statements)
                 except Refused as error:
                     if error.sqlstate not in PASSING:
                         raise JournalFailed(f"{self.at.where}: {sentence(error)}") from error

@@ -18,6 +18,7 @@ from engine.core.messages import (
     AccountRow,
     Confirmed,
     DeadLettered,
+    Delivery,
     Event,
     Halt,
     Judged,
@@ -58,6 +59,7 @@ _SIGNALS = (
     " (SELECT fact FROM journal WHERE seq = judged_seq) FROM signals"
 )
 SIGNAL = f"{_SIGNALS} WHERE signal_id = ?"
+DELIVERY = "SELECT place, body_hash, at_ns, answer FROM deliveries WHERE place = ?"
 PAST_SIGNAL = "SELECT row FROM past_signals WHERE signal_id = ?"
 _signal = msgspec.json.Decoder(SignalRow).decode
 _confirmed = msgspec.json.Decoder(Confirmed).decode
@@ -90,6 +92,9 @@ class SqlReader:
 
     def signal(self, signal_id: str) -> SignalRow | None:
         return _one(self._signals("WHERE signal_id = ?", signal_id)) or self._past(signal_id)
+
+    def delivery(self, place: str) -> Delivery | None:
+        return next((Delivery(*found) for found in self._query(DELIVERY, place)), None)
 
     def signals(self, limit: int, before: int = 0) -> tuple[SignalRow, ...]:
         edge = self._edge("signals", "received_ns", "true", (), limit, before)

@@ -93,8 +93,15 @@ _ARCHIVES = (
     ) STRICT""",
 )
 
+# Names that senders and transports gave to bodies, each bound to one body for good (engine/runtime/deliveries.py).
+_DELIVERIES = (
+    """CREATE TABLE deliveries (
+        place TEXT PRIMARY KEY, body_hash TEXT NOT NULL, at_ns INTEGER NOT NULL, answer TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+)
+
 # Entry n brings a journal of version n to version n + 1; version 0 is an empty file.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _HALTS_SIDE_BY_SIDE, _DEAD_LETTERS, _ARCHIVES)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _HALTS_SIDE_BY_SIDE, _DEAD_LETTERS, _ARCHIVES, _DELIVERIES)
 
 VERSIONS = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL) STRICT"
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Literal
+from typing import Literal, TypeVar
 
 import apsw
 import trio
 from msgspec.structs import replace
 
-from engine.core.messages import AnyFact, OutboxRow, Row, SignalRow
+from engine.core.messages import AnyFact, Delivery, OutboxRow, Row, SignalRow
 from engine.runtime.clock import Clock
 from engine.runtime.journal.base import JournalFailed, OpenState, Stats, handed
 from engine.runtime.journal.group import LINGER_SECONDS, QUICK_SECONDS, Batch, Group
@@ -26,6 +26,7 @@ from engine.runtime.journal.reading import SqlReader
 from engine.runtime.journal.walcheck import commits_behind
 from engine.runtime.journal.writing import check_kind, land, migrate, prepare, raise_epoch, was_synced
 
+T = TypeVar("T")
 BUSY_SECONDS = 1.0  # how long another process may hold the write lock before it is a failure
 QUIET_SECONDS = 0.2  # without a commit, before the write-ahead log is copied into the file
 WAL_PAGES_MAX = 16384  # 32 MB: then it is copied without waiting for quiet
@@ -96,12 +97,18 @@ class SqliteJournal:
 
         The reader's has to read them from the log again after each commit.
         """
+        return self._at_hand(lambda reader: reader.signal(signal_id))
+
+    async def delivery(self, place: str) -> Delivery | None:
+        return self._at_hand(lambda reader: reader.delivery(place))
+
+    def _at_hand(self, look: Callable[[SqlReader], T]) -> T:
         if not self._group.flying and not self._connection.in_transaction:
             try:
-                return self._own_reader.signal(signal_id)
+                return look(self._own_reader)
             except JournalFailed:
                 pass  # the writer waits for no lock, the reader does
-        return self._reader.signal(signal_id)
+        return look(self._reader)
 
     async def reload(self, account: str | None = None, symbol: str | None = None) -> OpenState:
         return self._reader.state(account, symbol)

@@ -16,6 +16,7 @@ from engine.core.messages import (
     AnyFact,
     Archived,
     ControlReceived,
+    Delivery,
     Discarded,
     EngineStarted,
     EngineStopped,
@@ -162,6 +163,12 @@ TABLES: dict[type, Table] = {
     HaltEnded: Table(
         "UPDATE halts SET ended_ns = ?, ended_by = ? WHERE ended_ns IS NULL AND scope = ? AND kind = ? AND whose = ?",
         lambda row: (row.at_ns, row.by, row.scope, row.kind, row.whose),
+        None,
+    ),
+    # Of two bodies under one name the first one counts.
+    Delivery: Table(
+        "INSERT INTO deliveries VALUES (?, ?, ?, ?) ON CONFLICT (place) DO NOTHING",
+        lambda row: (row.place, row.body_hash, row.at_ns, row.answer),
         None,
     ),
     Published: Table(

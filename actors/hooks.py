@@ -1,0 +1,47 @@
+"""Webhooks from the config: their secrets from the environment, and what is said of those that are not safe."""
+
+from collections.abc import Mapping
+from ipaddress import ip_network
+
+import structlog
+
+from engine.edges.webhook import HookSource, HookTerms, unfit
+from engine.runtime.clock import Clock
+from engine.runtime.config import SourceSection
+from engine.runtime.log import Secret
+from engine.venues.keys import KeyProblem
+
+LOG = structlog.get_logger("hooks")
+
+
+def open_hook(section: SourceSection, clock: Clock, environ: Mapping[str, str]) -> HookSource:
+    """Raises KeyProblem for a secret that is not there, or is too short."""
+    if section.unsigned:
+        LOG.error(
+            "INSECURE: what this hook brings is not signed: whoever reads one body, and comes from these addresses, may"
+            " trade these symbols; unsigned = true",
+            hook=section.name,
+            addresses=section.addresses,
+            symbols=section.symbols,
+        )
+    terms = HookTerms(
+        secrets=hook_secrets(section, environ),
+        tolerance_seconds=section.tolerance_seconds,
+        field=section.secret_field if section.unsigned else "",
+        addresses=tuple(map(ip_network, section.addresses)),
+        proxies=tuple(map(ip_network, section.proxies)),
+        dialect=section.dialect or None,
+    )
+    return HookSource(section.name, terms, clock)
+
+
+def hook_secrets(section: SourceSection, environ: Mapping[str, str]) -> tuple[Secret, ...]:
+    """Raises KeyProblem, without what is in the variable."""
+    found = []
+    for name in section.secret_env:
+        if not environ.get(name):
+            raise KeyProblem(f"the webhook '{section.name}' needs the environment variable {name}, which is not set")
+        found.append(Secret(environ[name].strip()))
+        if why := unfit(found[-1]):
+            raise KeyProblem(f"the environment variable {name}, a secret of the webhook '{section.name}', {why}")
+    return tuple(found)
