@@ -18,7 +18,7 @@ import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from actors.hooks import open_hook
+from actors.hooks import open_hook, open_post
 from actors.metrics import IntervalLog, LagWatch
 from actors.real import admit, is_real, open_real, public_hosts, vault_of
 from actors.web import ports_for
@@ -125,7 +125,7 @@ async def _live(
         hearers: list[Hears] = [*(v.venue for v in venues if isinstance(v.venue, PaperVenue)), board]
         start_market(services, market, hearers, clock, rng)
         broadcast = Broadcast("stream")
-        sinks = open_sinks(config, broadcast, os.environ)
+        sinks = open_sinks(config, broadcast, clock, os.environ)
         for sink in sinks:
             if isinstance(sink, LivingSink):
                 await services.start(sink.live)
@@ -321,12 +321,12 @@ def open_sources(
     return others if http is None else (*others, http)
 
 
-def open_sinks(config: Config, broadcast: Broadcast, environ: Mapping[str, str]) -> tuple[Sink, ...]:
+def open_sinks(config: Config, broadcast: Broadcast, clock: Clock, environ: Mapping[str, str]) -> tuple[Sink, ...]:
     """Raises KeyProblem for a password that is not there."""
-    return (*(_open_sink(section, config, environ) for section in config.sinks), broadcast)
+    return (*(_open_sink(section, config, clock, environ) for section in config.sinks), broadcast)
 
 
-def _open_sink(section: SinkSection, config: Config, environ: Mapping[str, str]) -> Sink:
+def _open_sink(section: SinkSection, config: Config, clock: Clock, environ: Mapping[str, str]) -> Sink:
     if section.kind == "redis":
         from engine.edges import redis
 
@@ -336,6 +336,8 @@ def _open_sink(section: SinkSection, config: Config, environ: Mapping[str, str])
         from engine.edges import kafka
 
         return kafka.KafkaSink(section.name, _kafka(section, environ), section.topic, section.events)
+    if section.kind == "webhook":
+        return open_post(section, config.engine.name, clock, environ)
     # What is marked as published must not be lost with the power either.
     return NdjsonSink(section.name, Path(section.path), config.journal.durability == "power")
 

@@ -1,13 +1,16 @@
 """Webhooks from the config: their secrets from the environment, and what is said of those that are not safe."""
 
+import re
 from collections.abc import Mapping
 from ipaddress import ip_network
+from urllib.parse import urlsplit
 
 import structlog
 
 from engine.edges.webhook import HookSource, HookTerms, unfit
+from engine.edges.webhook_sink import HookSink, PostTerms
 from engine.runtime.clock import Clock
-from engine.runtime.config import SourceSection
+from engine.runtime.config import SinkSection, SourceSection, unfit_url
 from engine.runtime.log import Secret
 from engine.venues.keys import KeyProblem
 
@@ -35,7 +38,27 @@ def open_hook(section: SourceSection, clock: Clock, environ: Mapping[str, str]) 
     return HookSource(section.name, terms, clock)
 
 
-def hook_secrets(section: SourceSection, environ: Mapping[str, str]) -> tuple[Secret, ...]:
+def open_post(section: SinkSection, engine: str, clock: Clock, environ: Mapping[str, str]) -> HookSink:
+    """Raises KeyProblem for a secret or an address that is not there or of no use, OSError for the `ca_file`."""
+    url = environ.get(section.url_env, "").strip() if section.url_env else section.url
+    if not url:
+        raise KeyProblem(f"the webhook '{section.name}' needs the environment variable {section.url_env}, not set")
+    if why := unfit_url(url):
+        raise KeyProblem(f"the address of the webhook '{section.name}' {why}")
+    terms = PostTerms(
+        url=Secret(url),
+        place=urlsplit(url).netloc,
+        secrets=hook_secrets(section, environ),
+        sender=re.sub("[^A-Za-z0-9_-]", "_", engine)[:40] or "surefire",
+        events=section.events,
+        timeout_seconds=section.timeout_seconds,
+        drop=section.refused == "drop",
+        ca_file=section.ca_file,
+    )
+    return HookSink(section.name, terms, clock)
+
+
+def hook_secrets(section: SourceSection | SinkSection, environ: Mapping[str, str]) -> tuple[Secret, ...]:
     """Raises KeyProblem, without what is in the variable."""
     found = []
     for name in section.secret_env:

@@ -210,7 +210,7 @@ class SourceSection(Section, frozen=True):
 
 
 class SinkSection(Section, frozen=True):
-    kind: Literal["ndjson", "redis", "kafka"]
+    kind: Literal["ndjson", "redis", "kafka", "webhook"]
     path: str = ""  # ndjson; default: events.ndjson in data_dir
     server: str = ""  # redis, kafka: as a source's, and so are the next five
     password_env: str = ""
@@ -218,7 +218,12 @@ class SinkSection(Section, frozen=True):
     sasl: Sasl = ""
     tls: bool = False
     ca_file: str = ""
-    events: tuple[str, ...] = ()  # redis, kafka: only these; default: all
+    events: tuple[str, ...] = ()  # redis, kafka, webhook: only these; default: all
+    url: str = ""  # webhook: where events are posted
+    url_env: str = ""  # webhook: in its place the variable that holds it, where the address itself is a secret
+    secret_env: tuple[str, ...] = ()  # webhook: the variables that hold what events are signed with, each by all
+    timeout_seconds: Annotated[float, Meta(ge=0.1, le=60)] = 10.0  # webhook: for one event
+    refused: Literal["hold", "drop"] = "hold"  # webhook: an event answered with 4xx is tried again, or let go
     topic: str = ""  # kafka: one for all events; default: each event has the topic of its name
     stream: str = ""  # redis: one for all events; default: each event has the stream of its name
     keep: Annotated[int, Meta(ge=1)] = 100_000  # redis: about so many entries stay in a stream
@@ -353,7 +358,10 @@ _EDGE_KEYS = {  # kind of source or sink -> the keys that are its own, and those
         ("server", "topics"),
     ),
     "webhook": (
-        ("secret_env", "tolerance_seconds", "unsigned", "addresses", "symbols", "secret_field", "proxies"),
+        (
+            *("secret_env", "tolerance_seconds", "unsigned", "addresses", "symbols", "secret_field", "proxies"),
+            *("url", "url_env", "ca_file", "events", "timeout_seconds", "refused"),
+        ),
         ("secret_env",),
     ),
 }
@@ -370,8 +378,13 @@ def _edge_conflicts(section: str, place: int, edge: SourceSection | SinkSection)
             yield (section, place), f"{name} of kind '{edge.kind}' needs '{field.name}'"
     if edge.sasl and not (edge.username and edge.password_env):
         yield (section, place, "sasl"), f"{name} with 'sasl' needs 'username' and 'password_env'"
-    if edge.kind == "webhook" and isinstance(edge, SourceSection):
-        yield from _hook_conflicts((section, place), name, edge)
+    if edge.kind == "webhook":
+        for variable in edge.secret_env:
+            if not fullmatch(_VARIABLE, variable):  # what stands there may be the secret itself: do not show it
+                text = "'secret_env' must be names of environment variables, in capitals"
+                yield (section, place, "secret_env"), f"{name}: {text}"
+        look = _hook_conflicts if isinstance(edge, SourceSection) else _post_conflicts
+        yield from look((section, place), name, edge)  # type: ignore[arg-type]
     if edge.kind == "redis" and edge.server:
         yield from _redis_conflicts((section, place, "server"), edge.server)
 
@@ -379,9 +392,6 @@ def _edge_conflicts(section: str, place: int, edge: SourceSection | SinkSection)
 def _hook_conflicts(path: KeyPath, name: str, hook: SourceSection) -> Iterator[tuple[KeyPath, str]]:
     if not fullmatch(r"[A-Za-z0-9_-]{1,40}", hook.name or hook.kind):
         yield (*path, "name"), f"{name}: its name stands in an address: up to 40 letters, digits, _ and -"
-    for variable in hook.secret_env:
-        if not fullmatch(_VARIABLE, variable):  # what stands there may be the secret itself: do not show it
-            yield (*path, "secret_env"), f"{name}: 'secret_env' must be names of environment variables, in capitals"
     for key in ("addresses", "proxies"):
         for text in getattr(hook, key):
             if not is_network(text):
@@ -400,6 +410,31 @@ def _hook_conflicts(path: KeyPath, name: str, hook: SourceSection) -> Iterator[t
         yield (*path, "controls"), f"{name}: what is not signed may not steer the engine: no 'controls'"
     if hook.tolerance_seconds != SourceSection(kind="webhook").tolerance_seconds:
         yield (*path, "tolerance_seconds"), f"{name}: without a signature there is no timestamp, and no tolerance"
+
+
+def _post_conflicts(path: KeyPath, name: str, sink: SinkSection) -> Iterator[tuple[KeyPath, str]]:
+    if bool(sink.url) == bool(sink.url_env):
+        yield path, f"{name} needs either 'url' or 'url_env', the variable that holds it"
+    elif sink.url_env and not fullmatch(_VARIABLE, sink.url_env):  # it may be the address itself: do not show it
+        yield (*path, "url_env"), f"{name}: 'url_env' must be the name of an environment variable, in capitals"
+    elif sink.url and (why := unfit_url(sink.url)):
+        yield (*path, "url"), f"{name}: 'url' {why}"
+
+
+def unfit_url(url: str) -> str:
+    """Why nothing can be posted there; empty: it can. The answer holds nothing of the address."""
+    try:
+        place = urlsplit(url)
+        known = place.scheme in ("http", "https") and place.hostname and (place.port or 443)
+    except ValueError:
+        return "is no address"
+    if place.username is not None or place.password is not None:
+        return "holds a name or a password; secrets are never read from a file: name a variable in 'url_env'"
+    if not known or not url.isascii() or not url.isprintable() or " " in url:
+        return "must be https://HOST/PATH"
+    if place.scheme == "http" and not is_loopback(place.hostname or ""):
+        return "must be https:// where the host is not this machine"
+    return ""
 
 
 def is_network(text: str) -> bool:

@@ -4,20 +4,24 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from engine.edges.webhook import signed
+from engine.edges.webhook import Admitted, HookTerms, Request, admit, signed
 from engine.runtime.log import Secret
 from tests.patience import PATIENCE_SECONDS
 from tests.process.test_vault import leaks
 
 ROOT = Path(__file__).resolve().parents[2]
 DESK, OLD, CHART = "canary-desk-0123456789abcdef", "canary-old-0123456789abcdef", "canary-chart/+0123456789=="
+OUT = "canary-out-0123456789abcdef"
 SECRETS = {"DESK_HOOK": DESK, "OLD_HOOK": OLD, "CHART_HOOK": CHART}
 HOOKS = """
 [[sources]]
@@ -41,6 +45,7 @@ class Running:
 
     def __init__(self, folder: Path, more: str = "") -> None:
         self.folder, self.lives = folder, 0
+        self.environment = {**os.environ, **SECRETS}
         self.config = folder / "surefire.toml"
         patient = "[breakers]\nloop_stall_ms = 60000\ncommit_stall_ms = 60000\n"
         head = f'[engine]\ndata_dir = "{folder}/var"\n[log]\nlevel = "debug"\n[api]\nport = 0\n{patient}'
@@ -51,7 +56,7 @@ class Running:
         with (self.folder / f"run-{self.lives}.log").open("wb") as log:
             self.process = subprocess.Popen(
                 [sys.executable, str(ROOT / "run.py"), "run", "--config", str(self.config), "--json"],
-                env={**os.environ, **SECRETS},
+                env=self.environment,
                 stdout=subprocess.PIPE,
                 stderr=log,
             )
@@ -59,11 +64,14 @@ class Running:
         line = self.process.stdout.readline()
         assert line, (self.folder / f"run-{self.lives}.log").read_text()
         self.client = httpx.Client(base_url=json.loads(line)["api"], timeout=PATIENCE_SECONDS, trust_env=False)
+        self.until(lambda health: health["entry_ready"])
+        return self
+
+    def until(self, holds: Callable[[Any], bool]) -> None:
         until = time.monotonic() + PATIENCE_SECONDS
-        while not (health := self.client.get("/health").json())["entry_ready"]:
+        while not holds(health := self.client.get("/health").json()):
             assert time.monotonic() < until, health
             time.sleep(0.02)
-        return self
 
     def __exit__(self, *error: object) -> None:
         if self.process.poll() is None:
@@ -151,6 +159,82 @@ def test_hooks_take_what_is_signed_once_through_a_kill_and_leave_no_secret(tmp_p
     texts = told | {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert any(name.endswith("dead-letters.ndjson") for name in texts) and b"INSECURE" in texts[f"{tmp_path}/run-1.log"]
     assert leaks([DESK, OLD, CHART], texts) == []
+
+
+class Receiver:
+    """Ten lines of the standard library, as a user may write them; it may be told to refuse."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.names: list[str] = []
+        self.status = 200
+        terms = HookTerms(secrets=(Secret(OUT),))
+        receiver = self
+
+        class Posted(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                raw = self.rfile.read(int(self.headers["content-length"]))
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                found = admit(Request(headers=headers, raw=raw, address=""), terms, time.time_ns())
+                assert isinstance(found, Admitted), found
+                if receiver.status == 200:
+                    receiver.events.append(json.loads(raw))
+                    receiver.names.append(found.name)
+                self.send_response(receiver.status)
+                self.send_header("content-length", "0")
+                self.end_headers()
+
+            def log_message(self, *said: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Posted)
+        self.port = self.server.server_address[1]
+        self.thread = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+def test_events_reach_a_receiver_through_its_outage_and_a_kill_of_the_engine(tmp_path: Path) -> None:
+    there = Receiver()
+    sink = '[[sinks]]\nkind = "webhook"\nurl_env = "OUT_URL"\nsecret_env = ["OUT_HOOK"]\n[[sinks]]\nkind = "ndjson"\n'
+    engine = Running(tmp_path, sink)
+    engine.environment |= {"OUT_HOOK": OUT, "OUT_URL": f"http://127.0.0.1:{there.port}/in?key=canary-url-key"}
+    try:
+        there.status = 503
+        with engine:
+            assert engine.desk(buy(), "d-1").status_code == 202
+            engine.until(lambda health: "answered 503" in component(health, "sink/webhook")["detail"])
+            engine.kill()
+        assert there.events == []
+        there.status = 200
+        with engine:
+            assert engine.desk(buy(quote_amount="200"), "d-2").status_code == 202
+            until = time.monotonic() + PATIENCE_SECONDS
+            while not {"desk:d-1", "desk:d-2"} <= {
+                e["key"] for e in there.events if e["name"] == "trade_confirmations"
+            }:
+                assert time.monotonic() < until, [event["name"] for event in there.events]
+                time.sleep(0.05)
+            engine.until(lambda health: component(health, "sink/webhook")["ok"])
+        assert engine.process.returncode == 0
+    finally:
+        there.close()
+    ids = [event["event_id"] for event in there.events]
+    main = [event["event_id"] for event in there.events if event["account"] == "main"]
+    assert sorted(set(ids)) == list(range(1, max(ids) + 1)), "none is missing"
+    first_seen = list(dict.fromkeys(main))
+    assert first_seen == sorted(first_seen), "in order per account"
+    assert there.names == [f"surefire-{event_id}" for event_id in ids]
+    texts = {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert leaks([OUT, DESK, "canary-url-key"], texts) == []
+
+
+def component(health: Any, name: str) -> Any:
+    return next(part for part in health["components"] if part["name"] == name)
 
 
 @pytest.mark.parametrize(("more", "word"), [({}, "DESK_HOOK"), (SECRETS | {"OLD_HOOK": "canary-short"}, "OLD_HOOK")])

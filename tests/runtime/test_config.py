@@ -261,6 +261,31 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
             '[[sources]]\nkind = "redis"\nserver = "redis://h"\nstreams = ["a"]\npath = "x"',
             "line 5: [[sources]] number 1 of kind 'redis' takes no 'path'",
         ),
+        (
+            '[[sinks]]\nkind = "webhook"\nsecret_env = ["A"]',
+            "line 1: [[sinks]] number 1 needs either 'url' or 'url_env', the variable that holds it",
+        ),
+        (
+            '[[sinks]]\nkind = "webhook"\nsecret_env = ["A"]\nurl_env = "https://h/geheim"',
+            "line 4: [[sinks]] number 1: 'url_env' must be the name of an environment variable, in capitals",
+        ),
+        (
+            '[[sinks]]\nkind = "webhook"\nsecret_env = ["A"]\nurl = "http://192.0.2.1/x"',
+            "line 4: [[sinks]] number 1: 'url' must be https:// where the host is not this machine",
+        ),
+        (
+            '[[sinks]]\nkind = "webhook"\nsecret_env = ["A"]\nurl = "https://u:geheim@h/x"',
+            "line 4: [[sinks]] number 1: 'url' holds a name or a password; secrets are never read from a file: "
+            "name a variable in 'url_env'",
+        ),
+        (
+            '[[sinks]]\nkind = "webhook"\nsecret_env = ["A"]\nurl = "ftp://h/x"',
+            "line 4: [[sinks]] number 1: 'url' must be https://HOST/PATH",
+        ),
+        (
+            '[[sinks]]\nkind = "webhook"\nsecret_env = ["geheim-1234567890"]\nurl = "https://h/x"',
+            "line 3: [[sinks]] number 1: 'secret_env' must be names of environment variables, in capitals",
+        ),
         ('[[sources]]\nkind = "webhook"', "line 1: [[sources]] number 1 of kind 'webhook' needs 'secret_env'"),
         (
             '[[sources]]\nkind = "webhook"\nsecret_env = ["geheim-1234567890"]',
