@@ -103,13 +103,13 @@ def _look_at_hook(section: SourceSection) -> Finding:
     """Whether its secrets are there, and what it lets in."""
     what = f"hook {section.name}"
     try:
-        secrets = hook_secrets(section, os.environ)
+        keys = hook_secrets(section, os.environ)
     except KeyProblem as problem:
         return Finding(what, False, str(problem))
     if section.unsigned:
         text = f"INSECURE: not signed; from {', '.join(section.addresses)}, for {', '.join(section.symbols)}"
         return Finding(what, True, text)
-    return Finding(what, True, f"signed, {len(secrets)} secret(s), {section.tolerance_seconds} s of tolerance")
+    return Finding(what, True, f"signed, {len(keys)} secret(s), {section.tolerance_seconds} s of tolerance")
 
 
 def _look_at_journal(config: Config) -> Finding:

@@ -28,7 +28,7 @@ def open_hook(section: SourceSection, clock: Clock, environ: Mapping[str, str]) 
             symbols=section.symbols,
         )
     terms = HookTerms(
-        secrets=hook_secrets(section, environ),
+        keys=hook_secrets(section, environ),
         tolerance_seconds=section.tolerance_seconds,
         field=section.secret_field if section.unsigned else "",
         addresses=tuple(map(ip_network, section.addresses)),
@@ -48,7 +48,7 @@ def open_post(section: SinkSection, engine: str, clock: Clock, environ: Mapping[
     terms = PostTerms(
         url=Secret(url),
         place=urlsplit(url).netloc,
-        secrets=hook_secrets(section, environ),
+        keys=hook_secrets(section, environ),
         sender=re.sub("[^A-Za-z0-9_-]", "_", engine)[:40] or "surefire",
         events=section.events,
         timeout_seconds=section.timeout_seconds,

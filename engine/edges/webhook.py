@@ -38,10 +38,10 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 
 class HookTerms(Struct, frozen=True, kw_only=True):
-    """One hook. `secrets`: any of them will do, while they are exchanged. `field`: where the body of a sender that
+    """One hook. `keys`: any of them will do, while they are exchanged. `field`: where the body of a sender that
     cannot sign has the secret; "" for those that sign. `proxies`: whose word on the sender's address is taken."""
 
-    secrets: tuple[Secret, ...]
+    keys: tuple[Secret, ...]
     tolerance_seconds: int = 60
     field: str = ""
     addresses: tuple[Network, ...] = ()
@@ -114,9 +114,9 @@ def signature(key: bytes, name: str, timestamp: str, raw: bytes) -> str:
     return f"v1,{b64encode(digest).decode()}"
 
 
-def signed(secrets: tuple[Secret, ...], name: str, seconds: int, raw: bytes) -> dict[str, str]:
+def signed(keys: tuple[Secret, ...], name: str, seconds: int, raw: bytes) -> dict[str, str]:
     """The headers of a delivery, signed with every secret, so that a receiver may change his whenever he likes."""
-    signatures = " ".join(signature(key_of(secret), name, str(seconds), raw) for secret in secrets)
+    signatures = " ".join(signature(key_of(secret), name, str(seconds), raw) for secret in keys)
     return {ID: name, TIMESTAMP: str(seconds), SIGNATURE: signatures}
 
 
@@ -131,7 +131,7 @@ def _by_signature(request: Request, terms: HookTerms, now_ns: int) -> Admitted |
     if apart > terms.tolerance_seconds:
         why = f"{TIMESTAMP} is {apart} s from this machine's clock; {terms.tolerance_seconds} s are allowed"
         return Denied("time", why)
-    if any(secret.reveal().encode() in request.raw for secret in terms.secrets):
+    if any(secret.reveal().encode() in request.raw for secret in terms.keys):
         return Spilled("holds the secret; nothing of it was kept")
     return Admitted(request.raw, name)
 
@@ -139,7 +139,7 @@ def _by_signature(request: Request, terms: HookTerms, now_ns: int) -> Admitted |
 def _fits(raw: bytes, name: str, timestamp: str, given: str, terms: HookTerms) -> bool:
     """All that is given is compared with all that would fit, however the first comparison ends."""
     offered = [word.encode() for word in given.split(" ")[:SIGNATURES_MAX] if word.startswith("v1,")]
-    wanted = [signature(key_of(secret), name, timestamp, raw).encode() for secret in terms.secrets]
+    wanted = [signature(key_of(secret), name, timestamp, raw).encode() for secret in terms.keys]
     return any([hmac.compare_digest(one, other) for one in offered for other in wanted])
 
 
@@ -156,12 +156,12 @@ def _by_body(raw: bytes, terms: HookTerms) -> Admitted | Denied | Spilled:
         body = found
     given = body.get(terms.field) if isinstance(body, dict) else None
     digest = sha256(given.encode() if isinstance(given, str) else b"").digest()
-    known = [hmac.compare_digest(digest, sha256(secret.reveal().encode()).digest()) for secret in terms.secrets]
+    known = [hmac.compare_digest(digest, sha256(secret.reveal().encode()).digest()) for secret in terms.keys]
     if not isinstance(body, dict) or not any(known):
         return Denied("secret", f"needs a JSON object with the secret in '{terms.field}'")
     rest: Body = {key: value for key, value in body.items() if key != terms.field}
     texts = (flaws, *_texts(rest))
-    if any(secret.reveal() in text for secret in terms.secrets for text in texts):
+    if any(secret.reveal() in text for secret in terms.keys for text in texts):
         return Spilled(f"holds the secret in another place than '{terms.field}'; nothing of it was kept")
     return Admitted(canonical(rest), flaw=flaws)
 
@@ -210,7 +210,7 @@ class HookSource:
     """One hook, `POST /hooks/NAME`."""
 
     def __init__(self, name: str, terms: HookTerms, clock: Clock) -> None:
-        assert terms.secrets and not any(map(unfit, terms.secrets)), "a hook with secrets that nobody looked at"
+        assert terms.keys and not any(map(unfit, terms.keys)), "a hook with secrets that nobody looked at"
         self.name = name
         self.terms = terms
         self._clock = clock

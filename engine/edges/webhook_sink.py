@@ -34,7 +34,7 @@ class PostTerms(Struct, frozen=True, kw_only=True):
 
     url: Secret
     place: str
-    secrets: tuple[Secret, ...]
+    keys: tuple[Secret, ...]
     sender: str  # begins each event's id, so that two engines may post to one receiver
     events: tuple[str, ...] = ()
     timeout_seconds: float = 10.0
@@ -106,7 +106,7 @@ class HookSink:
         """Why it has not arrived; "": it has, or is dropped."""
         terms, raw = self._terms, row_line(row)[:-1]
         seconds = self._clock.now_ns() // 1_000_000_000
-        headers = signed(terms.secrets, f"{terms.sender}-{row.event_id}", seconds, raw)
+        headers = signed(terms.keys, f"{terms.sender}-{row.event_id}", seconds, raw)
         if row.event.trace_id:
             headers["x-trace-id"] = row.event.trace_id
         try:

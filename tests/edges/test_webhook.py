@@ -15,15 +15,15 @@ from engine.runtime.log import Secret
 NOW_S = 1_767_323_045
 NOW = NOW_S * 1_000_000_000
 ONE, OTHER = Secret("canary-hook-one-0123456789"), Secret("canary-hook-two-0123456789")
-TERMS = HookTerms(secrets=(ONE,))
+TERMS = HookTerms(keys=(ONE,))
 BODY = b'{"symbol": "BTCUSDT", "side": "buy"}'
-WEAK = HookTerms(secrets=(ONE,), field="secret")
+WEAK = HookTerms(keys=(ONE,), field="secret")
 
 
 def delivery(
-    raw: bytes = BODY, name: str = "msg_1", at: int = NOW_S, secrets: tuple[Secret, ...] = (ONE,), **headers: str
+    raw: bytes = BODY, name: str = "msg_1", at: int = NOW_S, keys: tuple[Secret, ...] = (ONE,), **headers: str
 ) -> Request:
-    return Request(headers=signed(secrets, name, at, raw) | headers, raw=raw, address="192.0.2.1")
+    return Request(headers=signed(keys, name, at, raw) | headers, raw=raw, address="192.0.2.1")
 
 
 def weak(body: Any, address: str = "203.0.113.7", terms: HookTerms = WEAK, forwarded: str = "") -> Any:
@@ -59,7 +59,7 @@ def test_a_signed_body_is_admitted_byte_for_byte_with_its_name() -> None:
         delivery(**{webhook.SIGNATURE: "v1"}),
         delivery(**{webhook.SIGNATURE: "v2," + delivery().headers[webhook.SIGNATURE][3:]}),
         delivery(**{webhook.SIGNATURE: "v1,\u00e9"}),
-        delivery(secrets=(OTHER,)),
+        delivery(keys=(OTHER,)),
         delivery(**{webhook.ID: ""}),
         delivery(name="a.b"),
         delivery(name="x" * 81),
@@ -87,13 +87,13 @@ def test_a_signature_is_good_for_the_tolerance_only_in_both_directions(late: int
 
 
 def test_of_the_time_a_stranger_hears_nothing() -> None:
-    assert kind(admit(delivery(at=1, secrets=(OTHER,)), TERMS, NOW)) == "signature"
+    assert kind(admit(delivery(at=1, keys=(OTHER,)), TERMS, NOW)) == "signature"
 
 
 def test_while_secrets_are_exchanged_either_side_may_be_first() -> None:
-    both = replace(TERMS, secrets=(ONE, OTHER))
-    assert all(kind(admit(delivery(secrets=(s,)), both, NOW)) == "Admitted" for s in (ONE, OTHER))
-    twice = delivery(secrets=(OTHER, ONE))
+    both = replace(TERMS, keys=(ONE, OTHER))
+    assert all(kind(admit(delivery(keys=(s,)), both, NOW)) == "Admitted" for s in (ONE, OTHER))
+    twice = delivery(keys=(OTHER, ONE))
     assert twice.headers[webhook.SIGNATURE].count("v1,") == 2
     assert kind(admit(twice, TERMS, NOW)) == "Admitted"
 

@@ -44,7 +44,7 @@ class Receiver:
 
     def sink(self, **terms: Any) -> HookSink:
         url = f"http://127.0.0.1:{self.port}/events?key=canary-in-the-url"
-        given = {"url": Secret(url), "place": f"127.0.0.1:{self.port}", "secrets": SECRETS, "sender": "desk-1"} | terms
+        given = {"url": Secret(url), "place": f"127.0.0.1:{self.port}", "keys": SECRETS, "sender": "desk-1"} | terms
         return HookSink("out", PostTerms(**given), live_clock())
 
     @property
@@ -121,7 +121,7 @@ async def test_an_event_is_posted_whole_and_signed_with_every_secret() -> None:
         assert posted.headers["x-trace-id"] == "t-1"
         for secret in SECRETS:  # as our own door would look at it
             request = Request(headers=posted.headers, raw=posted.body, address="")
-            found = admit(request, HookTerms(secrets=(secret,)), live_clock().now_ns())
+            found = admit(request, HookTerms(keys=(secret,)), live_clock().now_ns())
             assert found == Admitted(posted.body, "desk-1-7")
         assert sink.down == "" and "canary" not in repr(sink._terms)
 

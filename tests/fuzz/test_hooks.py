@@ -15,8 +15,8 @@ from tests.fuzz.wrongs import bodies, changed, damaged, texts
 SECRET = Secret("fuzzed-secret-0123456789")
 NOW_S = 1_767_323_045
 NETWORKS = (ip_network("203.0.113.0/24"), ip_network("2001:db8::/32"))
-SIGNED = HookTerms(secrets=(SECRET,))
-WEAK = HookTerms(secrets=(SECRET,), field="secret", addresses=NETWORKS, proxies=(ip_network("10.0.0.0/8"),))
+SIGNED = HookTerms(keys=(SECRET,))
+WEAK = HookTerms(keys=(SECRET,), field="secret", addresses=NETWORKS, proxies=(ip_network("10.0.0.0/8"),))
 BODY = b'{"symbol": "BTCUSDT"}'
 SOUND = signed((SECRET,), "msg_1", NOW_S, BODY)
 HEADERS = st.dictionaries(st.sampled_from([*SOUND, "x-forwarded-for"]), texts | st.sampled_from(list(SOUND.values())))

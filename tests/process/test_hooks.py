@@ -168,7 +168,7 @@ class Receiver:
         self.events: list[dict[str, Any]] = []
         self.names: list[str] = []
         self.status = 200
-        terms = HookTerms(secrets=(Secret(OUT),))
+        terms = HookTerms(keys=(Secret(OUT),))
         receiver = self
 
         class Posted(BaseHTTPRequestHandler):
