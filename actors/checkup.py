@@ -120,13 +120,15 @@ def _look_at_journal(config: Config) -> Finding:
     try:
         with closing(reader_of(config, os.environ)) as reader:
             signals, halts = reader.signals(1), reader.halts()
-            live = reader.orders(None, None, True, 100_000)
+            live, waiting = reader.orders(None, None, True, 100_000), reader.waiting()
     except NoJournal:
         return Finding("journal", True, f"{name}: none yet, the first start makes it")
     except JournalFailed as error:
         return Finding("journal", False, str(error))
     last = f"last signal {signals[0].signal.signal_id}" if signals else "no signal yet"
-    return Finding("journal", True, f"{name}: {last}, {len(live)} live order(s), {len(halts)} halt(s) in force")
+    words = f"{name}: {last}, {len(live)} live order(s), {len(halts)} halt(s) in force"
+    behind = ", ".join(f"{events} for {sink or 'all sinks'}" for sink, events in waiting.items() if events)
+    return Finding("journal", True, words + (f"; events wait: {behind}" if behind else ""))
 
 
 async def _look_at_market(config: Config, clock: Clock) -> Finding:

@@ -10,7 +10,7 @@ from actors.real import notes
 from actors.wiring import Engine
 from engine.core.breakers import BY
 from engine.core.messages import Halt, HaltKind, Limits, Refusal
-from engine.edges.base import Connected, Receipt
+from engine.edges.base import Connected, Receipt, Sink
 from engine.edges.http import HttpSource, status_of
 from engine.edges.stream import Broadcast
 from engine.edges.webhook import Denied, HookSource, Spilled
@@ -115,7 +115,7 @@ def health(engine: Engine, config: Config) -> Health:
     ]
     entry = all(c.ok for c in components) and not any(h.scope == "engine" for h in halts)
     components += [_edge(f"source/{e.name}", e) for e in engine.parts.sources if isinstance(e, Connected)]
-    components += [_edge(f"sink/{e.name}", e) for e in engine.parts.sinks if isinstance(e, Connected)]
+    components += [_sink(e, engine.outlets[e.name].down, stats.sinks_waiting) for e in engine.parts.sinks]
     return Health(
         live=not stats.failed,
         protective_ready=all(engine.reconciled.values()),
@@ -157,6 +157,12 @@ def _hook_notes(engine: Engine) -> Iterator[str]:
 def _edge(name: str, edge: Connected) -> Component:
     """A far end that is away closes no entries."""
     return Component(name=name, ok=not edge.down, detail=edge.down or "connected", lag=getattr(edge, "lag", None))
+
+
+def _sink(sink: Sink, down: str, waiting: dict[str, int]) -> Component:
+    """The same of a sink; its events wait for it."""
+    down = down or (sink.down if isinstance(sink, Connected) else "")
+    return Component(name=f"sink/{sink.name}", ok=not down, detail=down or "takes events", lag=waiting.get(sink.name))
 
 
 def _stalled(halts: tuple[Halt, ...]) -> bool:

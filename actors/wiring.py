@@ -3,7 +3,7 @@
     source -> arrivals -> ingest -> gate -> order actor of (account, symbol) -> venue
                                      ^             |   ^
                                      +-- standing -+   +-- listener, reconciler, protector, operator
-                                                   +-- journal -> publisher -> sinks
+                                                   +-- journal -> publisher of (sink) -> sink
 
 | channel          | room   | when it is full                                                            |
 |------------------|--------|----------------------------------------------------------------------------|
@@ -35,13 +35,14 @@ from actors.metrics import IntervalLog, LagWatch, MetricsMail, metrics
 from actors.operator import Operator, OperatorPorts
 from actors.ports import Account, Arrived, GateMail, World
 from actors.protector import protector
-from actors.publisher import publisher
+from actors.publisher import Outlet, publisher
 from actors.reconciler import Reconciler, ReconcilerPorts
 from actors.relister import RelisterPorts, relister
 from actors.stalls import stalls
 from engine.core.admission import AccountTerms, Admission
 from engine.core.blotter import Seen
 from engine.core.breakers import Breakers, OwnTerms
+from engine.core.cursors import begin
 from engine.core.messages import (
     ZERO,
     Alerted,
@@ -131,6 +132,7 @@ class Engine:
         self.epoch = state.epoch
         self.started_ns = world.clock.now_ns()
         self.streams: dict[str, StreamState] = {}
+        self.outlets = {sink.name: Outlet() for sink in parts.sinks}
         self.fallen = Fallen()
         self.reconciled: dict[str, bool] = {a.name: False for a in parts.accounts}
         self.gate_open = False
@@ -229,7 +231,8 @@ async def run_engine(
     # the first comparison: such a one asks from here, and not from its own beginning.
     met = tuple(row.account for row in state.reconciled)
     firsts = (Reconciled(account=a.name, venue_ns=started.at_ns) for a in parts.accounts if a.name not in met)
-    parts.journal.append((started,), tuple(firsts))
+    cursors = begin((sink.name for sink in parts.sinks), state.cursors, state.events)
+    parts.journal.append((started,), (*firsts, *cursors))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_leave_when_taken_over, parts.journal)
         nursery.start_soon(metrics, measurements, parts.tally, parts.lag, parts.interval_log)
@@ -333,7 +336,9 @@ async def _run(
         idle=partial(_unread, protector_mail),
     )
     publishing: Group = await nursery.start(_group)
-    run("publisher", "engine", _publisher(engine, state), publishing)
+    for sink in parts.sinks:
+        publish = partial(publisher, sink, engine.outlets[sink.name], world)
+        run(f"publisher/{sink.name}", "engine", publish, publishing)
     listening: Group = await nursery.start(_group)
 
     def listen_to(name: str) -> None:
@@ -422,6 +427,9 @@ async def _drain(engine: Engine, sourcing: Group, listening: Group, publishing: 
     except JournalFailed as error:
         LOG.error("the journal could not take the last words", reason=str(error))
     publishing.end()
+    for sink, events in world.journal.stats().sinks_waiting.items():
+        if events:
+            LOG.warning("events are left for the next start", sink=sink, events=events)
     LOG.info("stopped", left=left or "nothing")
     with trio.CancelScope(shield=True, deadline=trio.current_time() + CALLS_SECONDS):
         await world.journal.close()
@@ -525,18 +533,6 @@ async def _unread(mailbox: trio.MemoryReceiveChannel[Standing]) -> None:
     """The mail of an actor that is down and finds what it missed elsewhere."""
     async for _ in mailbox:
         pass
-
-
-def _publisher(engine: Engine, state: OpenState) -> Run:
-    """A later run begins with what the one that failed had taken and not published."""
-    left = [state.outbox]
-
-    async def run() -> None:
-        if not left:
-            engine.parts.journal.hand_out_again()
-        await publisher(left.pop() if left else (), engine.parts.sinks, engine.world)
-
-    return run
 
 
 def _gate(

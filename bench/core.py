@@ -230,7 +230,7 @@ def _folds(calls: int) -> Iterator[Callable[[], object]]:
 
 def _appends(calls: int) -> Iterator[Callable[[], object]]:
     """What a signal brings before the wire: received, judged, submitted, and their rows."""
-    group = Group(Start(0, bytes(32), 0, 0), _nowhere)
+    group = Group(Start(0, bytes(32), 0), _nowhere)
     for number in range(calls):
         admitted = _admit(_admission(), _signal(number, "resting"))
         assert admitted.enact is not None
@@ -243,7 +243,7 @@ def _appends(calls: int) -> Iterator[Callable[[], object]]:
 def _statements(calls: int) -> Iterator[Callable[[], object]]:
     """The rows' bytes, made when the batch is written: one signal to a batch."""
     for number in range(calls):
-        group = Group(Start(0, bytes(32), 0, 0), _nowhere)
+        group = Group(Start(0, bytes(32), 0), _nowhere)
         admitted = _admit(_admission(), _signal(number, "resting"))
         assert admitted.enact is not None
         step = _intent(admitted.enact)[1]

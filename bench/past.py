@@ -16,6 +16,7 @@ from bench.market import ACCOUNT, CASH, ENV, PRICE, TICK, instruments, limits
 from bench.terms import dialect_terms
 from engine.core.admission import AccountTerms, Admission
 from engine.core.blotter import Blotter, Terms
+from engine.core.cursors import EVERYBODY
 from engine.core.messages import (
     ZERO,
     Acked,
@@ -23,6 +24,7 @@ from engine.core.messages import (
     BalanceReport,
     BalancesSeen,
     Cancel,
+    Cursor,
     Enact,
     EngineStarted,
     FillReport,
@@ -31,7 +33,6 @@ from engine.core.messages import (
     OrderType,
     Place,
     Position,
-    Published,
     Quote,
     Signal,
     TimeInForce,
@@ -83,8 +84,7 @@ async def write(path: Path, signals: int, symbols: int) -> Past:
 
 async def _publish(journal: SqliteJournal, seq: int) -> None:
     await journal.durable(seq)
-    rows = await journal.outbox()
-    journal.append((), (Published(event_id=rows[-1].event_id),))
+    journal.append((), (Cursor(EVERYBODY, journal.stats().events),))
 
 
 def _signal(number: int, symbol: str, filled: bool, second: bool, now: int) -> Signal:

@@ -1154,10 +1154,13 @@ class OutboxRow(Message, frozen=True):
     event: Event
 
 
-class Published(Message, frozen=True):
-    """Outbox rows up to and including this one have reached every sink."""
+class Cursor(Message, frozen=True):
+    """A sink has every event up to and including this one. `wanted`: the config names it, so that what it has not got
+    is kept for it."""
 
+    sink: str
     event_id: int
+    wanted: bool = True
 
 
 Row: TypeAlias = (
@@ -1173,5 +1176,5 @@ Row: TypeAlias = (
     | HaltEnded
     | Delivery
     | Event
-    | Published
+    | Cursor
 )

@@ -338,8 +338,23 @@ def _conflicts(config: Config) -> Iterator[tuple[KeyPath, str]]:
         if any(source.kind == kind for source in config.sources) and not config.api.enabled:
             yield ("api", "enabled"), f"the source '{kind}' is a part of the API, which is not enabled"
     yield from _repeated("sources", tuple(source.name or source.kind for source in config.sources))
-    yield from _repeated("sinks", tuple(sink.path or sink.name or sink.kind for sink in config.sinks))
+    yield from _sink_conflicts(tuple(config.sinks))
 
+
+def _sink_conflicts(sinks: tuple[SinkSection, ...]) -> Iterator[tuple[KeyPath, str]]:
+    """What a sink has got is remembered under its name; events of two in one file would be one."""
+    names = tuple(sink.name or sink.kind for sink in sinks)
+    yield from _repeated("sinks", names)
+    for place, name in enumerate(names):
+        if name in _OWN_SINKS:
+            yield (
+                ("sinks", place),
+                f"[[sinks]] number {place + 1} is called '{name}', as the API's own events are",
+            )
+    yield from _repeated("sinks", tuple(sink.path or f" {place}" for place, sink in enumerate(sinks)))
+
+
+_OWN_SINKS = ("stream",)
 
 _EDGE_KEYS = {  # kind of source or sink -> the keys that are its own, and those of them that it needs
     "ndjson": (("path", "follow"), ("path",)),

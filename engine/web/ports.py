@@ -61,7 +61,7 @@ class Component(Struct, frozen=True, kw_only=True):
     name: str
     ok: bool
     detail: str = ""
-    lag: int | None = None  # a source's: messages that wait to be read, where it can tell
+    lag: int | None = None  # messages that wait to be read from a source, where it can tell, or events for a sink
 
 
 class JournalStats(Struct, frozen=True, kw_only=True):

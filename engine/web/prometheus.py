@@ -102,11 +102,15 @@ def _health(health: Health) -> Iterator[Metric]:
     ready.add_metric(["protective"], health.protective_ready)
     ready.add_metric(["entry"], health.entry_ready)
     component = _gauge("surefire_component_ok", "1 when the component does its work.", ["component"])
-    lag = _gauge("surefire_source_lag", "Messages that wait to be read.", ["source"])
+    lags = {
+        "source": _gauge("surefire_source_lag", "Messages that wait to be read.", ["source"]),
+        "sink": _gauge("surefire_sink_lag", "Events that wait to be taken.", ["sink"]),
+    }
     for part in health.components:
         component.add_metric([part.name], part.ok)
         if part.lag is not None:
-            lag.add_metric([part.name.removeprefix("source/")], part.lag)
+            kind, _, name = part.name.partition("/")
+            lags[kind].add_metric([name], part.lag)
     halts = _gauge("surefire_halt", "1 for each halt in force.", ["scope", "by"])
     for halt in health.halts:
         halts.add_metric([halt.scope, halt.by], 1)
@@ -124,7 +128,7 @@ def _health(health: Health) -> Iterator[Metric]:
     uptime.add_metric([], health.uptime_ns / 1e9)
     build = InfoMetricFamily("surefire_build", "What is running.")
     build.add_metric([], {"version": health.build, "durability": health.durability})
-    yield from (ready, component, lag, halts, halted, streams, used, size, uptime, build)
+    yield from (ready, component, *lags.values(), halts, halted, streams, used, size, uptime, build)
 
 
 def _journal(health: Health) -> Iterator[Metric]:
@@ -139,7 +143,7 @@ def _journal(health: Health) -> Iterator[Metric]:
     commit.add_metric(["max"], stats.commit_max_ns / 1e9)
     size = _gauge("surefire_journal_bytes", "Size of the journal on the disk.", [])
     size.add_metric([], stats.size_bytes)
-    outbox = _gauge("surefire_outbox_waiting", "Events not yet published.", [])
+    outbox = _gauge("surefire_outbox_waiting", "Events that the sink furthest behind has still to get.", [])
     outbox.add_metric([], stats.outbox_waiting)
     failed = _gauge("surefire_journal_failed", "1 when the journal takes no more.", [])
     failed.add_metric([], bool(stats.failed))

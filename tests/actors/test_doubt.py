@@ -6,6 +6,7 @@ from random import Random
 import pytest
 import trio
 
+from engine.core.cursors import waiting
 from engine.core.messages import (
     Alerted,
     EngineStopped,
@@ -376,7 +377,7 @@ async def test_a_stopped_engine_says_what_is_left_and_leaves_an_empty_outbox(aut
         assert "WITHOUT" not in stopped.left
         assert home.covered() and home.books() == []
         state = await home.parts().journal.open()
-        assert state.outbox == ()
+        assert waiting(state.cursors, state.events) == {"shelf": 0}
         assert [e.key for e in home.shelf.events("trade_confirmations")] == ["s1"]
 
 

@@ -22,6 +22,7 @@ from threading import Thread
 
 from msgspec import Struct
 
+from engine.core.cursors import waiting
 from engine.core.messages import ZERO, Leg, State
 from engine.core.money import use_exact_context
 from engine.core.order import remaining
@@ -258,7 +259,7 @@ def at_rest(site: Site) -> bool:
     except JournalFailed:
         return False  # it is busy
     moving = [o for o in state.orders if o.state is not State.OPEN or o.leg not in (Leg.STOP, Leg.TARGET)]
-    if moving or state.signals or state.outbox:
+    if moving or state.signals or any(waiting(state.cursors, state.events).values()):
         return False
 
     def cover(symbol: str) -> Decimal:

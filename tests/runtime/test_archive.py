@@ -15,7 +15,8 @@ import pytest
 
 from engine.core.audit import Report as Audit
 from engine.core.audit import verify
-from engine.core.messages import Outcome, Position, Published, Reconciled
+from engine.core.cursors import EVERYBODY, begin
+from engine.core.messages import Cursor, Outcome, Position, Reconciled
 from engine.runtime.journal.archive import DAY_NS, Asked, archive, folder_of, foresee, retain, whole
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.journal.sqlite import SqliteJournal, alone, open_reader
@@ -50,8 +51,7 @@ async def fill(path: Path, first: int, count: int, open_too: bool = False) -> No
             journal.append(*taken(first + count))
             journal.append(*submitted(first + count))
         await journal.durable(journal.append((), (Reconciled(account=ACCOUNT, venue_ns=LATER),)))
-        rows_told = 10_000
-        await journal.durable(journal.append((), (Published(event_id=rows_told),)))
+        await journal.durable(journal.append((), (Cursor(sink=EVERYBODY, event_id=journal.stats().events),)))
     finally:
         await journal.close()
 
@@ -151,6 +151,26 @@ async def test_executions_that_a_start_asks_for_stay_though_their_facts_go(path:
     assert audit(path).sound
 
 
+async def test_events_stay_that_a_sink_has_not_got_until_the_config_names_it_no_more(path: Path) -> None:
+    await fill(path, 0, 5)
+    cursors = begin(("quick", "slow"), (Cursor(EVERYBODY, 2),), 5)
+    journal = SqliteJournal(path, "process", CLOCK)
+    await journal.open()
+    await journal.durable(journal.append((), (*cursors, Cursor("quick", 5))))
+    await journal.close()
+    (part,) = archive(path, ASKED).parts
+    assert (part.events, count(path, "outbox")) == (2, 3)
+    await fill(path, 5, 1)  # which has no cursor of its own
+    journal = SqliteJournal(path, "process", CLOCK)
+    state = await journal.open()
+    assert [row.event_id for row in await journal.outbox(journal.cursor("slow"))] == [3, 4, 5, 6]
+    gone = begin(("quick",), (*state.cursors, Cursor("quick", 6)), 6)
+    await journal.durable(journal.append((), (*gone, Cursor("quick", 6))))
+    await journal.close()
+    archive(path, Asked(keep_ns=30 * DAY_NS, now_ns=LATER + 50 * DAY_NS, by="test"))
+    assert count(path, "outbox") == 1  # the last one, from whose number the next one's follows
+
+
 async def test_executions_of_an_order_that_lives_stay_too(path: Path) -> None:
     await fill(path, 0, 4)
     journal = SqliteJournal(path, "process", CLOCK)
@@ -189,7 +209,7 @@ async def test_numbers_of_events_and_facts_go_on(path: Path) -> None:
     archive(path, ASKED)
     with closing(open_reader(path)) as reader:
         after = reader.place()
-    assert (after.seq, after.event_id, after.published) == (before.seq + 1, before.event_id, before.published)
+    assert (after.seq, after.event_id, after.cursors) == (before.seq + 1, before.event_id, before.cursors)
 
 
 async def test_while_an_engine_holds_the_journal_nothing_is_touched(path: Path) -> None:

@@ -326,6 +326,14 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
             "line 4: [[sinks]] number 1 with 'sasl' needs 'username' and 'password_env'",
         ),
         (
+            '[[sinks]]\nkind = "ndjson"\npath = "a"\n[[sinks]]\nkind = "ndjson"\npath = "b"',
+            "line 4: [[sinks]] number 2 is called 'ndjson' like another",
+        ),
+        (
+            '[[sinks]]\nkind = "ndjson"\nname = "stream"',
+            "line 1: [[sinks]] number 1 is called 'stream', as the API's own events are",
+        ),
+        (
             '[[sinks]]\nkind = "kafka"\nserver = "h:1"\nstream = "x"',
             "line 4: [[sinks]] number 1 of kind 'kafka' takes no 'stream'",
         ),

@@ -13,18 +13,20 @@ import trio.testing
 from msgspec.structs import replace
 
 from engine.core.audit import GENESIS, chain, verify
+from engine.core.cursors import EVERYBODY
 from engine.core.messages import (
     AccountRow,
     Alerted,
+    Cursor,
     Halt,
     Halted,
     HaltEnded,
     Limits,
     LimitsRow,
     LimitsSet,
+    OutboxRow,
     Outcome,
     Position,
-    Published,
     Reconciled,
     Resumed,
     Side,
@@ -34,6 +36,7 @@ from engine.core.messages import (
 from engine.runtime.journal.base import Journal, JournalFailed, OpenState
 from engine.runtime.journal.group import Batch, Group, Place
 from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
+from engine.runtime.journal.outgoing import FETCHED, RECENT
 from engine.runtime.journal.postgres import PostgresJournal, PostgresTerms
 from engine.runtime.journal.sqlite import SqliteJournal
 from engine.runtime.journal.tables import encode
@@ -90,9 +93,10 @@ async def write(journal: Journal, *steps: Any) -> int:
 
 async def test_an_empty_journal_opens_with_nothing_in_it(make: Make) -> None:
     async with opened(make) as (_, state):
-        assert state == OpenState(
-            seq=0, epoch=1, orders=(), positions=(), trades=(), signals=(), accounts=(), limits=(), halts=(), outbox=()
+        nothing: dict[str, Any] = dict.fromkeys(
+            ("orders", "positions", "trades", "signals", "accounts", "limits", "halts"), ()
         )
+        assert state == OpenState(seq=0, epoch=1, events=0, cursors=(Cursor(EVERYBODY, 0),), **nothing)
 
 
 async def test_each_life_has_its_epoch(make: Make) -> None:
@@ -129,7 +133,7 @@ async def test_what_is_open_is_loaded_and_what_ended_is_not(make: Make) -> None:
         assert state.signals == (taken(2)[1][0],)
         assert state.positions == (position,)
         assert [(e.exec_id, e.delta, e.venue_ns) for e in state.executions] == [("e1", Decimal("0.01"), NOW + 2)]
-        assert [row.event_id for row in state.outbox] == [1]
+        assert state.events == 1
 
 
 async def test_a_closed_order_with_executions_still_owed_is_open_state(make: Make) -> None:
@@ -314,72 +318,103 @@ async def test_a_reader_sees_only_what_is_committed(make: Make) -> None:
         reader.close()
 
 
-async def test_events_are_handed_out_once_in_order_when_durable(make: Make) -> None:
+async def test_events_are_handed_out_in_order_when_durable(make: Make) -> None:
     async with opened(make, linger_seconds=10) as (journal, _):
         seq = journal.append((), (event("a"), event("b")))
         with trio.move_on_after(0.02) as early:
-            await journal.outbox()
+            await journal.outbox(0)
         assert early.cancelled_caught
         await journal.durable(seq)
-        rows = await journal.outbox()
+        rows = await journal.outbox(0)
         assert [(r.event_id, r.event) for r in rows] == [(1, event("a")), (2, event("b"))]
         await write(journal, ((), (event("c"),)))
-        assert [r.event_id for r in await journal.outbox()] == [3]
+        assert [r.event_id for r in await journal.outbox(2)] == [3]
+        assert [r.event_id for r in await journal.outbox(0)] == [1, 2, 3]  # to another sink
 
 
-async def test_events_not_published_are_open_state_and_numbers_go_on(make: Make) -> None:
+async def test_each_sink_has_a_cursor_of_its_own_and_numbers_go_on(make: Make) -> None:
     async with opened(make) as (journal, _):
-        await write(journal, ((), (event("a"), event("b"), event("c"), Published(event_id=2))))
-        assert journal.stats().outbox_waiting == 1
+        await write(journal, ((), (event("a"), event("b"), event("c"), Cursor("", 0, False))))
+        await write(journal, ((), (Cursor("quick", 1), Cursor("slow", 1), Cursor("gone", 0, False))))
+        await write(journal, ((), (Cursor("quick", 3),)))
+        assert (journal.cursor("quick"), journal.cursor("slow")) == (3, 1)
+        assert journal.stats().sinks_waiting == {"quick": 0, "slow": 2} and journal.stats().outbox_waiting == 2
     async with opened(make) as (journal, state):
-        assert [(r.event_id, r.event.key) for r in state.outbox] == [(3, "c")]
-        assert journal.stats().outbox_waiting == 1
+        found = {c.sink: (c.event_id, c.wanted) for c in state.cursors}
+        assert found == {"": (0, False), "quick": (3, True), "slow": (1, True), "gone": (0, False)}
+        assert state.events == 3
+        assert journal.stats().sinks_waiting == {"quick": 0, "slow": 2}
+        with closing(journal.reader()) as reader:
+            assert reader.waiting() == {"quick": 0, "slow": 2}
         await write(journal, ((), (event("d"),)))
-        assert [(r.event_id, r.event.key) for r in await journal.outbox()] == [(4, "d")]
+        assert [(r.event_id, r.event.key) for r in await journal.outbox(journal.cursor("slow"))][-1] == (4, "d")
+        assert [(r.event_id, r.event.key) for r in await journal.outbox(journal.cursor("quick"))] == [(4, "d")]
 
 
-async def test_published_waits_until_every_event_is_marked(make: Make) -> None:
+async def test_published_waits_until_every_sink_that_is_wanted_has_every_event(make: Make) -> None:
     async with opened(make) as (journal, _):
-        await write(journal, ((), (event("a"), event("b"))))
+        rows = (Cursor("", 0, False), Cursor("quick", 0), Cursor("slow", 0), Cursor("gone", 0, False))
+        await write(journal, ((), (event("a"), event("b"), *rows)))
+        journal.append((), (Cursor("quick", 2),))
         with trio.move_on_after(0.02) as early:
             await journal.published()
         assert early.cancelled_caught
         async with trio.open_nursery() as nursery:
             nursery.start_soon(journal.published)
             await trio.sleep(0.01)
-            journal.append((), (Published(event_id=2),))
+            journal.append((), (Cursor("slow", 2),))
     async with opened(make) as (_, state):
-        assert state.outbox == ()
+        assert {c.sink: c.event_id for c in state.cursors if c.wanted} == {"quick": 2, "slow": 2}
 
 
-async def test_a_large_backlog_of_events_is_handed_out_completely(make: Make) -> None:
-    async with opened(make) as (journal, _):
-        for start in range(0, 30_000, 5_000):
-            await write(journal, ((), [event(str(n)) for n in range(start, start + 5_000)]))
-        assert len(journal._group._outgoing) <= 10_000  # a sink that is stuck costs disk, not memory
+async def test_a_sink_that_is_far_behind_is_read_for_from_the_disk_and_costs_no_memory(make: Make) -> None:
+    async def read(until: int) -> list[str]:
         keys: list[str] = []
-        while len(keys) < 30_000:
-            keys.extend(r.event.key for r in await journal.outbox())
-        assert keys == [str(n) for n in range(30_000)]
-        await write(journal, ((), [event("30000")]))
-        assert [r.event.key for r in await journal.outbox()] == ["30000"]
-    async with opened(make) as (journal, state):
-        await write(journal, ((), [event("30001")]))
-        keys = [r.event.key for r in state.outbox]
-        assert len(keys) == 10_000
-        while len(keys) < 30_002:
-            keys.extend(r.event.key for r in await journal.outbox())
-        assert keys == [str(n) for n in range(30_002)]
+        while len(keys) < until:
+            rows = await journal.outbox(len(keys))
+            assert len(rows) <= FETCHED
+            keys.extend(row.event.key for row in rows)
+        return keys
 
-
-async def test_events_that_were_handed_out_and_not_published_can_be_handed_out_again(make: Make) -> None:
     async with opened(make) as (journal, _):
-        await write(journal, ((), (event("a"), event("b"), event("c"))))
-        assert len(await journal.outbox()) == 3
-        await write(journal, ((), (Published(event_id=1), event("d"))))
-        journal.hand_out_again()
-        keys = [r.event.key for r in await journal.outbox()]
-        assert keys == ["b", "c", "d"]
+        for start in range(0, 10_000, 2_500):
+            await write(journal, ((), [event(str(n)) for n in range(start, start + 2_500)]))
+        assert len(journal._group._outgoing._recent) == RECENT
+        assert [r.event.key for r in await journal.outbox(9_999)] == ["9999"]  # another one is not behind
+        assert await read(10_000) == [str(n) for n in range(10_000)]
+        await write(journal, ((), [event("10000")]))
+        assert [r.event.key for r in await journal.outbox(10_000)] == ["10000"]
+    async with opened(make) as (journal, _):
+        await write(journal, ((), [event("10001")]))
+        assert await read(10_002) == [str(n) for n in range(10_002)]
+
+
+async def test_an_event_that_lands_while_the_disk_is_read_is_not_slept_through() -> None:
+    asked, answer = trio.Event(), trio.Event()
+
+    async def fetch(after: int, limit: int) -> tuple[OutboxRow, ...]:
+        if asked.is_set():
+            return (OutboxRow(6, event("six")),)
+        asked.set()
+        await answer.wait()
+        return ()
+
+    async def write(batch: Batch, settle: Callable[[JournalFailed | None], None]) -> None:
+        await trio.lowlevel.checkpoint()
+        settle(None)
+
+    async def land() -> None:
+        await asked.wait()
+        await group.durable(group.append((), (event("six"),)))
+        answer.set()
+
+    group = Group(Place(0, b"", 5), write, fetch=fetch)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(group.run)
+        nursery.start_soon(land)
+        with trio.fail_after(PATIENCE_SECONDS):
+            assert [row.event_id for row in await group.outbox(4)] == [6]
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_halt_stands_over_restarts_until_it_is_lifted(make: Make) -> None:
@@ -553,7 +588,7 @@ async def test_a_hurried_commit_that_fails_in_a_way_that_must_not_happen_leaves_
     async def write(batch: Batch, settle: object) -> None:
         raise AssertionError("not asked for")
 
-    group = Group(Place(0, b"", 0, 0), write, start=start)
+    group = Group(Place(0, b"", 0), write, start=start)
     told: list[str] = []
 
     async def wait(seq: int) -> None:
@@ -609,7 +644,7 @@ async def orders_apart(seconds: float, mock_clock: trio.testing.MockClock, nurse
         await trio.lowlevel.checkpoint()
         settle(None)
 
-    group = Group(Place(0, b"", 0, 0), write, linger_seconds=1.0, start=start, quick_seconds=0.001)
+    group = Group(Place(0, b"", 0), write, linger_seconds=1.0, start=start, quick_seconds=0.001)
     nursery.start_soon(group.run)
     for number in range(20):
         mock_clock.jump(seconds)
@@ -623,7 +658,7 @@ async def orders_apart(seconds: float, mock_clock: trio.testing.MockClock, nurse
 async def test_facts_are_committed_soon_between_orders_that_come_one_by_one(mock_clock: trio.testing.MockClock) -> None:
     async with trio.open_nursery() as nursery:
         group = await orders_apart(0.005, mock_clock, nursery)
-        group.append((), (Published(event_id=1),))  # a mark of publication is missed by nobody
+        group.append((), (Cursor("sink", 1),))  # is missed by nobody
         mock_clock.jump(0.9)
         await trio.testing.wait_all_tasks_blocked()
         assert group.commits == 20
@@ -633,7 +668,7 @@ async def test_facts_are_committed_soon_between_orders_that_come_one_by_one(mock
         mock_clock.jump(0.0011)
         await trio.testing.wait_all_tasks_blocked()
         assert group.commits == 21 and group.durable_seq == group.seq
-        group.append((), (Published(event_id=2),))
+        group.append((), (Cursor("sink", 2),))
         mock_clock.jump(1.1)
         await trio.testing.wait_all_tasks_blocked()
         assert group.commits == 22
@@ -675,7 +710,7 @@ async def test_what_was_asked_for_does_not_happen_when_the_hurried_commit_fails(
     async def write(batch: Batch, settle: object) -> None:
         raise AssertionError("not asked for")
 
-    group = Group(Place(0, b"", 0, 0), write, start=start)
+    group = Group(Place(0, b"", 0), write, start=start)
     at: list[int] = []
     seq = group.append(*taken(1))
     group.hurry(seq, lambda: at.append(1))

@@ -17,7 +17,8 @@ import pytest
 import trio
 
 from engine.core.audit import GENESIS, chain, verify
-from engine.core.messages import Halt, Halted, Reconciled, Resumed
+from engine.core.cursors import EVERYBODY, begin
+from engine.core.messages import Cursor, Halt, Halted, Reconciled, Resumed
 from engine.runtime.journal import schema
 from engine.runtime.journal.base import JournalFailed, OpenState
 from engine.runtime.journal.sqlite import QUIET_SECONDS, SqliteJournal, open_reader
@@ -145,7 +146,7 @@ async def test_after_a_failure_every_waiter_is_told_and_nothing_more_is_taken(
         await wait(journal.append(*taken(5)))  # at once
         await wait(journal.append((), (event("a"),)))
         with pytest.raises(JournalFailed):
-            await journal.outbox()
+            await journal.outbox(0)
         with pytest.raises(JournalFailed):
             await journal.published()
         await journal.durable(safe)  # what was safe before still is
@@ -167,7 +168,7 @@ async def test_a_failure_reaches_those_who_already_wait_for_events(path: Path) -
     async with opened(path) as (journal, _):
         with pytest.raises(BaseExceptionGroup) as caught:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(journal.outbox)
+                nursery.start_soon(journal.outbox, 0)
                 await trio.sleep(0.01)
                 path.unlink()
                 journal.append((), (event("a"),))
@@ -309,6 +310,26 @@ async def test_halts_from_before_they_had_kinds_are_in_force_and_the_audit_agree
     with closing(open_reader(path)) as reader:
         assert [h.reason for h in reader.halts()] == ["lost"]
         assert verify(reader.lines(), reader.tables()).findings == ()
+
+
+@pytest.mark.parametrize(("told", "mark"), [(0, 0), (2, 2), (3, 3)])
+async def test_the_mark_that_all_sinks_had_in_common_is_where_each_of_them_begins(
+    path: Path, told: int, mark: int
+) -> None:
+    old = apsw.Connection(str(path))
+    old.execute("PRAGMA journal_mode = WAL")
+    migrate(old, "here", 0, schema.MIGRATIONS[:5])
+    for number in (1, 2, 3):
+        values = (number, "main", "order.filled", encode(event(str(number))), int(number <= told))
+        old.execute("INSERT INTO outbox VALUES (?, ?, ?, ?, ?)", values)
+    old.close()
+    async with opened(path) as (journal, state):
+        assert state.cursors == (Cursor(EVERYBODY, mark),) and state.events == 3
+        await journal.durable(journal.append((), begin(("a", "b"), state.cursors, state.events)))
+        assert journal.stats().sinks_waiting == {"a": 3 - mark, "b": 3 - mark}
+        assert [row.event.key for row in await journal.outbox(0)] == ["1", "2", "3"]
+    async with opened(path) as (_, state):
+        assert {c.sink for c in state.cursors if c.wanted} == {"a", "b"}
 
 
 async def test_a_fact_changed_afterwards_is_refused_with_its_number(path: Path) -> None:
@@ -581,7 +602,7 @@ async def test_a_start_does_not_read_history(path: Path) -> None:
         plans = plans_of(reader, reader.state)
         assert len(plans) > 10
         for sql, plan in plans.items():
-            small = ("positions", "accounts", "reconciled", "risk_limits", "halts", "meta")
+            small = ("positions", "accounts", "reconciled", "risk_limits", "halts", "meta", "cursors")
             scans = [line for line in plan if line.startswith("SCAN") and "INDEX" not in line]
             assert not scans or any(f"FROM {table}" in sql for table in small) or "LIMIT 1" in sql, (sql, plan)
         state: OpenState = reader.state()

@@ -17,7 +17,8 @@ import trio
 from msgspec.structs import replace
 
 from engine.core.audit import verify
-from engine.core.messages import Alerted, DeadLettered, Halt, Outcome, Position
+from engine.core.cursors import EVERYBODY
+from engine.core.messages import Alerted, Cursor, DeadLettered, Halt, OutboxRow, Outcome, Position
 from engine.runtime.clock import live_clock
 from engine.runtime.journal import postgres as store
 from engine.runtime.journal.base import Fenced, JournalFailed, OpenState
@@ -237,10 +238,10 @@ async def test_rows_without_facts_are_resolved_too(postgres: Server, at: Address
         journal.append((), (event("a"),))  # written twice, its number would be taken
         journal.hurry(seq)
         with closing(open_reader(at)) as reader:
-            await until(lambda: len(reader.outbox()) == 1)
+            await until(lambda: reader.last_event() == 1)
         relay.cut()
         await journal.durable(seq)
-        assert [row.event_id for row in await journal.outbox()] == [1]
+        assert [row.event_id for row in await journal.outbox(0)] == [1]
     sound(at, 2)
 
 
@@ -473,6 +474,40 @@ async def test_an_older_journal_is_brought_forward_with_what_is_in_it(
         assert found == ([("stop", "ann")] if version == 1 else [("", "")])
     versions = postgres.sql(f"SELECT version FROM {at.schema}.schema_version ORDER BY 1")
     assert versions == [(n,) for n in range(1, len(MIGRATIONS) + 1)]
+
+
+async def test_the_mark_that_all_sinks_had_in_common_is_where_each_of_them_begins(
+    postgres: Server, at: Address, tmp_path: Path
+) -> None:
+    wire = await store.session(at, "nobody", "power", PATIENCE_SECONDS)
+    await store.migrate(wire, at, NOW, MIGRATIONS[:5])
+    for number in (1, 2, 3):
+        values = (number, "main", "order.filled", encode(event(str(number))), int(number <= 2))
+        await wire.run("INSERT INTO outbox VALUES (?, ?, ?, ?, ?)", *values)
+    wire.close()
+    async with opened(at, tmp_path) as (journal, state):
+        assert state.cursors == (Cursor(EVERYBODY, 2),) and state.events == 3
+        assert [row.event.key for row in await journal.outbox(2)] == ["3"]
+
+
+async def test_a_sink_that_is_behind_waits_while_the_server_is_away(
+    postgres: Server, at: Address, tmp_path: Path
+) -> None:
+    async with opened(at, tmp_path) as (journal, _):
+        await journal.durable(journal.append((), (event("a"), event("b"))))
+    rows: list[OutboxRow] = []
+    async with opened(at, tmp_path) as (journal, _):
+        await trio.to_thread.run_sync(postgres.stop)
+
+        async def read() -> None:
+            rows.extend(await journal.outbox(0))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await trio.sleep(0.3)
+            assert not rows
+            await trio.to_thread.run_sync(postgres.start)
+        assert [row.event.key for row in rows] == ["a", "b"]
 
 
 async def test_two_first_starts_at_once_make_one_journal(at: Address, tmp_path: Path) -> None:

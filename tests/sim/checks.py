@@ -7,7 +7,7 @@ and carries the number of its invariant (RELIABILITY section 2).
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cached_property
 
@@ -105,6 +105,7 @@ class Evidence:
         position_cap: Decimal | None = None,
         quiescent: bool = True,
         chain_error: str = "",
+        sinks: Mapping[str, int] | None = None,
     ) -> None:
         self.entries, self.records = tuple(entries), tuple(records)
         self.instruments = {i.symbol: i for i in instruments}
@@ -113,6 +114,7 @@ class Evidence:
         self.position_cap = position_cap  # quote, per symbol
         self.quiescent = quiescent  # the run came to its end: q-invariants hold too
         self.chain_error = chain_error
+        self.sinks = dict(sinks or {})  # the journal's cursors
 
     @property
     def end_ns(self) -> int:
@@ -598,29 +600,39 @@ def contradictions_are_refused(e: Evidence) -> Iterator[Violation]:
 
 
 def signals_end_once(e: Evidence) -> Iterator[Violation]:
-    """I25: an accepted signal has one end; it is published, at least once, always as the same event."""
+    """I25: an accepted signal has one end; it reaches every sink, at least once, always as the same event."""
     ends = Counter(f.signal_id for _, f in e.facts(Confirmed) if isinstance(f, Confirmed))
     for signal_id, count in ends.items():
         if count > 1:
             yield Violation("I25", e.end_ns, f"signal {signal_id} ended {count} times")
     copies: dict[int, Copied] = {}
     confirmations: dict[str, int] = {}
-    newest = 0
+    had: dict[str, dict[int, None]] = {sink: {} for sink in e.sinks}
+    newest: dict[str, int] = {}
     for entry in e.entries:
         if not isinstance(entry, Copied):
             continue
         same = copies.setdefault(entry.event_id, entry)
         if (same.name, same.key, same.digest) != (entry.name, entry.key, entry.digest):
             yield Violation("I25", entry.at_ns, f"event {entry.event_id} was published with two bodies")
-        if same is entry:
-            if entry.event_id < newest:
-                yield Violation("I25", entry.at_ns, f"event {entry.event_id} came after event {newest}")
-            newest = entry.event_id
+        if entry.event_id not in had.setdefault(entry.sink, {}):
+            had[entry.sink][entry.event_id] = None
+            if entry.event_id < (last := newest.get(entry.sink, 0)):
+                yield Violation("I25", entry.at_ns, f"event {entry.event_id} came after event {last} to {entry.sink}")
+            newest[entry.sink] = entry.event_id
         if entry.name == CONFIRMATION and confirmations.setdefault(entry.key, entry.event_id) != entry.event_id:
             text = f"signal {entry.key} has confirmations {confirmations[entry.key]} and {entry.event_id}"
             yield Violation("I25", entry.at_ns, text)
+    for sink, cursor in e.sinks.items():
+        if gone := [event_id for event_id in range(1, cursor + 1) if event_id not in had[sink]]:
+            text = f"the cursor of {sink} stands at {cursor}, and event {gone[0]} has not been there"
+            yield Violation("I25", e.end_ns, text)
     if not e.quiescent:
         return
+    for sink, events in had.items():
+        for event_id in copies:
+            if event_id not in events:
+                yield Violation("I25", e.end_ns, f"event {event_id} did not reach {sink}")
     # A feed that is late has limits resting at the end: those signals are on their way still.
     resting = {order.signal_id for cid, (_, order) in e.submitted.items() if cid in e.open_at_venue}
     for signal_id, verdict in e.judged.items():

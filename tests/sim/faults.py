@@ -74,6 +74,7 @@ class Faults(Struct, frozen=True):
     source_contradicts: float = 0.0  # same id, other body
     source_garbage: float = 0.0
     sink_down: float = 0.0
+    sink_away: float = 0.0  # 1: one of the two takes nothing before the calm
     disk_slow: float = 0.0  # chance that a sync takes long
     disk_slow_max: float = 0.0
     disk_breaks_mean: float = 0.0  # full, or a sync that fails
@@ -158,7 +159,7 @@ FAMILIES: dict[str, Draw] = {
     "redelivery": lambda r: {"source_again": r.uniform(0.1, 0.6), "source_rewind": r.uniform(0.0, 0.2)},
     "contradictions": lambda r: {"source_contradicts": r.uniform(0.05, 0.3)},
     "garbage": lambda r: {"source_garbage": r.uniform(0.05, 0.3)},
-    "failing sinks": lambda r: {"sink_down": r.uniform(0.05, 0.5)},
+    "failing sinks": lambda r: {"sink_down": r.uniform(0.05, 0.5), "sink_away": r.choice((0.0, 0.0, 1.0))},
     "slow disk": lambda r: {"disk_slow": r.uniform(0.02, 0.3), "disk_slow_max": r.choice((0.1, 2.0, 10.0))},
     "torn commits": lambda r: {"torn": r.choice((0.5, 1.0))},
     "failing disk": lambda r: {"disk_breaks_mean": r.choice((15.0, 40.0))},

@@ -49,6 +49,7 @@ from engine.core.messages import (
     Answer,
     Canceled,
     Corrected,
+    Cursor,
     Ending,
     Failed,
     Leg,
@@ -57,7 +58,6 @@ from engine.core.messages import (
     NotFound,
     Order,
     Place,
-    Published,
     Rejection,
     Side,
     Silence,
@@ -78,7 +78,7 @@ from tests.sim.checks import Violation
 from tests.sim.faults import OF_PROTOCOLS, Options, draw, with_families
 from tests.sim.seeds import Stuck, cores, shrunk_from, spread, story, time_limit
 from tests.sim.shrink import Cut
-from tests.sim.world import BEGAN_NS, Report, run_seed
+from tests.sim.world import BEGAN_NS, SINKS, Report, run_seed
 
 SECOND = 1_000_000_000
 SEEDS = 200
@@ -609,28 +609,37 @@ def executions_forgotten_on_restart() -> Patch:
 
 
 def marked_before_published() -> Patch:
-    async def publish(rows: tuple[Any, ...], sinks: Any, ports: Ports) -> None:
-        ports.journal.append((), (Published(event_id=rows[-1].event_id),))
-        for sink in sinks:
-            await actors.publisher.deliver(rows, sink)
+    real = actors.publisher.deliver
 
-    return swap(actors.publisher, "publish", publish)
+    async def deliver(rows: tuple[Any, ...], sink: Any, delivery: Any, ports: Ports) -> None:
+        ports.journal.append((), (Cursor(sink.name, rows[-1].event_id),))
+        await real(rows, sink, delivery, ports)
+
+    return swap(actors.publisher, "deliver", deliver)
+
+
+def one_cursor_for_all_sinks() -> Patch:
+    real = actors.publisher.deliver
+
+    async def deliver(rows: tuple[Any, ...], sink: Any, delivery: Any, ports: Ports) -> None:
+        await real(rows, sink, delivery, ports)
+        ports.journal.append((), tuple(Cursor(name, rows[-1].event_id) for name in SINKS))
+
+    return swap(actors.publisher, "deliver", deliver)
 
 
 def left_over_events_forgotten() -> Patch:
-    real = actors.publisher.publisher
+    def cursor(self: MemoryJournal, sink: str) -> int:
+        return self._group.event_id
 
-    async def publisher(left: Any, sinks: Any, ports: Ports) -> None:
-        await real((), sinks, ports)
-
-    return everywhere(real, publisher)
+    return swap(MemoryJournal, "cursor", cursor)
 
 
 def outbox_reordered() -> Patch:
     real = actors.publisher.deliver
 
-    async def deliver(rows: tuple[Any, ...], sink: Any) -> None:
-        await real(rows[::-1], sink)
+    async def deliver(rows: tuple[Any, ...], *named: Any) -> None:
+        await real(rows[::-1], *named)
 
     return swap(actors.publisher, "deliver", deliver)
 
@@ -1263,9 +1272,15 @@ MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant(
         "marked-before-published",
-        "an event is marked as published before it is",
+        "a sink's cursor is moved before the sink has the event",
         marked_before_published,
         Likely(on=("failing sinks", *CRASHES), faults={"sink_down": 0.5, "crash_at_boundary": 0.03}),
+    ),
+    Mutant(
+        "one-cursor-for-all",
+        "what one sink has is taken for what the other one has",
+        one_cursor_for_all_sinks,
+        Likely(on=("failing sinks", *CRASHES), faults={"sink_away": 1.0, "crash_at_boundary": 0.03}),
     ),
     Mutant(
         "left-over-events-forgotten",

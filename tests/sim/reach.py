@@ -431,7 +431,7 @@ def cover(e: Evidence) -> Iterator[str]:
 
 def surroundings(e: Evidence) -> Iterator[str]:
     """Sources, sinks, disks."""
-    copies = Counter[int]()
+    copies = Counter[tuple[str, int]]()
     started, frozen = True, False
     for entry in e.entries:
         match entry:
@@ -459,9 +459,9 @@ def surroundings(e: Evidence) -> Iterator[str]:
                 yield "the same signal came again"
             case Receipted(status="refused"):
                 yield "a signal was refused"
-            case Copied(event_id=event_id):
-                copies[event_id] += 1
-                if copies[event_id] == 2:
+            case Copied(event_id=event_id, sink=sink):
+                copies[sink, event_id] += 1
+                if copies[sink, event_id] == 2:
                     yield "an event was published twice"
     yield from ("the same id came with another body" for _ in e.facts(SignalConflicted))
     yield from ("a message could not be read" for _ in e.facts(DeadLettered))
@@ -561,7 +561,7 @@ class Dying:
                 self.over.add(cid)
             case CancelWired(cid=cid):
                 self.canceled.add(cid)
-            case Copied(event_id=event_id):
+            case Copied(event_id=event_id, sink="sim"):
                 self.copied.add((entry.name, entry.key))
                 if self.awaiting_copy:
                     self.awaiting_copy = False

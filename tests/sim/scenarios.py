@@ -32,6 +32,7 @@ BOUNDARIES = (
     "source.answered",
     "sink.before",
     "sink.after",
+    "second.after",
 )
 Script = Callable[[World], Awaitable[None]]
 

@@ -144,6 +144,7 @@ class Copied(Entry, frozen=True):
     name: str
     key: str
     digest: str
+    sink: str = "sim"
 
 
 class HaltCalled(Entry, frozen=True):

@@ -63,6 +63,7 @@ from tests.sim.venue import VENUE, SimVenue
 from tests.sim.verdicts import Kept, check_verdicts
 
 SECOND = 1_000_000_000
+SINKS = ("sim", "second")
 BEGAN_NS = 1_763_683_200 * SECOND  # wall time at the start of every run
 POSITION_CAP = Decimal(4_000)  # so low that a burst of orders runs into it
 CRASHES_MAX = 12
@@ -212,7 +213,8 @@ class World:
         self.passings: dict[str, int] = {}
         self.ending = False
         self.quiescent = False
-        self.sink_dead = False
+        self.sink_fates = {name: Random(f"{seed}/{name}") for name in SINKS}
+        self.sink_dead = False  # the first of them
         self.rested: list[Violation] = []  # what was broken before the third phase
 
     def wall_ns(self) -> int:
@@ -539,7 +541,7 @@ class World:
             accounts=(self._account(life, clock, rng),),
             quote=self.venue.quote,
             sources=(self.feed.source(life),),
-            sinks=(SimSink(self, life),),
+            sinks=tuple(SimSink(self, life, name) for name in SINKS),
             dialects=DialectTerms(account=ACCOUNT),
             dead_letter=lambda malformed: None,
             tally=Tally(),
@@ -573,8 +575,7 @@ class World:
         evidence = self._evidence(self.quiescent)
         violations = self._judge(evidence)
         if self.options.dead:
-            state = self.disk.reader().state(ACCOUNT)
-            violations = check_dead(evidence, self.options.dead, [r.event.key for r in state.outbox], violations)
+            violations = check_dead(evidence, self.options.dead, violations)
         bare = [(b.until_ns - b.since_ns) / SECOND for b in bare_stretches(evidence)]
         return Report(
             options=self.options,
@@ -602,6 +603,7 @@ class World:
             position_cap=POSITION_CAP,
             quiescent=quiescent,
             chain_error=chain_error(reader),
+            sinks={cursor.sink: cursor.event_id for cursor in reader.cursors() if cursor.wanted},
         )
 
     def _judge(self, evidence: Evidence) -> list[Violation]:
@@ -622,26 +624,26 @@ def chain_error(reader: Any) -> str:
 class SimSink:
     """Where confirmations and events go; it may be down, and may have taken part of what it says it has not."""
 
-    name = "sim"
-
-    def __init__(self, world: World, life: Incarnation) -> None:
-        self._world, self._life = world, life
+    def __init__(self, world: World, life: Incarnation, name: str) -> None:
+        self.name = name
+        self._world, self._life, self._fate = world, life, world.sink_fates[name]
+        self._boundary = "sink" if name == SINKS[0] else "second"
 
     async def send(self, rows: tuple[OutboxRow, ...]) -> None:
-        world, life = self._world, self._life
-        await trio.sleep(world.fate.choice((0.0, 0.001, 0.05)))
-        life.boundary("sink.before")
+        world, life, fate = self._world, self._life, self._fate
+        await trio.sleep(fate.choice((0.0, 0.001, 0.05)))
+        life.boundary(f"{self._boundary}.before")
         if not life.alive:
             await trio.sleep_forever()
-        if world.sink_dead:
+        if world.sink_dead if self.name == SINKS[0] else world.faults.sink_away:
+            world.truth.reach("a sink was away and the other was not")
             raise SinkDown("connection refused")
-        down = world.fate.random() < world.faults.sink_down
-        for row in rows[: world.fate.randint(0, len(rows))] if down else rows:
+        down = fate.random() < world.faults.sink_down
+        for row in rows[: fate.randint(0, len(rows))] if down else rows:
             copied = digest(msgspec.json.encode(row.event))
-            world.truth.tell(
-                Copied(world.wall_ns(), event_id=row.event_id, name=row.event.name, key=row.event.key, digest=copied)
-            )
-        life.boundary("sink.after")
+            told: dict[str, Any] = {"name": row.event.name, "key": row.event.key, "digest": copied, "sink": self.name}
+            world.truth.tell(Copied(world.wall_ns(), event_id=row.event_id, **told))
+        life.boundary(f"{self._boundary}.after")
         if not life.alive:
             await trio.sleep_forever()
         if down:

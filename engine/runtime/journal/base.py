@@ -15,6 +15,7 @@ from engine.core.audit import Base, Line, Tables
 from engine.core.messages import (
     AccountRow,
     AnyFact,
+    Cursor,
     DeadLettered,
     Delivery,
     Halt,
@@ -64,14 +65,10 @@ class OpenState(Struct, frozen=True):
     accounts: tuple[AccountRow, ...]
     limits: tuple[LimitsRow, ...]  # newest per account
     halts: tuple[Halt, ...]  # in force
-    outbox: tuple[OutboxRow, ...]  # not published, the first ten thousand; `Journal.outbox` brings the others
+    events: int = 0  # number of the last one in the outbox
+    cursors: tuple[Cursor, ...] = ()  # of the sinks, also of those that are not configured any more
     reconciled: tuple[Reconciled, ...] = ()  # per account
     executions: tuple[Execution, ...] = ()  # booked, not older than `reconciled` by more than ten minutes
-
-
-def handed(state: OpenState, last_event_id: int) -> int:
-    """The last event that `state.outbox` brings; what stands behind it comes with `Journal.outbox`."""
-    return state.outbox[-1].event_id if state.outbox else last_event_id
 
 
 class Stats(Struct, frozen=True, kw_only=True):
@@ -85,7 +82,9 @@ class Stats(Struct, frozen=True, kw_only=True):
     commit_max_ns: int = 0
     size_bytes: int = 0  # with the write-ahead log
     wal_bytes: int = 0
-    outbox_waiting: int = 0  # events not yet published
+    events: int = 0  # number of the last one in the outbox
+    outbox_waiting: int = 0  # events that the sink which is furthest behind has still to get
+    sinks_waiting: dict[str, int] = {}  # the same of each sink
     failed: str = ""  # why it takes no more; empty while sound
 
 
@@ -130,15 +129,12 @@ class Journal(Protocol):
         """Queue for the next commit; returns the number of the last fact (or of the last one before, for rows only)."""
         ...
 
-    async def outbox(self) -> tuple[OutboxRow, ...]:
-        """The next durable events that this run has not handed out yet, in order; waits while there are none.
-
-        Events left over by an earlier run are in `OpenState.outbox`, not here, but for those it had no room for.
-        """
+    async def outbox(self, after: int) -> tuple[OutboxRow, ...]:
+        """The next durable events behind this number, in order, some hundreds at most; waits while there are none."""
         ...
 
-    def hand_out_again(self) -> None:
-        """From now on `outbox` begins with the first event that is not marked as published: its reader is a new one."""
+    def cursor(self, sink: str) -> int:
+        """The last event that a sink has, of those that this journal has a Cursor for."""
         ...
 
     async def durable(self, seq: int, eager: bool = False, protective: bool = False) -> None:
@@ -159,7 +155,7 @@ class Journal(Protocol):
         ...
 
     async def published(self) -> None:
-        """Returns once every event appended so far has been marked as published."""
+        """Returns once every sink that is wanted has every event appended so far, and that is durable."""
         ...
 
     async def failure(self) -> None:
@@ -244,6 +240,10 @@ class Reader(Protocol):
 
     def tables(self) -> Tables:
         """What the audit compares with the chain; read while it is iterated."""
+        ...
+
+    def waiting(self) -> dict[str, int]:
+        """Events that each sink has still to get."""
         ...
 
     def audit_log(self, limit: int, before: int = 0) -> tuple[AuditEntry, ...]:

@@ -8,7 +8,6 @@ at a time; what is appended meanwhile waits for the next. Numbers, hashes and by
 change afterwards. How a batch gets to the disk is the store's business.
 """
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from math import inf
 
@@ -16,18 +15,20 @@ import trio
 from msgspec import Struct
 
 from engine.core.audit import chain
+from engine.core.cursors import told, waiting
 from engine.core.messages import (
     AnyFact,
+    Cursor,
     Event,
     Judged,
     OutboxRow,
-    Published,
     Row,
     SignalEnded,
     SignalReceived,
     SignalRow,
 )
 from engine.runtime.journal.base import JournalFailed, Stats
+from engine.runtime.journal.outgoing import Fetch, Outgoing
 from engine.runtime.journal.tables import (
     FROM_FACTS,
     JOURNAL,
@@ -42,11 +43,9 @@ from engine.runtime.journal.tables import (
 
 LINGER_SECONDS = 0.005
 QUICK_SECONDS = 0.001  # the same for facts, while orders leave time between them
+MARKED_SECONDS = 0.05  # the same where a sink's cursor is all there is: it may be lost, for its events are told again
 APART_SECONDS = 0.003  # so much, and two commits more: one is not to be under way when the next order comes
 PASSES = 3  # scheduler passes between a waiter and the commit: two hops, and one that begins late
-
-OUTGOING_MAX = 10_000  # events in memory that nobody has taken; the others are read from the disk when it is their turn
-FETCHED = 500
 
 Statements = list[tuple[str, list[Values]]]
 
@@ -88,8 +87,7 @@ class Batch:
                 found.append((table.sql, [table.values(row) for row in self.rows[kind].values()]))
         found.extend((sql, [values]) for sql, values in self.in_order)
         if self.outbox:
-            # Before the rows: a mark of publication may concern an event of the same commit.
-            found.insert(0, (OUTBOX, self.outbox))
+            found.append((OUTBOX, self.outbox))
         return found
 
 
@@ -99,7 +97,7 @@ class Place(Struct, frozen=True):
     seq: int
     hash: bytes
     event_id: int  # last one used
-    published: int  # last one marked
+    cursors: tuple[Cursor, ...] = ()  # of the sinks
 
 
 class Group:
@@ -114,14 +112,12 @@ class Group:
         write: Callable[[Batch, Callable[[JournalFailed | None], None]], Awaitable[None]],
         linger_seconds: float = LINGER_SECONDS,
         start: Callable[[Batch, Callable[[JournalFailed | None], None]], bool] | None = None,
-        fetch: Callable[[int, int], Awaitable[tuple[OutboxRow, ...]]] | None = None,
-        handed: int | None = None,
+        fetch: Fetch | None = None,
         quick_seconds: float | None = None,
     ) -> None:
         """`start` is `write` without waiting: it calls `settle` at once or later. False: it cannot just now.
 
-        `fetch` reads so many unpublished events after an id from the store; `handed` is the last one that the store had
-        at the start and gave out then. With it, events that nobody takes wait on the disk and not in memory.
+        `fetch` reads so many events after a number from the store.
         `quick_seconds` takes the place of `linger_seconds` while orders come one by one, so that an order's commit has
         nothing else to write; where they come fast, to share is cheaper.
         """
@@ -141,18 +137,15 @@ class Group:
         self._seq = place.seq
         self._hash = place.hash
         self._event_id = place.event_id
-        self._published = place.published
+        self._cursors = {cursor.sink: cursor for cursor in place.cursors}
         self._open = Batch()
         self._flying: Batch | None = None
         self._wanted = trio.Event()
         self._linger = trio.CancelScope()
-        self._outgoing: deque[OutboxRow] = deque()
-        self._fetch = fetch
-        self._handed = place.event_id if handed is None else handed
-        self._stored = place.event_id  # the last event on the disk
-        self._behind = self._handed < self._stored  # more is on the disk than in `_outgoing`
+        self._outgoing = Outgoing(place.event_id, fetch)
         self._broken = trio.Event()
-        self._news = trio.Event()  # something for the outbox, a mark of publication, or the end
+        self._news = trio.Event()  # something for the sinks, or the end
+        self._moved = trio.Event()  # a cursor, or the end
         self._scope = trio.CancelScope()
 
     @property
@@ -190,7 +183,7 @@ class Group:
             if batch.first < 0:
                 batch.first = self._seq - max(len(facts) - 1, 0)
             batch.last = self._seq
-            due = trio.current_time() + self._linger_for(facts)
+            due = trio.current_time() + self._linger_for(facts, rows)
             if due < batch.due:
                 batch.due = self._linger.deadline = due
         return self._seq
@@ -216,28 +209,20 @@ class Group:
         if self.failed is not None and seq >= self._lost_from:
             raise JournalFailed(self.failed)
 
-    async def outbox(self) -> tuple[OutboxRow, ...]:
+    async def outbox(self, after: int) -> tuple[OutboxRow, ...]:
         while True:
-            rows = tuple(self._outgoing)
-            self._outgoing.clear()
-            if not rows and self._behind and self._fetch is not None:
-                await trio.lowlevel.checkpoint()
-                rows = await self._fetch(self._handed, FETCHED)
-                self._behind = bool(rows) and rows[-1].event_id < self._stored
-            if rows:
-                self._handed = rows[-1].event_id
+            news = self._news
+            if rows := await self._outgoing.after(after):
                 return rows
-            await self._wait_for_news()
+            await self._wait_for(news)
 
-    def hand_out_again(self) -> None:
-        self._outgoing.clear()
-        self._handed, self._behind = self._published, self._published < self._stored
-        self._tell_news()
+    def cursor(self, sink: str) -> int:
+        return self._cursors[sink].event_id
 
     async def published(self) -> None:
         until = self._event_id
-        while self._published < until:
-            await self._wait_for_news()
+        while told(self._cursors.values(), until) < until:
+            await self._wait_for(self._moved)
         await self.durable(self._seq)
 
     async def failure(self) -> None:
@@ -250,13 +235,16 @@ class Group:
         await self.durable(self._seq)
 
     def stats(self) -> Stats:
+        behind = waiting(self._cursors.values(), self._event_id)
         queued = len(self._open.facts) + (len(self._flying.facts) if self._flying else 0)
         return Stats(
             seq=self._seq,
             durable_seq=self.durable_seq,
             commits=self.commits,
             facts_queued=queued,
-            outbox_waiting=self._event_id - self._published,
+            events=self._event_id,
+            outbox_waiting=max(behind.values(), default=0),
+            sinks_waiting=behind,
             failed=self.failed or "",
         )
 
@@ -271,7 +259,8 @@ class Group:
                 batch.settle()
         self._open = Batch()
         self._broken.set()
-        self._tell_news()
+        self._news.set()
+        self._moved.set()
 
     # -------------------------------------------------------------------------------------------------- the committer
 
@@ -298,8 +287,10 @@ class Group:
         with self._linger:
             await self._wanted.wait()
 
-    def _linger_for(self, facts: Sequence[AnyFact]) -> float:
-        """A mark of publication, which is no fact, is missed by nobody."""
+    def _linger_for(self, facts: Sequence[AnyFact], rows: Sequence[Row]) -> float:
+        """Rows without a fact are missed by nobody."""
+        if not facts and type(rows[0]) is Cursor:
+            return max(self._linger_seconds, MARKED_SECONDS)
         quick = facts and self._apart > APART_SECONDS + 2 * self._took
         return self._quick_seconds if quick else self._linger_seconds
 
@@ -348,18 +339,13 @@ class Group:
         self.commits += 1
         self.durable_seq = batch.last
         if batch.events:
-            self._stored = batch.events[-1].event_id
-            self._behind = self._behind or (self._fetch is not None and len(self._outgoing) >= OUTGOING_MAX)
-            if not self._behind:
-                self._outgoing.extend(batch.events)
-        mark = batch.rows.get(Published)
-        if mark:
-            self._published = max(self._published, *(row.event_id for row in mark.values() if type(row) is Published))
+            self._outgoing.land(batch.events)
         if batch.then is not None:
             batch.then()
         batch.settle()
-        if batch.events or mark:
-            self._tell_news()
+        if batch.events:
+            self._news.set()
+            self._news = trio.Event()
 
     # -------------------------------------------------------------------------------------------------------- details
 
@@ -370,6 +356,10 @@ class Group:
             batch.outbox.append(outbox_values(self._event_id, row))
             batch.events.append(OutboxRow(event_id=self._event_id, event=row))
             return
+        if isinstance(row, Cursor):
+            self._cursors[row.sink] = row
+            self._moved.set()
+            self._moved = trio.Event()
         table = TABLES[kind]
         if table.key is None:
             batch.in_order.append((table.sql, table.values(row)))
@@ -389,14 +379,10 @@ class Group:
             return self._flying
         return None
 
-    async def _wait_for_news(self) -> None:
+    async def _wait_for(self, event: trio.Event) -> None:
         if self.failed is not None:
             raise JournalFailed(self.failed)
-        await self._news.wait()
-
-    def _tell_news(self) -> None:
-        self._news.set()
-        self._news = trio.Event()
+        await event.wait()
 
 
 # What a row of each kind takes the place of, of the same signal and in the same commit.

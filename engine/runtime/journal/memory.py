@@ -13,7 +13,7 @@ import trio
 
 from engine.core.messages import AnyFact, Delivery, OutboxRow, Row, SignalRow
 from engine.runtime.clock import Clock
-from engine.runtime.journal.base import JournalFailed, OpenState, Stats, handed
+from engine.runtime.journal.base import JournalFailed, OpenState, Stats
 from engine.runtime.journal.group import LINGER_SECONDS, Batch, Group, Statements
 from engine.runtime.journal.reading import SqlReader
 from engine.runtime.journal.tables import encode
@@ -120,8 +120,7 @@ class MemoryJournal:
         self._reader = self._disk.mount(self._clock.now_ns(), self)
         self._life = self._disk.life
         state, place = self._reader.state(), self._reader.place()
-        last = handed(state, place.event_id)
-        self._group = Group(place, self._write, self._linger_seconds, self._start, self._outbox, last)
+        self._group = Group(place, self._write, self._linger_seconds, self._start, self._outbox)
         trio.lowlevel.spawn_system_task(self._group.run, name="journal.commit")
         return state
 
@@ -137,12 +136,12 @@ class MemoryJournal:
     def hurry(self, seq: int, then: Callable[[], None] | None = None) -> None:
         self._group.hurry(seq, then)
 
-    async def outbox(self) -> tuple[OutboxRow, ...]:
+    async def outbox(self, after: int) -> tuple[OutboxRow, ...]:
         # Through bytes, as a row that an earlier life has left behind would come.
-        return tuple(_decode(encode(row)) for row in await self._group.outbox())
+        return tuple(_decode(encode(row)) for row in await self._group.outbox(after))
 
-    def hand_out_again(self) -> None:
-        self._group.hand_out_again()
+    def cursor(self, sink: str) -> int:
+        return self._group.cursor(sink)
 
     async def published(self) -> None:
         await self._group.published()

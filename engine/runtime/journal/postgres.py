@@ -19,13 +19,13 @@ from msgspec.structs import replace
 from engine.core.messages import AnyFact, Delivery, OutboxRow, Row, SignalRow
 from engine.runtime.clock import Clock
 from engine.runtime.journal import leases
-from engine.runtime.journal.base import Fenced, JournalFailed, OpenState, Stats, handed
+from engine.runtime.journal.base import Fenced, JournalFailed, OpenState, Stats
 from engine.runtime.journal.group import LINGER_SECONDS, Batch, Group, Statements
 from engine.runtime.journal.identity import owner_of
 from engine.runtime.journal.leases import Lease, Tenure
 from engine.runtime.journal.libpq import Answer, ConnectionLost, Refused, Wire
 from engine.runtime.journal.lock import Lock
-from engine.runtime.journal.postgres_reading import open_reader
+from engine.runtime.journal.postgres_reading import Away, open_reader
 from engine.runtime.journal.reading import DELIVERY, PAST_SIGNAL, SIGNAL, SqlReader
 from engine.runtime.journal.schema import BESIDE, MIGRATIONS, VERSIONS
 from engine.runtime.journal.server import PASSING, Address, Durability, sentence, session
@@ -81,6 +81,7 @@ class PostgresJournal:
         self._wire: Wire | None = None
         self._ask: Wire | None = None  # for look-ups, beside the commits
         self._asking = trio.Lock()
+        self._fetching = trio.CapacityLimiter(1)  # of events, for a sink that is behind
         self._commit: _Commit | None = None
         self._commits = 0  # confirmed in this epoch
         self._due = trio.CancelScope()
@@ -124,11 +125,11 @@ class PostgresJournal:
     def hurry(self, seq: int, then: Callable[[], None] | None = None) -> None:
         self._group.hurry(seq, then)
 
-    async def outbox(self) -> tuple[OutboxRow, ...]:
-        return await self._group.outbox()
+    async def outbox(self, after: int) -> tuple[OutboxRow, ...]:
+        return await self._group.outbox(after)
 
-    def hand_out_again(self) -> None:
-        self._group.hand_out_again()
+    def cursor(self, sink: str) -> int:
+        return self._group.cursor(sink)
 
     async def published(self) -> None:
         await self._group.published()
@@ -232,9 +233,7 @@ class PostgresJournal:
         await trio.to_thread.run_sync(self._reader.verify_tail)
         state = await trio.to_thread.run_sync(self._reader.state)
         place = await trio.to_thread.run_sync(self._reader.place)
-        self._group = Group(
-            place, self._write, self._linger_seconds, self._start, self._outbox, handed(state, place.event_id)
-        )
+        self._group = Group(place, self._write, self._linger_seconds, self._start, self._outbox)
         trio.lowlevel.spawn_system_task(self._group.run, name="journal.commit")
         trio.lowlevel.spawn_system_task(self._keep, wire, name="journal.connection")
         return state
@@ -258,7 +257,16 @@ class PostgresJournal:
         return await session(self.at, self._owner, self.terms.durability, CONNECT_SECONDS)
 
     async def _outbox(self, after: int, limit: int) -> tuple[OutboxRow, ...]:
-        return await trio.to_thread.run_sync(self._reader.outbox, after, limit)
+        """Waits while the server is away. Raises JournalFailed once the journal has."""
+        while True:
+            try:
+                return await trio.to_thread.run_sync(
+                    self._reader.outbox, after, limit, limiter=self._fetching, abandon_on_cancel=True
+                )
+            except Away:
+                if self.failed is not None:
+                    raise
+            await trio.sleep(AGAIN_SECONDS)
 
     # --------------------------------------------------------------------------------------------------------- commits
 

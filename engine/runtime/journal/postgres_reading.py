@@ -16,6 +16,10 @@ STATEMENT = "30s"  # an audit reads long, but in pieces
 FETCH = 2000
 
 
+class Away(JournalFailed):
+    """The server is not to be reached, or too slow: later it may be another matter."""
+
+
 def open_reader(at: Address) -> SqlReader:
     """A reader of the journal, whether an engine runs on it or not. Connects when it is first asked something."""
     return SqlReader(Rows(at), at.where)
@@ -104,7 +108,8 @@ class Rows:
             )
 
     def _failure(self, error: psycopg.Error) -> JournalFailed:
-        return JournalFailed(f"{self._at.where}: {' '.join(str(error).split())}")
+        kind = Away if isinstance(error, psycopg.OperationalError) else JournalFailed
+        return kind(f"{self._at.where}: {' '.join(str(error).split())}")
 
 
 def _given(values: tuple[Any, ...]) -> tuple[Any, ...]:

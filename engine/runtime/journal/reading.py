@@ -14,9 +14,11 @@ import msgspec
 from msgspec.structs import replace
 
 from engine.core.audit import GENESIS, Base, Line, Tables, chain
+from engine.core.cursors import told, waiting
 from engine.core.messages import (
     AccountRow,
     Confirmed,
+    Cursor,
     DeadLettered,
     Delivery,
     Event,
@@ -33,7 +35,7 @@ from engine.core.messages import (
     Trade,
 )
 from engine.runtime.journal.base import ArchiveRow, AuditEntry, Execution, JournalFailed, OpenState, Record
-from engine.runtime.journal.group import OUTGOING_MAX, Place
+from engine.runtime.journal.group import Place
 from engine.runtime.journal.tables import decode_fact, encode
 
 T = TypeVar("T")
@@ -226,7 +228,8 @@ class SqlReader:
             accounts=self._rows(_account, f"SELECT row FROM accounts WHERE true{of} ORDER BY account", *value),
             limits=tuple(row for row in self.limits() if account in (None, row.account)),
             halts=self.halts(),
-            outbox=self.outbox(),
+            events=self.last_event(),
+            cursors=self.cursors(),
             reconciled=tuple(
                 Reconciled(account=name, venue_ns=at)
                 for name, at in self._query(f"SELECT account, venue_ns FROM reconciled WHERE true{of}", *value)
@@ -234,22 +237,30 @@ class SqlReader:
             executions=self._executions(account, symbol),
         )
 
-    def outbox(self, after: int = 0, limit: int = OUTGOING_MAX) -> tuple[OutboxRow, ...]:
-        """The first events after an id that are not marked as published."""
-        sql = (
-            "SELECT event_id, row FROM outbox INDEXED BY outbox_waiting WHERE published = 0 AND event_id > ?"
-            " ORDER BY event_id LIMIT ?"
+    def outbox(self, after: int, limit: int) -> tuple[OutboxRow, ...]:
+        """The first events after a number."""
+        found = self._query(
+            "SELECT event_id, row FROM outbox WHERE event_id > ? ORDER BY event_id LIMIT ?", after, limit
         )
-        found = self._query(sql, after, limit)
         return tuple(OutboxRow(event_id=i, event=self._read(_event, row)) for i, row in found)
 
     def told_events(self) -> Iterator[OutboxRow]:
-        """Published ones, but the last of all, from whose number the next one's follows."""
-        sql = (
-            "SELECT event_id, row FROM outbox WHERE published = 1 AND event_id < (SELECT max(event_id) FROM outbox)"
-            " ORDER BY event_id"
-        )
-        return (OutboxRow(event_id=i, event=self._read(_event, row)) for i, row in self._query(sql))
+        """Those that every sink has, but the last of all, from whose number the next one's follows."""
+        last = self.last_event()
+        until = min(told(self.cursors(), last), last - 1)
+        found = self._query("SELECT event_id, row FROM outbox WHERE event_id <= ? ORDER BY event_id", until)
+        return (OutboxRow(event_id=i, event=self._read(_event, row)) for i, row in found)
+
+    def last_event(self) -> int:
+        return int(next(self._query("SELECT max(event_id) FROM outbox"))[0] or 0)
+
+    def cursors(self) -> tuple[Cursor, ...]:
+        found = self._query("SELECT sink, event_id, wanted FROM cursors ORDER BY sink")
+        return tuple(Cursor(sink, event_id, bool(wanted)) for sink, event_id, wanted in found)
+
+    def waiting(self) -> dict[str, int]:
+        """Events that each sink has still to get."""
+        return waiting(self.cursors(), self.last_event())
 
     def place(self) -> Place:
         """The chain's end and the outbox's."""
@@ -258,9 +269,7 @@ class SqlReader:
             (0, GENESIS),
         )
         self._blob(seq, digest)
-        event_id = next(self._query("SELECT max(event_id) FROM outbox"))[0] or 0
-        waiting = next(self._query("SELECT min(event_id) FROM outbox INDEXED BY outbox_waiting WHERE published = 0"))[0]
-        return Place(seq=seq, hash=digest, event_id=event_id, published=event_id if waiting is None else waiting - 1)
+        return Place(seq=seq, hash=digest, event_id=self.last_event(), cursors=self.cursors())
 
     def meta(self, key: str) -> int:
         found = next(self._query("SELECT value FROM meta WHERE key = ?", key), None)

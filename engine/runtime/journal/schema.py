@@ -100,8 +100,22 @@ _DELIVERIES = (
     ) STRICT, WITHOUT ROWID""",
 )
 
+# Each sink has a cursor of its own; where the sinks of before begin is the mark that they had in common (sink '').
+_CURSORS = (
+    """CREATE TABLE cursors (
+        sink TEXT PRIMARY KEY, event_id INTEGER NOT NULL, wanted INTEGER NOT NULL
+    ) STRICT, WITHOUT ROWID""",
+    "INSERT INTO cursors SELECT '', coalesce((SELECT min(event_id) - 1 FROM outbox WHERE published = 0),"
+    " (SELECT max(event_id) FROM outbox), 0), 1",
+    "DROP INDEX outbox_waiting",
+    "ALTER TABLE outbox DROP COLUMN published",
+)
+
 # Entry n brings a journal of version n to version n + 1; version 0 is an empty file.
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST, _HALTS_SIDE_BY_SIDE, _DEAD_LETTERS, _ARCHIVES, _DELIVERIES)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    *(_FIRST, _HALTS_SIDE_BY_SIDE, _DEAD_LETTERS),
+    *(_ARCHIVES, _DELIVERIES, _CURSORS),
+)
 
 VERSIONS = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL) STRICT"
 

@@ -19,7 +19,7 @@ from msgspec.structs import replace
 
 from engine.core.messages import AnyFact, Delivery, OutboxRow, Row, SignalRow
 from engine.runtime.clock import Clock
-from engine.runtime.journal.base import JournalFailed, OpenState, Stats, handed
+from engine.runtime.journal.base import JournalFailed, OpenState, Stats
 from engine.runtime.journal.group import LINGER_SECONDS, QUICK_SECONDS, Batch, Group
 from engine.runtime.journal.lock import Lock
 from engine.runtime.journal.reading import SqlReader
@@ -80,11 +80,11 @@ class SqliteJournal:
     def hurry(self, seq: int, then: Callable[[], None] | None = None) -> None:
         self._group.hurry(seq, then)
 
-    async def outbox(self) -> tuple[OutboxRow, ...]:
-        return await self._group.outbox()
+    async def outbox(self, after: int) -> tuple[OutboxRow, ...]:
+        return await self._group.outbox(after)
 
-    def hand_out_again(self) -> None:
-        self._group.hand_out_again()
+    def cursor(self, sink: str) -> int:
+        return self._group.cursor(sink)
 
     async def published(self) -> None:
         await self._group.published()
@@ -191,8 +191,7 @@ class SqliteJournal:
         if self.durability == "power":
             self._thread = _CommitThread(self._land)
         quick = QUICK_SECONDS if self._linger_seconds == LINGER_SECONDS else None
-        last = handed(state, place.event_id)
-        self._group = Group(place, self._write, self._linger_seconds, self._start, self._outbox, last, quick)
+        self._group = Group(place, self._write, self._linger_seconds, self._start, self._outbox, quick)
         self._wal_scope = trio.CancelScope()
         trio.lowlevel.spawn_system_task(self._group.run, name="journal.commit")
         trio.lowlevel.spawn_system_task(self._keep_log_short, name="journal.log")

@@ -16,6 +16,7 @@ from engine.core.messages import (
     AnyFact,
     Archived,
     ControlReceived,
+    Cursor,
     Delivery,
     Discarded,
     EngineStarted,
@@ -31,7 +32,6 @@ from engine.core.messages import (
     Mismatched,
     Order,
     Position,
-    Published,
     Reconciled,
     Resumed,
     Row,
@@ -171,10 +171,11 @@ TABLES: dict[type, Table] = {
         lambda row: (row.place, row.body_hash, row.at_ns, row.answer),
         None,
     ),
-    Published: Table(
-        "UPDATE outbox SET published = 1 WHERE published = 0 AND event_id <= ?",
-        lambda row: (row.event_id,),
-        lambda row: 0,
+    Cursor: Table(
+        "INSERT INTO cursors VALUES (?, ?, ?) ON CONFLICT (sink) DO UPDATE"
+        " SET event_id = excluded.event_id, wanted = excluded.wanted",
+        lambda row: (row.sink, row.event_id, int(row.wanted)),
+        lambda row: row.sink,
     ),
 }
 
