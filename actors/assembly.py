@@ -107,7 +107,7 @@ async def _live(
     rng = Random()
     terms = terms_of(config.api, os.environ) if config.api.enabled else None
     async with trio.open_nursery() as services:
-        market = open_market(config.market, _kind(config), clock, *public_hosts(config))
+        market = open_market(config.market, traded_kind(config), clock, *public_hosts(config))
         board = Board()
         venues = []
         vault = vault_of(config, os.environ, "run")
@@ -137,7 +137,7 @@ async def _live(
             journal=journal_of(config, clock, os.environ),
             rng=rng,
             accounts=tuple(venues),
-            quote=_quotes(venues, board),
+            quote=quotes_of(venues, board),
             sources=open_sources(config, http, clock, os.environ),
             sinks=sinks,
             dialects=dialect_terms(config),
@@ -386,12 +386,12 @@ def bury(dead: NdjsonFile, malformed: Malformed) -> None:
         LOG.error("dead letter file", reason=str(error))
 
 
-def _kind(config: Config) -> InstrumentKind:
+def traded_kind(config: Config) -> InstrumentKind:
     first = next(iter(config.accounts.values()))
     return InstrumentKind(first.category if is_real(first) else first.paper.kind)
 
 
-def _quotes(accounts: list[AccountParts], board: "Board") -> Callable[[str], Quote | None]:
+def quotes_of(accounts: Sequence[AccountParts], board: "Board") -> Callable[[str], Quote | None]:
     """The first account's venue tells the price; a real one leaves that to its public stream."""
     first = accounts[0].venue
     return first.quote if isinstance(first, PaperVenue | LinkVenue) else board.quote

@@ -10,12 +10,13 @@ import trio
 
 from actors.hooks import hook_secrets
 from actors.real import examine, is_real, needs_vault, open_real, public_hosts, vault_of
+from engine.core.allotment import Member
 from engine.core.messages import Failed
 from engine.market.recorded import BadTape, survey
 from engine.runtime.clock import Clock
-from engine.runtime.config import AccountSection, Config, SourceSection
+from engine.runtime.config import AccountSection, Config, SourceSection, of_shard
 from engine.runtime.journal.base import JournalFailed, NoJournal
-from engine.runtime.journal.choice import name_of, reader_of
+from engine.runtime.journal.choice import address_of, name_of, reader_of
 from engine.runtime.preflight import look_at_clock, look_at_disk
 from engine.runtime.terminal import Finding
 from engine.venues.admission import Inadmissible
@@ -38,7 +39,10 @@ async def look_over(config: Config, config_name: str, clock: Clock) -> tuple[Fin
     found.append(look_at_disk(Path(config.engine.data_dir), clock))
     found.append(_look_at_api(config))
     found += [_look_at_hook(source) for source in config.sources if source.kind == "webhook"]
-    found.append(_look_at_journal(config))
+    if config.shards:
+        found += await _look_at_shards(config)
+    else:
+        found.append(_look_at_journal(config))
     found.append(await _look_at_market(config, clock))
     vault = None
     if needs_vault(config):
@@ -110,6 +114,40 @@ def _look_at_hook(section: SourceSection) -> Finding:
         text = f"INSECURE: not signed; from {', '.join(section.addresses)}, for {', '.join(section.symbols)}"
         return Finding(what, True, text)
     return Finding(what, True, f"signed, {len(keys)} secret(s), {section.tolerance_seconds} s of tolerance")
+
+
+async def _look_at_shards(config: Config) -> list[Finding]:
+    """Each shard's journal and who holds it, and how many of them this engine would ask for."""
+    try:
+        members, trouble = await _alive(config), ""
+    except JournalFailed as error:
+        members, trouble = (), str(error)
+    count, name = len(config.shards), config.engine.name
+    others = len([member for member in members if member.name != name])
+    words = trouble or f"alive: {', '.join(member.name for member in members) or 'none'}"
+    share = f"this engine, '{name}', would hold {-(-count // (others + 1))} of {count} shards, or as they prefer"
+    found = [Finding("engines", not trouble, f"{words}; {share}")]
+    for section in config.shards:
+        told = _look_at_journal(of_shard(config, section))
+        holder = next((member.name for member in members if section.name in member.holding), "")
+        held = f"held by engine '{holder}'" if holder else "nobody holds it"
+        wanted = f", preferred by {', '.join(section.prefer)}" if section.prefer else ""
+        who = f"shard {section.name} ({', '.join(section.accounts)}): {held}{wanted}"
+        found.append(Finding("shard", told.ok, f"{who}; {told.detail}"))
+    return found
+
+
+async def _alive(config: Config) -> tuple[Member, ...]:
+    """Raises JournalFailed."""
+    from engine.runtime.journal.common import Away, Line, alive  # with it comes PostgreSQL's client
+
+    line = Line(address_of(config.journal, os.environ), "check", config.journal.durability)
+    try:
+        return await alive(line)
+    except Away as error:
+        raise JournalFailed(str(error)) from error
+    finally:
+        line.close()
 
 
 def _look_at_journal(config: Config) -> Finding:

@@ -1,16 +1,17 @@
 """The API's ports, filled from a running engine: small translations between what actors say and what the API shows."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeAlias
 
 import trio
+from msgspec import Struct
 
 from actors.operator import StopReport as Cleared
 from actors.real import notes
 from actors.wiring import Engine
 from engine.core.breakers import BY
 from engine.core.messages import Halt, HaltKind, Limits, Refusal
-from engine.edges.base import Connected, Receipt, Sink
+from engine.edges.base import Connected, Receipt, Sink, Source
 from engine.edges.http import HttpSource, status_of
 from engine.edges.stream import Broadcast
 from engine.edges.webhook import Denied, HookSource, Spilled
@@ -34,8 +35,10 @@ from engine.web.ports import (
     at_once,
 )
 
+Deliver: TypeAlias = Callable[[str, Mapping[str, str], bytes, str, str | None], Awaitable[Receipt]]
 
-def _in_a_thread() -> Callable[[Callable[[], Any]], Awaitable[Any]]:
+
+def in_a_thread() -> Callable[[Callable[[], Any]], Awaitable[Any]]:
     """One question at a time, over one connection; the loop does not wait for a server that may be away."""
     one = trio.CapacityLimiter(1)
 
@@ -49,7 +52,6 @@ def ports_for(
     engine: Engine, http: HttpSource | None, broadcast: Broadcast, config: Config, clock: Clock, reader: Reader
 ) -> Ports:
     """Everything the API may ask of this engine."""
-    hooks = {source.name: source for source in engine.parts.sources if isinstance(source, HookSource)}
 
     async def submit(raw: bytes, trace_id: str | None) -> Receipt:
         if http is None:
@@ -60,6 +62,31 @@ def ports_for(
         if http is None:
             raise Unready("no source of kind 'http' is configured")
         return await http.submit(raw, trace_id, flaw=why)
+
+    return Ports(
+        submit=submit,
+        turn_away=turn_away,
+        deliver=delivery(engine.parts.sources),
+        answer=status_of,
+        reader=reader,
+        read=in_a_thread() if config.journal.url else at_once,
+        quote=engine.parts.quote,
+        health=lambda: health(engine, config),
+        stop=lambda by, reason, flatten: stop(engine, by, reason, flatten),
+        resume=lambda scope, by, note, kind: resume(engine, scope, by, note, kind),
+        flatten=lambda account, symbol, by, reason: flatten(engine, account, symbol, by, reason),
+        close_position=lambda account, symbol, by: close(engine, account, symbol, by),
+        set_limits=lambda account, changes, by: set_limits(engine, account, changes, by),
+        subscribe=broadcast.subscribe,
+        tally=engine.parts.tally.snapshot,
+        dump=lambda: dump(engine),
+        now_ns=clock.now_ns,
+    )
+
+
+def delivery(sources: Iterable[Source]) -> Deliver:
+    """Hands a webhook's body to the source of its name."""
+    hooks = {source.name: source for source in sources if isinstance(source, HookSource)}
 
     async def deliver(name: str, headers: Mapping[str, str], raw: bytes, address: str, trace_id: str | None) -> Receipt:
         if name not in hooks:
@@ -73,25 +100,18 @@ def ports_for(
             case receipt:
                 return receipt
 
-    return Ports(
-        submit=submit,
-        turn_away=turn_away,
-        deliver=deliver,
-        answer=status_of,
-        reader=reader,
-        read=_in_a_thread() if config.journal.url else at_once,
-        quote=engine.parts.quote,
-        health=lambda: health(engine, config),
-        stop=lambda by, reason, flatten: stop(engine, by, reason, flatten),
-        resume=lambda scope, by, note, kind: resume(engine, scope, by, note, kind),
-        flatten=lambda account, symbol, by, reason: _flatten(engine, account, symbol, by, reason),
-        close_position=lambda account, symbol, by: close(engine, account, symbol, by),
-        set_limits=lambda account, changes, by: set_limits(engine, account, changes, by),
-        subscribe=broadcast.subscribe,
-        tally=engine.parts.tally.snapshot,
-        dump=lambda: dump(engine),
-        now_ns=clock.now_ns,
-    )
+    return deliver
+
+
+class Running(Struct, frozen=True):
+    """What signals of the operating system ask of whatever runs: its inner state, and other limits."""
+
+    dump: Callable[[], dict[str, object]]
+    set_limits: Callable[[str, dict[str, object], str], Awaitable[Limits | str]]
+
+
+def running_of(engine: Engine) -> Running:
+    return Running(lambda: dump(engine), engine.operator.set_limits)
 
 
 def health(engine: Engine, config: Config) -> Health:
@@ -114,7 +134,7 @@ def health(engine: Engine, config: Config) -> Health:
         ),
     ]
     entry = all(c.ok for c in components) and not any(h.scope == "engine" for h in halts)
-    components += [_edge(f"source/{e.name}", e) for e in engine.parts.sources if isinstance(e, Connected)]
+    components += [edge(f"source/{e.name}", e) for e in engine.parts.sources if isinstance(e, Connected)]
     components += [_sink(e, engine.outlets[e.name].down, stats.sinks_waiting) for e in engine.parts.sinks]
     return Health(
         live=not stats.failed,
@@ -145,18 +165,21 @@ def health(engine: Engine, config: Config) -> Health:
         uptime_ns=world.clock.now_ns() - engine.started_ns,
         build=engine.parts.build,
         durability=config.journal.durability,
-        notes=(*(note for account in engine.parts.accounts for note in notes(account)), *_hook_notes(engine)),
+        notes=(
+            *(note for account in engine.parts.accounts for note in notes(account)),
+            *hook_notes(engine.parts.sources),
+        ),
     )
 
 
-def _hook_notes(engine: Engine) -> Iterator[str]:
-    hooks = (source for source in engine.parts.sources if isinstance(source, HookSource))
+def hook_notes(sources: Iterable[Source]) -> Iterator[str]:
+    hooks = (source for source in sources if isinstance(source, HookSource))
     yield from (f"hook {hook.name}: INSECURE, its bodies are not signed" for hook in hooks if hook.terms.field)
 
 
-def _edge(name: str, edge: Connected) -> Component:
+def edge(name: str, end: Connected) -> Component:
     """A far end that is away closes no entries."""
-    return Component(name=name, ok=not edge.down, detail=edge.down or "connected", lag=getattr(edge, "lag", None))
+    return Component(name=name, ok=not end.down, detail=end.down or "connected", lag=getattr(end, "lag", None))
 
 
 def _sink(sink: Sink, down: str, waiting: dict[str, int]) -> Component:
@@ -196,7 +219,7 @@ async def close(engine: Engine, account: str, symbol: str, by: str) -> StopRepor
     standing = engine.standings.get((account, symbol))
     if standing is None or not standing.position.qty:
         raise Unknown(f"nothing is held in {account}/{symbol}")
-    return await _flatten(engine, account, symbol, by, "position closed by hand")
+    return await flatten(engine, account, symbol, by, "position closed by hand")
 
 
 async def set_limits(engine: Engine, account: str, changes: dict[str, object], by: str) -> Limits:
@@ -211,7 +234,7 @@ async def set_limits(engine: Engine, account: str, changes: dict[str, object], b
     return outcome
 
 
-async def _flatten(engine: Engine, account: str | None, symbol: str | None, by: str, reason: str) -> StopReport:
+async def flatten(engine: Engine, account: str | None, symbol: str | None, by: str, reason: str) -> StopReport:
     if account is not None and account not in {a.name for a in engine.parts.accounts}:
         raise Unknown(f"there is no account {account}")
     if account is None and symbol is not None:

@@ -61,6 +61,13 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "actors.operator": (*_GROUND, "engine.venues.base", "actors.ports", "actors.desk"),
     "actors.wiring": ("engine", "actors"),
     "actors.assembly": ("engine", "actors"),  # from a config to the parts that wiring connects
+    "actors.shards": (
+        *_GROUND,
+        "engine.edges",
+        "actors.wiring",
+    ),  # which engines of a process run, and what reaches them
+    "actors.sharing": ("engine", "actors"),  # as assembly, where engines share the accounts
+    "actors.shards_web": (*_GROUND, "engine.edges", "engine.web", "actors"),
     "actors.web": (*_GROUND, "engine.edges", "engine.web", "actors"),  # the API's ports, filled
     "actors.demo": ("engine", "actors"),
     "actors.rehearsal": ("engine", "actors"),
@@ -113,7 +120,8 @@ THREAD_ROOMS = (
     "actors.commands.beside",  # the local exchange, in a process of its own
     "actors.commands.demo",  # its admin, asked past the loop
 )
-SEEDLESS_ROOMS = ("actors.commands.venue", "actors.commands.exchange", "actors.assembly")  # live ones are made here
+# Live ones are made here.
+SEEDLESS_ROOMS = ("actors.commands.venue", "actors.commands.exchange", "actors.assembly", "actors.sharing")
 # A nonce nobody can foresee, and that no seed may repeat; a name that nobody else has.
 CHANCE_ROOMS = ("engine.venues.vault", "engine.runtime.journal.identity")
 CATCH_ALL_ROOMS = ("engine.runtime.supervise",)  # the supervisor alone catches what must not happen

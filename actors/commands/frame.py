@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from getpass import getuser
 
 import msgspec
+from msgspec.structs import replace
 
 from engine.runtime.commandline import USAGE, Quit
 from engine.runtime.config import Config, ConfigError, default_config, load
@@ -17,8 +18,10 @@ from engine.runtime.config import Config, ConfigError, default_config, load
 def config_of(arguments: argparse.Namespace) -> Config:
     """The file's, or without one a paper account's, with what the arguments say above it. Raises Quit."""
     data_dir, port = arguments.data_dir, getattr(arguments, "port", None)
+    name = getattr(arguments, "engine_name", None)
     with usable_config():
-        return load(arguments.config, data_dir, port) if arguments.config else default_config(data_dir, port)
+        config = load(arguments.config, data_dir, port) if arguments.config else default_config(data_dir, port)
+    return config if name is None else replace(config, engine=replace(config.engine, name=name))
 
 
 @contextmanager

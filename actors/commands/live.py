@@ -6,6 +6,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +21,7 @@ from actors.commands.frame import config_of, say
 from actors.commands.keys import ask_passphrase, forget_passphrase
 from actors.commands.starting import logging_to, started
 from actors.real import needs_vault
-from actors.web import dump
+from actors.web import Running, running_of
 from actors.wiring import Engine
 from engine.core.messages import Limits
 from engine.runtime.commandline import INTERRUPTED, OK, Quit
@@ -50,13 +51,13 @@ def _leave_no_core() -> None:
 
 
 async def _live(config: Config, arguments: argparse.Namespace) -> int:
-    stop, engines = trio.Event(), list[Engine]()
+    stop, engines = trio.Event(), list[Running]()
     async with trio.open_nursery() as nursery:
         obeying = trio.CancelScope()
         code = [OK]
 
-        async def engine(task_status: trio.TaskStatus[tuple[Engine, int]]) -> None:
-            await run_live(config, _version(), stop, task_status)
+        async def engine(task_status: trio.TaskStatus[tuple[Engine | Running, int]]) -> None:
+            await _runner(config)(config, _version(), stop, task_status)
             obeying.cancel()
 
         async def obey() -> None:
@@ -67,11 +68,20 @@ async def _live(config: Config, arguments: argparse.Namespace) -> int:
 
         nursery.start_soon(obey)
         running, port = await nursery.start(engine)
-        engines.append(running)
+        engines.append(running if isinstance(running, Running) else running_of(running))
         forget_passphrase(config)
         _settle_down()
         _say_where(config, port, arguments.json)
     return code[0]
+
+
+def _runner(config: Config) -> Callable[..., Awaitable[None]]:
+    """Of one engine, or of one among several."""
+    if not config.shards:
+        return run_live
+    from actors.sharing import run_shards  # with it comes PostgreSQL's client, for which nobody else should wait
+
+    return run_shards
 
 
 def _settle_down() -> None:
@@ -93,7 +103,7 @@ def _say_where(config: Config, port: int, as_json: bool) -> None:
     say(said, text, as_json)
 
 
-async def _obey(stop: trio.Event, engines: list[Engine], config: Config, arguments: argparse.Namespace) -> bool:
+async def _obey(stop: trio.Event, engines: list[Running], config: Config, arguments: argparse.Namespace) -> bool:
     """Signals of the operating system, for ever. Returns True when the process is to end at once."""
     limits = _limits_of(config)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1) as received:
@@ -104,13 +114,15 @@ async def _obey(stop: trio.Event, engines: list[Engine], config: Config, argumen
                     return True
                 stop.set()
             elif number == signal.SIGUSR1 and engines:
-                LOG.info("state", state=dump(engines[0]))
+                LOG.info("state", state=engines[0].dump())
             elif number == signal.SIGHUP and engines:
                 limits = await _reload_limits(engines[0], limits, arguments)
     return False
 
 
-async def _reload_limits(engine: Engine, before: dict[str, Limits], arguments: argparse.Namespace) -> dict[str, Limits]:
+async def _reload_limits(
+    engine: Running, before: dict[str, Limits], arguments: argparse.Namespace
+) -> dict[str, Limits]:
     """Put the file's limits in force where the file has changed; what was changed over the API meanwhile stays."""
     try:
         now = _limits_of(config_of(arguments))
@@ -121,7 +133,7 @@ async def _reload_limits(engine: Engine, before: dict[str, Limits], arguments: a
         if name not in before:
             LOG.error("limits not reloaded", account=name, reason="a new account needs a restart")
         elif limits != before[name]:
-            outcome = await engine.operator.set_limits(name, asdict(limits), "config")
+            outcome = await engine.set_limits(name, asdict(limits), "config")
             if isinstance(outcome, str):
                 LOG.error("limits not reloaded", account=name, reason=outcome)
             else:

@@ -7,14 +7,16 @@ from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
+from msgspec import to_builtins
+
 from actors.commands.frame import config_of
 from actors.commands.steering import asked
-from engine.core.audit import verify
+from engine.core.audit import Report, verify
 from engine.core.money import use_exact_context
 from engine.runtime.commandline import FAILED, OK, REFUSED, UNREACHABLE, Quit
-from engine.runtime.config import Config
+from engine.runtime.config import Config, of_shard
 from engine.runtime.journal.archive import folder_of, whole
-from engine.runtime.journal.base import JournalFailed
+from engine.runtime.journal.base import JournalFailed, NoJournal
 from engine.runtime.journal.choice import name_of, reader_of
 from engine.runtime.terminal import show_audit
 from engine.web.explain import buried, order_ids, render_text
@@ -38,19 +40,39 @@ def explain(arguments: argparse.Namespace) -> int:
 def audit(arguments: argparse.Namespace) -> int:
     use_exact_context()
     config = config_of(arguments)
-    folder = arguments.archives or folder_of(Path(config.journal.path))
-    try:
-        with closing(reader_of(config, os.environ)) as reader, reader.snapshot():
-            all_ = whole(reader, folder)
-            report = verify(all_.lines, all_.tables, all_.base, all_.findings, all_.notes)
-    except JournalFailed as error:
-        raise Quit(REFUSED, str(error)) from error
+    if config.shards:
+        return _audit_shards(config, arguments.json)
+    report = _verified(config, arguments.archives or folder_of(Path(config.journal.path)))
     show_audit(report, sys.stdout, arguments.json)
     return OK if report.sound else FAILED
 
 
+def _verified(config: Config, folder: Path) -> Report:
+    """Raises Quit."""
+    try:
+        with closing(reader_of(config, os.environ)) as reader, reader.snapshot():
+            all_ = whole(reader, folder)
+            return verify(all_.lines, all_.tables, all_.base, all_.findings, all_.notes)
+    except JournalFailed as error:
+        raise Quit(REFUSED, str(error)) from error
+
+
+def _audit_shards(config: Config, as_json: bool) -> int:
+    """One chain after the other; as JSON one object for all."""
+    reports = {s.name: _verified(of_shard(config, s), Path()) for s in config.shards}
+    sound = all(report.sound for report in reports.values())
+    if as_json:
+        shards = {name: {"sound": report.sound, **to_builtins(report)} for name, report in reports.items()}
+        print(encode({"sound": sound, "shards": shards}).decode())
+    for name, report in reports.items() if not as_json else ():
+        print(f"shard {name}: ", end="", flush=True)
+        show_audit(report, sys.stdout)
+    return OK if sound else FAILED
+
+
 def _explain_from_journal(config: Config, signal_id: str, as_json: bool) -> str:
     use_exact_context()
+    config = _shard_with(config, signal_id)
     try:
         with closing(reader_of(config, os.environ)) as reader:
             row = reader.signal(signal_id)
@@ -63,3 +85,18 @@ def _explain_from_journal(config: Config, signal_id: str, as_json: bool) -> str:
         raise Quit(UNREACHABLE, f"no engine answers, and the journal cannot be read: {error}") from error
     explanation = explained(row, story, orders)
     return encode(explanation).decode() if as_json else render_text(explanation).rstrip()
+
+
+def _shard_with(config: Config, signal_id: str) -> Config:
+    """The config itself; where there are shards, that of the one that knows the signal, else of the first."""
+    shards = [of_shard(config, section) for section in config.shards]
+    for shard in shards:
+        try:
+            with closing(reader_of(shard, os.environ)) as reader:
+                if reader.signal(signal_id) is not None:
+                    return shard
+        except NoJournal:
+            continue
+        except JournalFailed as error:
+            raise Quit(UNREACHABLE, f"no engine answers, and the journal cannot be read: {error}") from error
+    return shards[0] if shards else config

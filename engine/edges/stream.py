@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from engine.core.messages import Event, OutboxRow
 
+CHAIN_BITS = 41  # of an event's id are its number; those before them say of which chain of events it is
 RING = 1000  # rows kept for those who come back
 ROOM = 1000  # rows a reader may be behind
 
@@ -33,14 +34,16 @@ class Broadcast:
         self.name = name
         self._room = room
         self._ring: deque[OutboxRow] = deque(maxlen=ring)
+        self._newest: dict[int, int] = {}  # event ids, by chain
         self._readers: list[_Reader] = []
 
     async def send(self, rows: tuple[OutboxRow, ...]) -> None:
         """To the ring and to every reader. Rows that were sent before (a publisher that starts again) are skipped."""
         await trio.lowlevel.checkpoint()
-        newest = self._ring[-1].event_id if self._ring else -1
         for row in rows:
-            if row.event_id > newest:
+            chain = row.event_id >> CHAIN_BITS
+            if row.event_id > self._newest.get(chain, -1):
+                self._newest[chain] = row.event_id
                 self._ring.append(row)
                 for reader in tuple(self._readers):
                     self._tell(reader, row)
@@ -70,6 +73,11 @@ class Broadcast:
         self._readers.clear()
 
     def _past(self, last_event_id: int) -> tuple[OutboxRow, ...]:
+        chain = last_event_id >> CHAIN_BITS
+        if any(row.event_id >> CHAIN_BITS != chain for row in self._ring):  # of several, only the order here counts
+            rows = tuple(self._ring)
+            place = next((at for at, row in enumerate(rows) if row.event_id == last_event_id), None)
+            return (_note(MISSED, last_event_id), *rows) if place is None else rows[place + 1 :]
         held = tuple(row for row in self._ring if row.event_id > last_event_id)
         whole = bool(self._ring) and self._ring[0].event_id <= last_event_id + 1
         return held if whole else (_note(MISSED, last_event_id), *held)

@@ -68,6 +68,9 @@ signals to the process:
     )
     _add_config(run)
     run.add_argument("--port", type=_port, metavar="N", help="port of the API (0: any free one)")
+    run.add_argument(
+        "--name", dest="engine_name", metavar="NAME", help="of this engine, where several share one config ([[shards]])"
+    )
     demo = _add(
         commands,
         "demo",

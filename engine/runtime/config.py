@@ -21,7 +21,7 @@ from msgspec.structs import fields, replace
 from engine.core.limits import faults
 from engine.core.messages import Limits
 from engine.runtime.toml_lines import KeyPath
-from engine.runtime.toml_reading import Between, dotted, listed, read, shown, table_name
+from engine.runtime.toml_reading import Between, did_you_mean, dotted, listed, nearest, read, shown, table_name
 from engine.runtime.toml_reading import ConfigError as ConfigError
 
 Rate = Annotated[float, Meta(ge=0, le=1)]
@@ -178,6 +178,14 @@ class RehearsalSection(Section, frozen=True):
     faults: bool = False  # demo: answers are lost, streams dropped, messages swapped, and so on, while it trades
 
 
+class ShardSection(Section, frozen=True):
+    """Accounts that one engine owns at a time, of several that share a PostgreSQL server (actors/shards.py)."""
+
+    name: str
+    accounts: tuple[str, ...]
+    prefer: tuple[str, ...] = ()  # names of engines, the best first; default: spread evenly
+
+
 class SourceSection(Section, frozen=True):
     kind: Literal["ndjson", "stdin", "http", "redis", "kafka", "webhook"]
     path: str = ""  # ndjson
@@ -245,6 +253,7 @@ class Config(Section, frozen=True):
     accounts: dict[str, AccountSection] = msgspec.field(
         default_factory=lambda: {"main": AccountSection(limits=Limits())}
     )
+    shards: tuple[ShardSection, ...] = ()  # none: one engine owns all accounts, by one journal
     sources: tuple[SourceSection, ...] = (SourceSection(kind="http"),)
     sinks: tuple[SinkSection, ...] = (SinkSection(kind="ndjson"),)
 
@@ -274,6 +283,26 @@ def load(path: Path, data_dir: str | None = None, port: int | None = None) -> Co
 def parse(text: str, name: str, data_dir: str | None = None, port: int | None = None) -> Config:
     """`load` for a text in hand; `name` is the file's name in messages."""
     return _settle(read(text, name, Config, _conflicts, _NEEDED), data_dir, port)
+
+
+def of_shard(config: Config, shard: ShardSection) -> Config:
+    """The config of the engine that owns just this shard: its accounts, a journal of its own, a file of events."""
+    return replace(
+        config,
+        journal=replace(config.journal, schema=shard_schema(config, shard.name), standby=True),
+        accounts={name: config.accounts[name] for name in shard.accounts},
+        sinks=tuple(replace(sink, path=_own_path(sink.path, shard.name)) for sink in config.sinks),
+        shards=(),
+    )
+
+
+def shard_schema(config: Config, shard: str) -> str:
+    return f"{config.journal.schema}_{shard}"
+
+
+def _own_path(path: str, shard: str) -> str:
+    at = Path(path)
+    return str(at.with_stem(f"{at.stem}-{shard}")) if path else ""
 
 
 def config_hash(config: Config) -> str:
@@ -330,6 +359,7 @@ def _conflicts(config: Config) -> Iterator[tuple[KeyPath, str]]:
         if account.venue in ("binance", "ccxt") and not (account.limits.symbols or market.symbols):
             table, venue = table_name(("accounts", name, "limits")), account.venue.capitalize()
             yield ("accounts", name), f"{table} needs 'symbols': {venue} tells executions only by symbol"
+    yield from _shard_conflicts(config)
     for place, source in enumerate(config.sources):
         yield from _edge_conflicts("sources", place, source)
     for place, sink in enumerate(config.sinks):
@@ -502,6 +532,54 @@ def _journal_conflicts(journal: JournalSection) -> Iterator[tuple[KeyPath, str]]
         yield ("journal", "path"), "journal.path is SQLite's file; a journal with a url is on PostgreSQL"
     if not fullmatch(r"[a-z_][a-z0-9_]{0,31}", journal.schema):
         yield ("journal", "schema"), "journal.schema must be up to 32 small letters, digits and _"
+
+
+def _shard_conflicts(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    if not config.shards:
+        return
+    if not config.journal.url:
+        yield ("shards",), "[[shards]] are shared out by a journal on PostgreSQL: they need journal.url"
+    if config.rehearsal.venue:
+        yield ("rehearsal", "venue"), "a rehearsal is of one engine with its own exchange: it takes no [[shards]]"
+    owned = [account for shard in config.shards for account in shard.accounts]
+    for place, shard in enumerate(config.shards):
+        path: KeyPath = ("shards", place)
+        longest = 31 - len(config.journal.schema)
+        if not fullmatch(r"[a-z0-9_]+", shard.name) or len(shard.name) > longest:
+            yield (*path, "name"), f"{dotted((*path, 'name'))} must be up to {longest} small letters, digits and _"
+        if not shard.accounts:
+            yield (*path, "accounts"), f"{table_name(path)} has no accounts"
+        for account in shard.accounts:
+            if account not in config.accounts:
+                yield (
+                    (*path, "accounts"),
+                    f"{table_name(path)} names '{account}', which is none of [accounts]"
+                    f"{did_you_mean(nearest(account, tuple(config.accounts)))}",
+                )
+            elif owned.count(account) > 1:
+                yield (*path, "accounts"), f"account '{account}' stands in more than one place of [[shards]]"
+    for name, section in config.accounts.items():
+        if name not in owned:
+            yield ("accounts", name), f"account '{name}' is in none of the [[shards]]: nobody would trade it"
+        if section.venue == "paper":
+            yield (
+                ("accounts", name, "venue"),
+                f"[accounts.{name}] is on the paper venue, whose books are a file of one engine: another one that took"
+                ' it over would find it empty. A paper venue of its own (run.py venue, venue = "link") serves several',
+            )
+    first_events = [first_event(shard.name) for shard in config.shards]
+    for place, shard in enumerate(config.shards):
+        if first_events[place] in first_events[:place]:
+            text = f"[[shards]] number {place + 1}: '{shard.name}' would number its events like another; rename it"
+            yield ("shards", place, "name"), text
+
+
+def first_event(shard: str) -> int:
+    """Where a shard's event ids begin: consumers drop repeats by them, whichever shard they are of.
+
+    There are 2,047 beginnings with room for 2^41 events each; all fit into the 53 bits of a JSON number.
+    """
+    return (1 + int.from_bytes(sha256(shard.encode()).digest()[:4], "big") % 2047) << 41
 
 
 def _api_conflicts(api: ApiSection) -> Iterator[tuple[KeyPath, str]]:

@@ -7,7 +7,7 @@ resume revives it. What it missed it finds in the journal and at the venue.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 import structlog
 import trio
@@ -17,7 +17,6 @@ from engine.core.messages import Halt
 from engine.runtime.clock import Clock
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.mail import MailboxFull
-from engine.runtime.switch import Switch
 
 RESTARTS_MAX = 3
 WITHIN_NS = 60_000_000_000
@@ -25,6 +24,12 @@ LOG = structlog.get_logger("supervise")
 
 T = TypeVar("T")
 Run = Callable[[], Awaitable[None]]
+
+
+class Closes(Protocol):
+    """A switch, or several."""
+
+    def halt(self, halt: Halt) -> int: ...
 
 
 class GivenUp(Exception):
@@ -80,7 +85,7 @@ async def _until_revived(revived: trio.Event, scope: trio.CancelScope) -> None:
 
 
 async def supervise(
-    name: str, scope: str, run: Run, switch: Switch, clock: Clock, fallen: Fallen, idle: Run | None = None
+    name: str, scope: str, run: Run, switch: Closes, clock: Clock, fallen: Fallen, idle: Run | None = None
 ) -> None:
     """Run an actor until it returns. `run` makes it anew, from what is durable, each time it is called."""
     failures: list[int] = []

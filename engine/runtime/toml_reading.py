@@ -170,10 +170,8 @@ class _Reading:
     def _word(self, raw: object, known: tuple[str, ...], path: KeyPath) -> object:
         if raw in known:
             return raw
-        nearest = _nearest(raw, known)
-        return self.problem(
-            path, f"{dotted(path)} must be one of {listed(known)}, but is {shown(raw)}{_did_you_mean(nearest)}"
-        )
+        hint = did_you_mean(nearest(raw, known))
+        return self.problem(path, f"{dotted(path)} must be one of {listed(known)}, but is {shown(raw)}{hint}")
 
     def _number(self, raw: object, kind: Any, path: KeyPath) -> object:
         """An exact Decimal, from a TOML number (read as Decimal) or from text."""
@@ -199,7 +197,7 @@ class _Reading:
             return
         what = "section" if not path else "key"
         place = "" if not path else f" in {table_name(path)}"
-        self.problem((*path, key), f"unknown {what} '{key}'{place}{_did_you_mean(_nearest(key, known))}")
+        self.problem((*path, key), f"unknown {what} '{key}'{place}{did_you_mean(nearest(key, known))}")
 
     def _missing(self, path: KeyPath, field: FieldInfo) -> None:
         text = f"needs '{field.name}'"
@@ -266,12 +264,12 @@ def _is_struct(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Struct)
 
 
-def _nearest(word: object, known: tuple[str, ...]) -> str | None:
+def nearest(word: object, known: tuple[str, ...]) -> str | None:
     return next(iter(get_close_matches(str(word), known, n=1)), None)
 
 
-def _did_you_mean(nearest: str | None) -> str:
-    return f"; did you mean '{nearest}'?" if nearest else ""
+def did_you_mean(word: str | None) -> str:
+    return f"; did you mean '{word}'?" if word else ""
 
 
 def listed(words: tuple[str, ...]) -> str:

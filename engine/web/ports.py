@@ -24,7 +24,7 @@ from engine.core.messages import (
     StreamState,
 )
 from engine.core.tally import TallySnapshot
-from engine.runtime.journal.base import Reader
+from engine.runtime.journal.base import Shelf
 
 
 class Refused(Exception):
@@ -85,6 +85,19 @@ class Channel(Struct, frozen=True, kw_only=True):
     size: int
 
 
+class ShardHealth(Struct, frozen=True, kw_only=True):
+    """One shard of accounts, where engines share them."""
+
+    name: str
+    accounts: tuple[str, ...]
+    state: str  # held | waiting | ending | elsewhere | failed: here
+    holder: str = ""  # the engine that holds it, or has asked for it; "": none that is alive
+    detail: str = ""
+    epoch: int = 0  # of its lease, while it is held here
+    lease_seconds: float = 0.0  # until that ends, unless it is renewed
+    letters: int = 0  # signals that wait for its holder on the server
+
+
 class Health(Struct, frozen=True, kw_only=True):
     """Live: the process does its work. Protective-ready: stops and cancels can reach the venue. Entry-ready: so can
     opening orders."""
@@ -102,6 +115,7 @@ class Health(Struct, frozen=True, kw_only=True):
     build: str = ""
     durability: str = ""  # power | process
     notes: tuple[str, ...] = ()  # standing choices worth knowing, such as what an unreachable risk service means
+    shards: tuple[ShardHealth, ...] = ()  # of all engines together; () where one owns everything
 
 
 class Left(Struct, frozen=True, kw_only=True):
@@ -159,7 +173,7 @@ class Ports(Struct, frozen=True, kw_only=True):
     deliver: Callable[[str, Mapping[str, str], bytes, str, str | None], Awaitable[Receipt]]
     # The edge's mapping of the receipt that `submit` gave to a status code and a JSON body.
     answer: Callable[[Any], tuple[int, bytes]]
-    reader: Reader
+    reader: Shelf
     read: Callable[[Callable[[], Any]], Awaitable[Any]] = at_once  # puts a question to `reader`; may wait for a network
     quote: Callable[[str], Quote | None]
     health: Callable[[], Health]

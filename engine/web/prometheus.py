@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 from engine.core.messages import ZERO, Position
 from engine.core.position import net as earned_net
 from engine.core.tally import StageFigures, TallySnapshot
-from engine.web.ports import Health
+from engine.web.ports import Health, ShardHealth
 
 CONTENT_TYPE = "text/plain; version=0.0.4"
 
@@ -129,6 +129,24 @@ def _health(health: Health) -> Iterator[Metric]:
     build = InfoMetricFamily("surefire_build", "What is running.")
     build.add_metric([], {"version": health.build, "durability": health.durability})
     yield from (ready, component, *lags.values(), halts, halted, streams, used, size, uptime, build)
+    if health.shards:
+        yield from _shards(health.shards)
+
+
+def _shards(shards: Sequence[ShardHealth]) -> Iterator[Metric]:
+    held = _gauge("surefire_shard_held", "1 while this engine holds the shard of accounts.", ["shard"])
+    epoch = _gauge("surefire_shard_epoch", "Epoch of the lease, while it is held here.", ["shard"])
+    left = _gauge("surefire_shard_lease_seconds", "Until the lease ends, unless it is renewed.", ["shard"])
+    orphan = _gauge("surefire_shard_without_holder", "1 while no engine that is alive holds or wants it.", ["shard"])
+    letters = _gauge("surefire_inbox_waiting", "Signals that wait for the shard's holder on the server.", ["shard"])
+    for shard in shards:
+        held.add_metric([shard.name], shard.state in ("held", "ending"))
+        if shard.epoch:
+            epoch.add_metric([shard.name], shard.epoch)
+            left.add_metric([shard.name], shard.lease_seconds)
+        orphan.add_metric([shard.name], not shard.holder and shard.state != "waiting")
+        letters.add_metric([shard.name], shard.letters)
+    yield from (held, epoch, left, orphan, letters)
 
 
 def _journal(health: Health) -> Iterator[Metric]:

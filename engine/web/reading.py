@@ -16,7 +16,7 @@ from litestar.params import FromPath, QueryParameter
 
 from engine.core.messages import Confirmed, Order, Trade
 from engine.core.performance import Breakdown, breakdown
-from engine.runtime.journal.base import Reader
+from engine.runtime.journal.base import Shelf
 from engine.web.explain import Explanation, buried, explain, order_ids, render_text
 from engine.web.ports import Ports, Unknown
 from engine.web.views import (
@@ -121,7 +121,7 @@ def reply(value: Any, status_code: int = 200) -> Response[Any]:
     return Response(encode(value), status_code=status_code, media_type=MediaType.JSON, headers=headers)
 
 
-def explained(reader: Reader, signal_id: str) -> Explanation:
+def explained(reader: Shelf, signal_id: str) -> Explanation:
     """Raises Unknown."""
     row = reader.signal(signal_id)
     if row is None:

@@ -2,9 +2,10 @@
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from engine.core.messages import Event, OutboxRow
-from engine.edges.stream import BEHIND, MISSED, Broadcast
+from engine.edges.stream import BEHIND, CHAIN_BITS, MISSED, Broadcast
 
 
 def rows(first: int, last: int) -> tuple[OutboxRow, ...]:
@@ -109,3 +110,22 @@ async def test_closing_ends_every_channel_after_what_was_sent() -> None:
         broadcast.close()
         await broadcast.send(rows(2, 2))
         assert read(channel) == [*fills(1, 1), ("end", 0)]
+
+
+def of_chain(chain: int, *numbers: int) -> tuple[OutboxRow, ...]:
+    """Events of one shard's journal, whose ids begin far apart from another's."""
+    return tuple(replace(row, event_id=(chain << CHAIN_BITS) + row.event_id) for n in numbers for row in rows(n, n))
+
+
+async def test_events_of_several_journals_go_out_side_by_side_and_each_only_once() -> None:
+    broadcast = Broadcast("stream")
+    async with broadcast.subscribe(None) as channel:
+        await broadcast.send(of_chain(7, 1, 2))
+        await broadcast.send(of_chain(3, 1))
+        await broadcast.send(of_chain(7, 2, 3))  # its publisher begins again
+        ids = [row.event_id for row in of_chain(7, 1, 2) + of_chain(3, 1) + of_chain(7, 3)]
+        assert [number for _, number in read(channel)] == ids
+    async with broadcast.subscribe(ids[1]) as again:
+        assert [number for _, number in read(again)] == ids[2:]
+    async with broadcast.subscribe(ids[0] - 1) as lost:
+        assert read(lost)[0][0] == MISSED

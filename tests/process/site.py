@@ -209,39 +209,47 @@ class Site:
     def differences(self, truth: Truth) -> list[str]:
         """Where the journal and the venue's truth differ, and promises that are broken."""
         reader = self.reader()
-        facts = [record.fact for record in reader.records(0, 1_000_000)]
-        positions = {p.symbol: p.qty for p in reader.positions() if p.qty}
-        live = {o.cid for o in reader.orders(None, None, True, 10_000)}
-        reader.close()
-        found = []
-        booked = sorted(f.exec_id for f in facts if isinstance(f, Filled))
-        executed = sorted(e.exec_id for e in truth.executions if isinstance(e, FillReport))
-        if booked != executed:
-            found.append(f"executions: {len(booked)} booked, {len(executed)} at the venue")
-        theirs = {p.symbol: p.qty for p in truth.positions if p.qty}
-        if positions != theirs:
-            found.append(f"positions: {positions} ours, {theirs} the venue's")
-        there = {o.cid for o in truth.orders if o.status == "open" and is_ours(o.cid)}
-        if live != there:
-            found.append(f"live orders: {live - there} only ours, {there - live} only the venue's")
-        intents = {f.order.cid: f.order for f in facts if isinstance(f, Submitted)}
-        sent = [o.cid for o in truth.orders]
-        if orphans := [cid for cid in sent if cid not in intents]:
-            found.append(f"orders without a durable intent: {orphans}")
-        if len(sent) != len(set(sent)):
-            found.append("a client order id stands twice at the venue")
-        entries = [intents[cid].signal_id for cid in sent if cid in intents and intents[cid].leg is Leg.ENTRY]
-        if len(entries) != len(set(entries)):
-            found.append("a signal has two entries at the venue")
-        for symbol, qty in theirs.items():
-            cover = sum(
-                (
-                    o.qty - o.filled_qty
-                    for o in truth.orders
-                    if (o.symbol, o.status, o.order_type) == (symbol, "open", OrderType.STOP_MARKET)
-                ),
-                Decimal(0),
-            )
-            if abs(qty) - cover > self.dust:
-                found.append(f"{symbol}: {qty} held, stops for {cover}")
-        return found
+        try:
+            return differences(reader, truth, self.dust)
+        finally:
+            reader.close()
+
+
+def differences(reader: SqlReader, truth: Truth, dust: Decimal = Decimal(0), account: str | None = None) -> list[str]:
+    """Of one account, or of a journal that has only one."""
+    facts = [record.fact for record in reader.records(0, 1_000_000)]
+    facts = [fact for fact in facts if account in (None, fact.account)]
+    positions = {p.symbol: p.qty for p in reader.positions(account) if p.qty}
+    live = {o.cid for o in reader.orders(account, None, True, 10_000)}
+    found = []
+    booked = sorted(f.exec_id for f in facts if isinstance(f, Filled))
+    executed = sorted(e.exec_id for e in truth.executions if isinstance(e, FillReport))
+    if booked != executed:
+        found.append(f"executions: {len(booked)} booked, {len(executed)} at the venue")
+    theirs = {p.symbol: p.qty for p in truth.positions if p.qty}
+    if positions != theirs:
+        found.append(f"positions: {positions} ours, {theirs} the venue's")
+    there = {o.cid for o in truth.orders if o.status == "open" and is_ours(o.cid)}
+    if live != there:
+        found.append(f"live orders: {live - there} only ours, {there - live} only the venue's")
+    intents = {f.order.cid: f.order for f in facts if isinstance(f, Submitted)}
+    sent = [o.cid for o in truth.orders]
+    if orphans := [cid for cid in sent if cid not in intents]:
+        found.append(f"orders without a durable intent: {orphans}")
+    if len(sent) != len(set(sent)):
+        found.append("a client order id stands twice at the venue")
+    entries = [intents[cid].signal_id for cid in sent if cid in intents and intents[cid].leg is Leg.ENTRY]
+    if len(entries) != len(set(entries)):
+        found.append("a signal has two entries at the venue")
+    for symbol, qty in theirs.items():
+        cover = sum(
+            (
+                o.qty - o.filled_qty
+                for o in truth.orders
+                if (o.symbol, o.status, o.order_type) == (symbol, "open", OrderType.STOP_MARKET)
+            ),
+            Decimal(0),
+        )
+        if abs(qty) - cover > dust:
+            found.append(f"{symbol}: {qty} held, stops for {cover}")
+    return found

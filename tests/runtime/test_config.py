@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.core.messages import Limits
-from engine.runtime.config import Config, ConfigError, config_hash, default_config, load, parse
+from engine.runtime.config import Config, ConfigError, config_hash, default_config, first_event, load, of_shard, parse
 
 ACCOUNT = "[accounts.main.limits]\n"
 
@@ -506,3 +506,57 @@ path = "out.ndjson"
 def test_what_the_parser_itself_stumbles_over_is_a_problem_like_any_other(text: str, problem: str):
     with pytest.raises(ConfigError, match=problem):
         parse(text, "f.toml")
+
+
+SHARED = """
+[journal]
+url = "postgresql://surefire@db/trading"
+[accounts.alice]
+venue = "link"
+port = 9100
+[accounts.alice.limits]
+[accounts.bob]
+venue = "link"
+port = 9101
+[accounts.bob.limits]
+[[shards]]
+name = "a"
+accounts = ["alice"]
+[[shards]]
+name = "b"
+accounts = ["bob"]
+prefer = ["two", "one"]
+"""
+
+
+def test_a_shard_is_the_config_of_the_engine_that_owns_it():
+    config = parse(SHARED, "surefire.toml")
+    one = of_shard(config, config.shards[1])
+    assert (one.journal.schema, one.journal.standby, tuple(one.accounts)) == ("surefire_b", True, ("bob",))
+    assert one.sinks[0].path == "var/events-b.ndjson"
+    assert one.shards == ()
+
+
+def test_events_of_two_shards_have_no_number_in_common_and_all_fit_into_a_json_number():
+    firsts = [first_event(name) for name in ("a", "b", "c")]
+    assert len(set(firsts)) == 3 and all(first > 0 and first + (1 << 41) <= 1 << 53 for first in firsts)
+    assert all(first % (1 << 41) == 0 for first in firsts)
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes", "told"),
+    [
+        ('url = "postgresql://surefire@db/trading"', "", "[[shards]] are shared out by a journal on PostgreSQL"),
+        ('accounts = ["bob"]', 'accounts = ["bobb"]', "names 'bobb', which is none of [accounts]; did you mean 'bob'?"),
+        ('accounts = ["bob"]', 'accounts = ["alice"]', "account 'alice' stands in more than one place of [[shards]]"),
+        ('accounts = ["bob"]', 'accounts = ["alice"]', "account 'bob' is in none of the [[shards]]: nobody would"),
+        ('accounts = ["bob"]', "accounts = []", "[[shards]] number 2 has no accounts"),
+        ('name = "b"', 'name = "B b"', "shards.2.name must be up to 23 small letters, digits and _"),
+        ('name = "b"', 'name = "a"', "'a' would number its events like another; rename it"),
+        ('venue = "link"\nport = 9100', 'venue = "paper"', "is on the paper venue, whose books are a file of one"),
+    ],
+)
+def test_shards_that_cannot_be_shared_out_are_named(was: str, becomes: str, told: str):
+    assert was in SHARED
+    found = problems(SHARED.replace(was, becomes))
+    assert any(told in problem for problem in found), found

@@ -189,8 +189,9 @@ class Journal(Protocol):
         ...
 
 
-class Reader(Protocol):
-    """Committed state. Pages are newest first; `before` is the last key of the page before, 0 for the first.
+class Shelf(Protocol):
+    """Committed state, as the API shows it. Pages are newest first; `before` is the last key of the page before, 0 for
+    the first.
 
     The key of a signal is its `received_ns`, of a trade its `opened_ns`. Rows of one nanosecond are never parted, so a
     page may be a little longer than `limit`.
@@ -212,8 +213,6 @@ class Reader(Protocol):
 
     def trade(self, trade_id: str) -> Trade | None: ...
 
-    def halts(self) -> tuple[Halt, ...]: ...
-
     def limits(self) -> tuple[LimitsRow, ...]: ...
 
     def accounts(self) -> tuple[AccountRow, ...]: ...
@@ -225,6 +224,12 @@ class Reader(Protocol):
     def dead_letters(self, signal_id: str) -> tuple[DeadLettered, ...]:
         """Bodies with this id that could not become a signal, oldest first."""
         ...
+
+
+class Reader(Shelf, Protocol):
+    """One journal's: also its chain."""
+
+    def halts(self) -> tuple[Halt, ...]: ...
 
     def records(self, after: int = 0, limit: int = 1000) -> tuple[Record, ...]:
         """The chain itself, oldest first."""

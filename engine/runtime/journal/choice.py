@@ -17,8 +17,11 @@ if TYPE_CHECKING:
     from engine.runtime.journal.server import Address
 
 
-def journal_of(config: Config, clock: Clock, environment: Mapping[str, str]) -> Journal:
-    """Raises JournalFailed when its address is none, or the environment lacks its password."""
+def journal_of(config: Config, clock: Clock, environment: Mapping[str, str], first_event: int = 0) -> Journal:
+    """`first_event`: where a new one on PostgreSQL begins to number its events.
+
+    Raises JournalFailed when its address is none, or the environment lacks its password.
+    """
     section = config.journal
     if not section.url:
         return sqlite.SqliteJournal(Path(section.path), section.durability, clock)
@@ -30,6 +33,7 @@ def journal_of(config: Config, clock: Clock, environment: Mapping[str, str]) -> 
         lease_seconds=section.lease_seconds,
         away_seconds=section.away_seconds,
         standby=section.standby,
+        first_event=first_event,
     )
     lock = Path(config.engine.data_dir) / f"{section.schema}.lock"
     return PostgresJournal(address_of(section, environment), terms, clock, lock)

@@ -17,26 +17,26 @@ from engine.runtime.journal.server import Address, tag
 from engine.runtime.journal.tables import Values
 
 JOURNAL_ROW = ""
-_NOW = "(extract(epoch FROM clock_timestamp()) * 1000000000)::bigint"
+NOW = "(extract(epoch FROM clock_timestamp()) * 1000000000)::bigint"  # by the server's clock
 _HELD = " RETURNING 1) SELECT 1 / count(*) FROM held"  # no row, no owner any more: the division ends the transaction
 
 HOLD_JOURNAL = (
-    f"WITH held AS (UPDATE leases SET commits = commits + 1, until_ns = {_NOW} + ?"
+    f"WITH held AS (UPDATE leases SET commits = commits + 1, until_ns = {NOW} + ?"
     f" WHERE account = '' AND owner = ? AND epoch = ? AND commits = ?{_HELD}"
 )
 HOLD_ACCOUNT = (
-    f"WITH held AS (UPDATE leases SET until_ns = {_NOW} + ? WHERE account = ? AND owner = ? AND epoch = ?{_HELD}"
+    f"WITH held AS (UPDATE leases SET until_ns = {NOW} + ? WHERE account = ? AND owner = ? AND epoch = ?{_HELD}"
 )
 NOT_HELD = "22012"  # division by zero, of the two above
 
 _RENEW = (
-    f"WITH held AS (UPDATE leases SET until_ns = {_NOW} + ? WHERE owner = ? AND epoch = ? RETURNING 1)"
+    f"WITH held AS (UPDATE leases SET until_ns = {NOW} + ? WHERE owner = ? AND epoch = ? RETURNING 1)"
     " SELECT count(*) FROM held"
 )
 _RELEASE = "UPDATE leases SET until_ns = 0 WHERE owner = ? AND epoch = ?"
-_ROWS = f"SELECT account, owner, epoch, commits, until_ns - {_NOW} FROM leases ORDER BY account"
+_ROWS = f"SELECT account, owner, epoch, commits, until_ns - {NOW} FROM leases ORDER BY account"
 _TAKE = (
-    f"INSERT INTO leases (account, owner, epoch, until_ns, commits) VALUES (?, ?, ?, {_NOW} + ?, 0)"
+    f"INSERT INTO leases (account, owner, epoch, until_ns, commits) VALUES (?, ?, ?, {NOW} + ?, 0)"
     " ON CONFLICT (account) DO UPDATE SET owner = excluded.owner, epoch = excluded.epoch,"
     " until_ns = excluded.until_ns, commits = 0"
 )

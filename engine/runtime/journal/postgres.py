@@ -54,6 +54,7 @@ class PostgresTerms(Struct, frozen=True):
     lease_seconds: float = 10.0
     away_seconds: float = 30.0
     standby: bool = False
+    first_event: int = 0  # event ids of a new journal begin behind it
 
 
 class _Commit(Struct):
@@ -149,6 +150,10 @@ class PostgresJournal:
             return ""
         return f"{self.at.where}: the lease has not been renewed for {passed:.1f} s: another engine may have it"
 
+    def lease_left(self) -> float:
+        """Seconds until the lease ends, by our own clock, unless it is renewed."""
+        return max(self._renewed_at + self.terms.lease_seconds - trio.current_time(), 0.0)
+
     async def signal(self, signal_id: str) -> SignalRow | None:
         """Waits while the server is away. Raises JournalFailed once the journal has."""
         now, past = await self._look([(SIGNAL, [(signal_id,)]), (PAST_SIGNAL, [(signal_id,)])])
@@ -191,8 +196,8 @@ class PostgresJournal:
         return replace(self._group.stats(), commit_last_ns=self._commit_last_ns, commit_max_ns=self._commit_max_ns)
 
     async def close(self) -> None:
-        """Commit what is queued, and give the leases back."""
-        if self._closed:
+        """Commit what is queued, and give the leases back. Nothing to do for one that never opened."""
+        if self._closed or not hasattr(self, "_group"):
             return
         self._closed = True
         with trio.move_on_after(CLOSE_SECONDS, shield=True):
@@ -233,6 +238,11 @@ class PostgresJournal:
         await trio.to_thread.run_sync(self._reader.verify_tail)
         state = await trio.to_thread.run_sync(self._reader.state)
         place = await trio.to_thread.run_sync(self._reader.place)
+        if not place.event_id:
+            place, state = (
+                replace(place, event_id=self.terms.first_event),
+                replace(state, events=self.terms.first_event),
+            )
         self._group = Group(place, self._write, self._linger_seconds, self._start, self._outbox)
         trio.lowlevel.spawn_system_task(self._group.run, name="journal.commit")
         trio.lowlevel.spawn_system_task(self._keep, wire, name="journal.connection")
@@ -251,7 +261,7 @@ class PostgresJournal:
             if not told:
                 LOG.warning("standing by", reason=another(self.at, found))
             told = True
-            await trio.sleep(STANDBY_SECONDS)
+            await trio.sleep(min(STANDBY_SECONDS, max(found.left_ns, 1_000_000) / 1_000_000_000))
 
     async def _session(self) -> Wire:
         return await session(self.at, self._owner, self.terms.durability, CONNECT_SECONDS)

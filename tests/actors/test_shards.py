@@ -1,0 +1,262 @@
+"""How a signal finds the engine that holds its account, and what becomes of it while that changes."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+import msgspec
+import trio
+import trio.testing
+from msgspec.structs import replace
+from trio.testing import MockClock
+
+from actors.shards import READ_MAX, Inlet, Router
+from engine.edges.base import Arrival, Receipt, Status
+from engine.edges.dialects import DialectTerms
+from engine.runtime.clock import Clock
+from engine.runtime.journal.common import Away, Letter
+
+HOMES = {"alice": "a", "bob": "b"}
+CLOCK = Clock(now_ns=lambda: 1, ticks_ns=lambda: 1)
+
+
+class Table:
+    """The inbox as the server keeps it; `away` while it does not answer."""
+
+    def __init__(self) -> None:
+        self.rows: list[Letter] = []
+        self.away = False
+        self.lost_answers = 0  # puts that are done, and not answered
+        self._count = 0
+
+    async def put(self, letters: Sequence[Letter]) -> None:
+        await self._reach()
+        for letter in letters:
+            self._count += 1
+            self.rows.append(replace(letter, id=self._count))
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise Away("the connection is gone")
+
+    async def read(self, shard: str, struck: Sequence[int], limit: int) -> tuple[Letter, ...]:
+        await self._reach()
+        self.rows = [row for row in self.rows if row.id not in struck]
+        return tuple([row for row in self.rows if row.shard == shard][:limit])
+
+    async def _reach(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.away:
+            raise Away("no server")
+
+
+class Home:
+    """An engine of a shard, of which only the beginning is here: it has what reached it, and answers when told to."""
+
+    def __init__(self, inlet: Inlet, room: float = 256) -> None:
+        self.inlet = inlet
+        self.send, self.arrivals = trio.open_memory_channel[Arrival](room)
+        self.scope = trio.CancelScope()
+        self.got: list[Arrival] = []
+
+    async def run(self) -> None:
+        with self.scope:
+            await self.inlet.run(self.send)
+
+    async def next(self, status: Status | None = "accepted") -> str:
+        """The id of the next one, answered so; None: not at all."""
+        arrival = await self.arrivals.receive()
+        self.got.append(arrival)
+        if status is not None:
+            arrival.answer(Receipt(status))
+        return str(msgspec.json.decode(arrival.raw)["signal_id"])
+
+    def nothing(self) -> bool:
+        return not self.arrivals.statistics().current_buffer_used
+
+
+class World:
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.nursery = nursery
+        self.table = Table()
+        self.inlets = {shard: Inlet(shard, self.table, CLOCK) for shard in ("a", "b")}  # type: ignore[arg-type]
+        terms = DialectTerms(control_sources=None)
+        self.router = Router(self.inlets, HOMES, terms, self.table, ("http",), lambda shard: "engine 'two' holds")  # type: ignore[arg-type]
+        self.answers: dict[str, list[Receipt]] = {}
+
+    async def open(self, shard: str, room: float = 256) -> Home:
+        """An engine that takes signals, with nothing that waits."""
+        home = Home(self.inlets[shard], room)
+        self.nursery.start_soon(home.run)
+        await trio.testing.wait_all_tasks_blocked()
+        return home
+
+    async def route(self, signal_id: str, account: str = "alice", source: str = "bus", **body: object) -> None:
+        content = {"signal_id": signal_id, "account": account, "symbol": "BTCUSDT", "action": "close"} | body
+        answers = self.answers.setdefault(signal_id, [])
+        await self.router.route(Arrival(msgspec.json.encode(content), source, None, 1, 1, answers.append))
+
+    def told(self, signal_id: str) -> list[Status]:
+        return [receipt.status for receipt in self.answers[signal_id]]
+
+
+@asynccontextmanager
+async def world() -> AsyncIterator[World]:
+    async with trio.open_nursery() as nursery:
+        made = World(nursery)
+        nursery.start_soon(made.router._write)
+        yield made
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_signal_for_an_account_that_is_held_here_goes_straight_to_its_engine(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        a, b = await w.open("a"), await w.open("b")
+        await w.route("s1", "alice")
+        await w.route("s2", "bob")
+        assert (await a.next(), await b.next()) == ("s1", "s2")
+        assert w.told("s1") == w.told("s2") == ["accepted"]
+        assert w.table.rows == []
+
+
+async def test_a_signal_for_an_account_that_is_held_elsewhere_is_left_on_the_server_and_then_acknowledged(
+    autojump_clock: MockClock,
+) -> None:
+    async with world() as w:
+        await w.open("b")
+        w.table.away = True
+        await w.route("s1")
+        await trio.sleep(5)
+        assert w.told("s1") == []
+        w.table.away = False
+        await trio.sleep(5)
+        assert w.told("s1") == ["recorded"]
+        assert [row.shard for row in w.table.rows] == ["a"]
+
+
+async def test_a_letter_whose_write_was_not_answered_is_written_again_and_acknowledged_once(
+    autojump_clock: MockClock,
+) -> None:
+    async with world() as w:
+        w.table.lost_answers = 1
+        await w.route("s1")
+        await trio.sleep(5)
+        assert w.told("s1") == ["recorded"]
+        assert len(w.table.rows) == 2  # the journal knows the id
+
+
+async def test_a_holder_reads_its_letters_in_order_and_strikes_each_when_it_is_durable(
+    autojump_clock: MockClock,
+) -> None:
+    async with world() as w:
+        for number in range(2 * READ_MAX + 5):
+            await w.route(f"s{number}")
+        await trio.sleep(1)
+        a = await w.open("a", room=10_000)
+        assert await a.next(None) == "s0"
+        await trio.sleep(1)
+        assert len(w.table.rows) == 2 * READ_MAX + 5, "nothing is struck before it is answered"
+        a.got[0].answer(Receipt("accepted"))
+        for number in range(1, 2 * READ_MAX + 5):
+            assert await a.next() == f"s{number}"
+        await trio.sleep(1)
+        assert w.table.rows == []
+
+
+async def test_what_comes_while_earlier_ones_wait_queues_behind_them(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.route("s1")
+        await trio.sleep(1)
+        a = await w.open("a")
+        await w.route("s2")
+        assert [await a.next(), await a.next()] == ["s1", "s2"]
+        await trio.sleep(1)
+        await w.route("s3")
+        assert w.table.rows == []
+        assert await a.next() == "s3"
+
+
+async def test_a_letter_that_the_engine_could_not_take_is_offered_again(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.route("s1")
+        a = await w.open("a")
+        assert [await a.next("busy"), await a.next("accepted")] == ["s1", "s1"]
+        await trio.sleep(1)
+        assert w.table.rows == []
+        assert a.nothing()
+
+
+async def test_what_an_engine_had_in_hand_when_it_ended_is_routed_again_and_answered_once(
+    autojump_clock: MockClock,
+) -> None:
+    async with world() as w:
+        a = await w.open("a")
+        await w.route("s1")
+        await w.route("s2")
+        assert await a.next(None) == "s1"
+        a.scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        await w.router.again(w.inlets["a"].left_over(), "a")
+        a.got[0].answer(Receipt("accepted"))  # a last word of the dead one
+        later = await w.open("a")
+        assert [await later.next("repeated"), await later.next()] == ["s1", "s2"]
+        await trio.sleep(1)
+        assert w.told("s1") == w.told("s2") == ["recorded"]
+
+
+async def test_a_letter_in_hand_when_the_engine_ended_comes_again(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.route("s1")
+        a = await w.open("a")
+        assert await a.next("accepted") == "s1"
+        a.scope.cancel()  # before the row is struck
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(w.table.rows) == 1
+        later = await w.open("a")
+        assert await later.next("repeated") == "s1"
+        await trio.sleep(1)
+        assert w.table.rows == []
+
+
+async def test_an_engine_that_ends_while_it_has_no_room_holds_up_nobody(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        a = await w.open("a", room=0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(w.route, "s1")
+            await trio.testing.wait_all_tasks_blocked()
+            a.scope.cancel()
+        await trio.sleep(1)
+        assert w.told("s1") == ["recorded"]
+
+
+async def test_a_sender_that_waits_for_the_verdict_is_sent_to_the_holder(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        await w.route("s1", source="http")
+        assert w.told("s1") == ["busy"]
+        assert "shard 'a', which engine 'two' holds" in w.answers["s1"][0].text
+        assert w.table.rows == []
+
+
+async def test_what_concerns_everybody_reaches_every_shard_and_is_answered_when_all_have_it(
+    autojump_clock: MockClock,
+) -> None:
+    async with world() as w:
+        a = await w.open("a")
+        content = {"event": "ess.tripped", "event_id": "e1", "reason": "a person said so"}
+        answers: list[Receipt] = []
+        w.table.away = True
+        await w.router.route(Arrival(msgspec.json.encode(content), "bus", None, 1, 1, answers.append))
+        (await a.arrivals.receive()).answer(Receipt("recorded"))
+        await trio.sleep(3)
+        assert answers == []
+        w.table.away = False
+        await trio.sleep(3)
+        assert [receipt.status for receipt in answers] == ["recorded"]
+        assert [row.shard for row in w.table.rows] == ["b"]
+
+
+async def test_what_nobody_can_read_is_judged_by_an_engine_that_is_open_here(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        b = await w.open("b")
+        answers: list[Receipt] = []
+        await w.router.route(Arrival(b"{broken", "bus", None, 1, 1, answers.append))
+        (await b.arrivals.receive()).answer(Receipt("malformed"))
+        assert [receipt.status for receipt in answers] == ["malformed"]
