@@ -148,6 +148,7 @@ class Inlet:
             answer=partial(self._settled, letter.id),
             trace_id=letter.trace_id or None,
             fallback_id=letter.fallback_id or None,
+            delivery=letter.delivery or None,
             flaw=letter.flaw,
         )
 
@@ -277,6 +278,7 @@ def _letter(shard: str, arrival: Arrival) -> Letter:
         dialect=arrival.dialect or "",
         trace_id=arrival.trace_id or "",
         fallback_id=arrival.fallback_id or "",
+        delivery=arrival.delivery or "",
         flaw=arrival.flaw,
     )
 

@@ -17,6 +17,7 @@ from actors.wiring import Engine
 from engine.core.messages import (
     AccountRow,
     DeadLettered,
+    Delivery,
     Halt,
     HaltKind,
     Limits,
@@ -66,6 +67,9 @@ class Readers:
 
     def signal(self, signal_id: str) -> SignalRow | None:
         return self._first(lambda reader: reader.signal(signal_id))
+
+    def delivery(self, place: str) -> Delivery | None:
+        return self._first(lambda reader: reader.delivery(place))
 
     def signals(self, limit: int, before: int = 0) -> tuple[SignalRow, ...]:
         rows = self._all(lambda reader: reader.signals(limit, before))

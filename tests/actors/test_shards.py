@@ -69,6 +69,9 @@ class Home:
             arrival.answer(Receipt(status))
         return str(msgspec.json.decode(arrival.raw)["signal_id"])
 
+    async def next_raw(self) -> None:
+        self.got.append(await self.arrivals.receive())
+
     def nothing(self) -> bool:
         return not self.arrivals.statistics().current_buffer_used
 
@@ -159,6 +162,29 @@ async def test_a_holder_reads_its_letters_in_order_and_strikes_each_when_it_is_d
             assert await a.next() == f"s{number}"
         await trio.sleep(1)
         assert w.table.rows == []
+
+
+async def test_a_letter_brings_all_that_its_source_said_of_it(autojump_clock: MockClock) -> None:
+    async with world() as w:
+        said = Arrival(
+            raw=b'{"account": "alice"}',
+            source="hook",
+            dialect="signal",
+            received_ns=7,
+            received_tick=1,
+            answer=lambda receipt: None,
+            trace_id="t",
+            fallback_id="topic:0:5",
+            delivery="hook/1",
+            flaw="too large",
+        )
+        await w.router.route(said)
+        await trio.sleep(1)
+        a, b = await w.open("a"), await w.open("b")
+        home = b if a.nothing() else a
+        await home.next_raw()
+        (got,) = home.got
+        assert replace(got, answer=said.answer) == said
 
 
 async def test_what_comes_while_earlier_ones_wait_queues_behind_them(autojump_clock: MockClock) -> None:

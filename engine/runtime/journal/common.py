@@ -29,7 +29,8 @@ _TABLES = (
     )""",
     """CREATE TABLE IF NOT EXISTS inbox (
         id INTEGER PRIMARY KEY, shard TEXT NOT NULL, source TEXT NOT NULL, dialect TEXT NOT NULL, raw BLOB NOT NULL,
-        received_ns INTEGER NOT NULL, trace_id TEXT NOT NULL, fallback_id TEXT NOT NULL, flaw TEXT NOT NULL
+        received_ns INTEGER NOT NULL, trace_id TEXT NOT NULL, fallback_id TEXT NOT NULL, delivery TEXT NOT NULL,
+        flaw TEXT NOT NULL
     )""",
     "CREATE INDEX IF NOT EXISTS inbox_of_shard ON inbox (shard, id)",
 )
@@ -43,12 +44,12 @@ _ALIVE = f"SELECT id, name, holding, cannot, api FROM engines WHERE until_ns > {
 _WAITING = "SELECT shard, count(*) FROM inbox GROUP BY shard"
 _LEAVE_WORD = "DELETE FROM engines WHERE id = ?"
 _PUT = (
-    "INSERT INTO inbox (shard, source, dialect, raw, received_ns, trace_id, fallback_id, flaw)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    "INSERT INTO inbox (shard, source, dialect, raw, received_ns, trace_id, fallback_id, delivery, flaw)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _STRIKE = "DELETE FROM inbox WHERE id = ?"
 _READ = (
-    "SELECT id, source, dialect, raw, received_ns, trace_id, fallback_id, flaw FROM inbox WHERE shard = ?"
+    "SELECT id, source, dialect, raw, received_ns, trace_id, fallback_id, delivery, flaw FROM inbox WHERE shard = ?"
     " ORDER BY id LIMIT ?"
 )
 
@@ -67,6 +68,7 @@ class Letter(Struct, frozen=True):
     dialect: str = ""
     trace_id: str = ""
     fallback_id: str = ""
+    delivery: str = ""
     flaw: str = ""
     id: int = 0
 
@@ -182,11 +184,11 @@ def _members(answer: Answer) -> tuple[Member, ...]:
 
 def _row(letter: Letter) -> Values:
     of = letter
-    return of.shard, of.source, of.dialect, of.raw, of.received_ns, of.trace_id, of.fallback_id, of.flaw
+    return of.shard, of.source, of.dialect, of.raw, of.received_ns, of.trace_id, of.fallback_id, of.delivery, of.flaw
 
 
 def _letter(shard: str, row: Sequence[bytes | None]) -> Letter:
-    number, source, dialect, raw, received_ns, trace_id, fallback_id, flaw = row
+    number, source, dialect, raw, received_ns, trace_id, fallback_id, delivery, flaw = row
     return Letter(
         shard=shard,
         source=_text(source),
@@ -195,6 +197,7 @@ def _letter(shard: str, row: Sequence[bytes | None]) -> Letter:
         dialect=_text(dialect),
         trace_id=_text(trace_id),
         fallback_id=_text(fallback_id),
+        delivery=_text(delivery),
         flaw=_text(flaw),
         id=int(number or 0),
     )
