@@ -67,7 +67,7 @@ def _drain(mailbox: trio.MemoryReceiveChannel[MetricsMail], tally: Tally) -> Non
         while True:
             _add(mailbox.receive_nowait(), tally)
     except (trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
-        pass
+        pass  # empty, which is the end of it
 
 
 def _add(mail: MetricsMail, tally: Tally) -> None:

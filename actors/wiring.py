@@ -196,6 +196,7 @@ async def run_engine(
     Raises JournalFailed when it must not start, and Fenced when another engine has taken its accounts over.
     """
     state = await parts.journal.open()
+    parts.tally.adopt(state.orders)
     switch = Switch(parts.journal, parts.clock, state.halts)
     breakers = Breakers(parts.breakers)
     measured, measurements = trio.open_memory_channel[MetricsMail](METRICS)

@@ -155,7 +155,7 @@ class RedisSource:
 
     def __init__(self, name: str, server: Server, terms: Streams, clock: Clock) -> None:
         self.name = name
-        self._terms, self._server, self._clock = terms, server, clock
+        self._terms, self._clock = terms, clock
         self._line = Line(server, name)
         self._flying: dict[tuple[str, bytes], Held] = {}
         self._done: deque[Held] = deque()

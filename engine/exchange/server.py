@@ -168,7 +168,7 @@ class Exchange:
                 except* Broken:
                     pass  # the peer is gone
             except Broken:
-                pass
+                pass  # likewise
 
     async def _answer(self, face: Face, request: Request) -> bytes | None:
         self.served += 1

@@ -11,6 +11,7 @@ from actors.metrics import IntervalLog, LagWatch, MetricsMail, metrics
 from engine.core.messages import Accepted, Canceled, Leg, Timed
 from engine.core.tally import HIGHEST_NS, LOOP_LAG, LOWEST_NS, Tally
 from engine.runtime.clock import virtual_clock
+from tests.actors.world import ACCOUNT, house, rest
 
 
 def an_order_timed(took_ns: int) -> Timed:
@@ -83,3 +84,13 @@ async def test_a_cancelled_actor_still_writes_its_last_interval(tmp_path: Path) 
         await trio.sleep(0.02)
         nursery.cancel_scope.cancel()
     assert "Tag=arrival_wire," in path.read_text()
+
+
+async def test_the_end_of_an_order_from_before_a_restart_is_counted(autojump_clock: object) -> None:
+    async with house() as home:
+        await home.hand.send(rest("s1"))
+        await home.at_rest()
+        await home.kill()
+        engine = await home.start()
+        await engine.operator.flatten("ann", "enough", ACCOUNT, None)
+        await home.until(lambda: engine.parts.tally.snapshot().endings == {"canceled": 1})

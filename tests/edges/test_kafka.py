@@ -457,8 +457,9 @@ async def test_a_broker_that_goes_away_is_waited_for(broker: Broker) -> None:
         finally:
             await trio.to_thread.run_sync(broker.start)
         produce(broker.cluster, name, *map(order, range(3, 6)))
-        late = await home.take(3)
-        assert {a.raw for a in late} >= {order(n) for n in range(3, 6)} or len(late) == 3
+        wanted, late = {order(n) for n in range(3, 6)}, set[bytes]()
+        while not late >= wanted:  # those from before may come again
+            late |= {arrival.raw for arrival in await home.take(1)}
         await until(lambda: committed(broker.cluster, name) == 6)
         await until(lambda: not home.source.down)
 
@@ -473,7 +474,7 @@ async def test_tls_and_a_password(broker: Broker, tmp_path: Path) -> None:
     await sink.send((row(1),))
     async with reading(secure, Topics((name,))) as home:
         (arrival,) = await home.take(1)
-        assert json.loads(arrival.raw)["data"]["event_id"] == 1 or json.loads(arrival.raw)["event_id"] == 1
+        assert json.loads(arrival.raw)["data"]["event_id"] == 1
     wrong = Cluster(servers, True, str(authority), "PLAIN", USER, "not-the-password")
     async with reading(wrong, Topics((name,))) as home:
         await until(lambda: "AUTHENTICATION" in home.source.down.upper())

@@ -7,6 +7,7 @@ from msgspec import Struct
 
 from engine.core.messages import FillReport, FundingReport, Side
 from engine.exchange.binance.codes import Refused, missing
+from engine.exchange.binance.rows import trade_id
 from engine.exchange.house import Listing, Member, Record
 from engine.exchange.params import Params, whole, word
 from engine.exchange.screen import Screen, Screens
@@ -83,7 +84,29 @@ def count_open(caller: Caller, symbol: str) -> int:
     return sum(record.order.request.symbol == symbol for record in caller.member.open_records())
 
 
-def executions(caller: Caller, order_id: int | None) -> Iterable[FillReport | FundingReport]:
+def trades(
+    caller: Caller, params: Params, listing: Listing | None, start: int | None, end: int | None
+) -> list[tuple[Record, FillReport]]:
+    """Executions and their orders, oldest first: of a listing (None: of all), between two moments in milliseconds.
+
+    `orderId`, `fromId` and `limit` are read here: the first ones where something says where to begin, else the last.
+    """
+    order_id, least = whole(params, "orderId"), whole(params, "fromId")
+    found = []
+    for fill in _executions(caller, order_id):
+        record = caller.member.record_of(fill) if isinstance(fill, FillReport) else None
+        if record is None or not isinstance(fill, FillReport) or (listing and record.listing is not listing):
+            continue
+        at_ms = fill.venue_ns // 1_000_000
+        if (start is not None and at_ms < start) or (end is not None and at_ms > end):
+            continue
+        if (order_id is None or record.serial == order_id) and (least is None or trade_id(fill) >= least):
+            found.append((record, fill))
+    limit = limit_of(params, 500, 1000)
+    return found[:limit] if least is not None or start is not None else found[-limit:]
+
+
+def _executions(caller: Caller, order_id: int | None) -> Iterable[FillReport | FundingReport]:
     """Of one order, or all, oldest first."""
     if order_id is None:
         return caller.member.matching.executions

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
-from engine.core.messages import FillReport, OrderType, Rejection, TimeInForce
+from engine.core.messages import OrderType, Rejection, TimeInForce
 from engine.exchange.binance.caller import (
     SIDES,
     Caller,
@@ -13,20 +13,19 @@ from engine.exchange.binance.caller import (
     check_known,
     choice,
     count_open,
-    executions,
     limit_of,
+    trades,
     within,
 )
 from engine.exchange.binance.codes import Refused, check_filters, missing, refused
+from engine.exchange.binance.rows import status
 from engine.exchange.binance.spot_rows import (
     balance_rows,
     canceled_row,
     eight,
     order_row,
     placed_row,
-    status,
     symbol_row,
-    trade_id,
     trade_row,
 )
 from engine.exchange.house import Record
@@ -166,21 +165,8 @@ def all_orders(caller: Caller, params: Params) -> list[Row]:
 
 
 def my_trades(caller: Caller, params: Params) -> list[Row]:
-    listing = caller.listing(params)
-    order_id, least = whole(params, "orderId"), whole(params, "fromId")
-    start, end = whole(params, "startTime"), whole(params, "endTime")
-    rows = []
-    for fill in executions(caller, order_id):
-        record = caller.member.record_of(fill) if isinstance(fill, FillReport) else None
-        if record is None or not isinstance(fill, FillReport) or record.listing is not listing:
-            continue
-        at_ms = fill.venue_ns // 1_000_000
-        if (start is not None and at_ms < start) or (end is not None and at_ms > end):
-            continue
-        if (order_id is None or record.serial == order_id) and (least is None or trade_id(fill) >= least):
-            rows.append(trade_row(record, fill))
-    limit = limit_of(params, 500, 1000)
-    return rows[:limit] if least is not None or start is not None else rows[-limit:]
+    listing, start, end = caller.listing(params), whole(params, "startTime"), whole(params, "endTime")
+    return [trade_row(record, fill) for record, fill in trades(caller, params, listing, start, end)]
 
 
 # ----------------------------------------------------------------------------------------------------------- account

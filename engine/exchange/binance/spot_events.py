@@ -2,7 +2,8 @@
 
 from engine.core.messages import ZERO, FillReport, OrderReport
 from engine.exchange.binance.caller import Row
-from engine.exchange.binance.spot_rows import client_id, eight, expiry_reason, kind, status, tif, trade_id
+from engine.exchange.binance.rows import status, trade_id
+from engine.exchange.binance.spot_rows import client_id, eight, expiry_reason, kind, tif
 from engine.exchange.house import Member, News, Record, Told
 from engine.exchange.screen import Screens
 

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 from engine.core.messages import ZERO, FillReport, OrderReport, OrderType, TimeInForce
 from engine.exchange.binance.caller import Row
+from engine.exchange.binance.rows import status, trade_id
 from engine.exchange.house import Listing, Member, Record
 
 TYPES = {
@@ -14,7 +15,6 @@ TYPES = {
     OrderType.TAKE_PROFIT_MARKET: "TAKE_PROFIT",
     OrderType.TAKE_PROFIT_LIMIT: "TAKE_PROFIT_LIMIT",
 }
-_BY_REQUEST = "by request"
 _EXPIRIES = {
     "the rest could not fill at once": "UNFILLED_IOC_QUANTITY_EXPIRED",
     "fill-or-kill could not fill": "UNFILLED_FOK_ORDER_EXPIRED",
@@ -33,14 +33,6 @@ def kind(record: Record) -> str:
 def tif(record: Record) -> str:
     request = record.order.request
     return "GTC" if request.tif is TimeInForce.POST_ONLY else request.tif.name
-
-
-def status(report: OrderReport) -> str:
-    if report.status == "open":
-        return "PARTIALLY_FILLED" if report.filled_qty else "NEW"
-    if report.status == "canceled":
-        return "CANCELED" if report.reason == _BY_REQUEST else "EXPIRED"
-    return "FILLED" if report.status == "filled" else "REJECTED"
 
 
 def expiry_reason(report: OrderReport) -> str:
@@ -134,10 +126,6 @@ def trade_row(record: Record, fill: FillReport) -> Row:
         "isMaker": fill.maker,
         "isBestMatch": True,
     }
-
-
-def trade_id(fill: FillReport) -> int:
-    return int(fill.exec_id[-10:])
 
 
 def balance_rows(member: Member, without_zero: bool = False) -> list[Row]:

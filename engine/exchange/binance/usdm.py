@@ -16,11 +16,12 @@ from engine.exchange.binance.caller import (
     check_known,
     choice,
     count_open,
-    executions,
     limit_of,
+    trades,
     within,
 )
 from engine.exchange.binance.codes import Refused, check_filters, missing, refused
+from engine.exchange.binance.rows import trade_id
 from engine.exchange.binance.usdm_rows import (
     ALGO_BASE,
     algo_row,
@@ -29,7 +30,6 @@ from engine.exchange.binance.usdm_rows import (
     order_row,
     position_row,
     symbol_row,
-    trade_id,
     trade_row,
 )
 from engine.exchange.house import Listing, Record
@@ -158,20 +158,9 @@ def all_orders(caller: Caller, params: Params) -> list[Row]:
 
 def user_trades(caller: Caller, params: Params) -> list[Row]:
     listing = caller.listing(params) if word(params, "symbol") else None
-    order_id, least = whole(params, "orderId"), whole(params, "fromId")
-    start, end = (None, None) if least is not None else (whole(params, "startTime"), whole(params, "endTime"))
-    rows = []
-    for fill in executions(caller, order_id):
-        record = caller.member.record_of(fill) if isinstance(fill, FillReport) else None
-        if record is None or not isinstance(fill, FillReport) or (listing and record.listing is not listing):
-            continue
-        at_ms = fill.venue_ns // 1_000_000
-        if (start is not None and at_ms < start) or (end is not None and at_ms > end):
-            continue
-        if (order_id is None or record.serial == order_id) and (least is None or trade_id(fill) >= least):
-            rows.append(trade_row(record, fill))
-    limit = limit_of(params, 500, 1000)
-    return rows[:limit] if least is not None or start is not None else rows[-limit:]
+    timed = whole(params, "fromId") is None  # else the times mean nothing
+    start, end = (whole(params, "startTime"), whole(params, "endTime")) if timed else (None, None)
+    return [trade_row(record, fill) for record, fill in trades(caller, params, listing, start, end)]
 
 
 # -------------------------------------------------------------------------------------------------------- algo orders

@@ -3,6 +3,7 @@
 from engine.core.messages import ZERO, FillReport, FundingReport, OrderReport
 from engine.core.money import plain
 from engine.exchange.binance.caller import Row
+from engine.exchange.binance.rows import status, trade_id
 from engine.exchange.binance.usdm_rows import (
     ALGO_BASE,
     TIFS,
@@ -10,8 +11,6 @@ from engine.exchange.binance.usdm_rows import (
     algo_status,
     client_id,
     is_algo,
-    status,
-    trade_id,
 )
 from engine.exchange.house import Member, News, Record, Told
 from engine.exchange.screen import Screens

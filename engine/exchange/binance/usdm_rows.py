@@ -5,6 +5,7 @@ from decimal import Decimal
 from engine.core.messages import ZERO, FillReport, OrderReport, OrderType, TimeInForce
 from engine.core.money import plain
 from engine.exchange.binance.caller import Row
+from engine.exchange.binance.rows import status, trade_id
 from engine.exchange.house import Listing, Member, Record
 from engine.exchange.screen import Screens
 
@@ -23,7 +24,6 @@ TYPES = {
     OrderType.TAKE_PROFIT_MARKET: "TAKE_PROFIT_MARKET",
     OrderType.TAKE_PROFIT_LIMIT: "TAKE_PROFIT",
 }
-_BY_REQUEST = "by request"
 
 
 def is_algo(record: Record) -> bool:
@@ -33,14 +33,6 @@ def is_algo(record: Record) -> bool:
 
 def client_id(record: Record) -> str:
     return f"autoclose-{record.serial}" if record.marks.get("liquidation") else record.given
-
-
-def status(report: OrderReport) -> str:
-    if report.status == "open":
-        return "PARTIALLY_FILLED" if report.filled_qty else "NEW"
-    if report.status == "canceled":
-        return "CANCELED" if report.reason == _BY_REQUEST else "EXPIRED"
-    return "FILLED" if report.status == "filled" else "REJECTED"
 
 
 def order_row(record: Record, with_average: bool) -> Row:
@@ -144,10 +136,6 @@ def trade_row(record: Record, fill: FillReport) -> Row:
         "buyer": buyer,
         "maker": fill.maker,
     }
-
-
-def trade_id(fill: FillReport) -> int:
-    return int(fill.exec_id[-10:])
 
 
 def position_row(member: Member, listing: Listing, screens: Screens, legacy: bool) -> Row:

@@ -1,6 +1,5 @@
 """Where a PostgreSQL journal is, how a session on its server is set up, and what its answers mean for a person."""
 
-import re
 from collections.abc import Mapping
 from hashlib import sha256
 from typing import Literal
@@ -14,7 +13,6 @@ from engine.runtime.journal.base import JournalFailed
 from engine.runtime.journal.libpq import ConnectionLost, Refused, Wire
 
 Durability = Literal["power", "process"]
-SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,31}")
 LOCK_SECONDS = 2  # for a row that somebody else holds: nobody but an engine writes here
 
 # Surely undone, and worth another try: a deadlock, a person who has cancelled the statement, a lock held too long, a

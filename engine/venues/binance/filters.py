@@ -27,7 +27,6 @@ class Filter(Struct, frozen=True):
 
     filterType: str
     minPrice: Decimal = ZERO
-    maxPrice: Decimal = ZERO
     tickSize: Decimal = ZERO
     minQty: Decimal = ZERO
     maxQty: Decimal = ZERO
@@ -37,8 +36,6 @@ class Filter(Struct, frozen=True):
     multiplierUp: Decimal = ZERO
     multiplierDown: Decimal = ZERO
     bidMultiplierUp: Decimal = ZERO
-    bidMultiplierDown: Decimal = ZERO
-    askMultiplierUp: Decimal = ZERO
     askMultiplierDown: Decimal = ZERO
     maxNumAlgoOrders: int = 0
     maxNumOrders: int = 0

@@ -114,7 +114,6 @@ class _Halves(Struct, frozen=True):
 
     cancelResult: str = ""
     newOrderResult: str = ""
-    cancelResponse: Raw = field(default_factory=Raw)
     newOrderResponse: Raw = field(default_factory=Raw)
     data: Raw = field(default_factory=Raw)
 

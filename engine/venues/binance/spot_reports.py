@@ -57,8 +57,6 @@ class SpotBalance(Struct, frozen=True):
 class SpotAccount(Struct, frozen=True):
     balances: tuple[SpotBalance, ...]
     canTrade: bool = True
-    canWithdraw: bool = False  # of the account, not of the key
-    accountType: str = ""
 
 
 class _Execution(OrderEvent, frozen=True):

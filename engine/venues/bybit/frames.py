@@ -84,7 +84,6 @@ class StreamFrame(Struct):
     """Docs: "Connect", and the private topics."""
 
     topic: str = ""
-    creationTime: int = 0
     op: str = ""
     req_id: str = ""
     reqId: str = ""

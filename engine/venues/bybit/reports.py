@@ -89,7 +89,6 @@ class PositionRow(Struct):
     positionIdx: int = 0
     avgPrice: str = ""
     leverage: str = ""
-    positionStatus: str = ""
     seq: int | str = -1
 
 

@@ -507,6 +507,8 @@ class CcxtVenue:
         self, held: rows.Listing, cid: str, params: dict[str, Any], able: Abilities
     ) -> OrderReport | Failed | None:
         for method in ("fetch_open_orders", able.closed_orders):
+            if not method:
+                continue
             part = await self._ask(method, (held.unified, None, None, params), _orders)
             if isinstance(part, Failed):
                 return part
@@ -533,18 +535,7 @@ class CcxtVenue:
         own = self._numbers.get(cid, "")
         if own and able.one_order:
             return await self._look_at_one(own, held, cid, {})
-        for method in ("fetch_open_orders", able.closed_orders):
-            if not method:
-                continue
-            part = await self._ask(method, (held.unified, None, None, {}), _orders)
-            if isinstance(part, Failed):
-                return part
-            reports = self._reports([row for row in part if self._cid_of(row) == cid], held)
-            if isinstance(reports, Failed):
-                return reports
-            if reports:
-                return reports[0]
-        return None
+        return await self._look_in_lists(held, cid, {}, able)
 
     async def _one(self, venue_id: str, held: rows.Listing, params: dict[str, Any]) -> rows.OrderRow | Failed | None:
         """None: the exchange says that there is none."""

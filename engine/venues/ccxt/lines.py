@@ -39,7 +39,6 @@ class Ready(Struct, frozen=True):
     features: dict[str, Any] = {}  # ccxt's `features` of the kind of market
     precision_mode: int = 0  # ccxt's: 2 decimal places, 3 significant digits, 4 tick size
     window: bool = False  # requests carry their time, and are refused when they are old
-    rate_limit_ms: str = ""
 
 
 class Call(Struct, frozen=True):

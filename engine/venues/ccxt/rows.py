@@ -86,7 +86,6 @@ class TradeRow(Struct, frozen=True):
 class PositionRow(Struct, frozen=True):
     symbol: str
     contracts: Number = None
-    contractSize: Number = None
     side: str | None = None
     entryPrice: Number = None
     hedged: bool | None = None

@@ -272,7 +272,6 @@ def ready(exchange: Any, hello: Hello) -> Ready:
         features=features,
         precision_mode=exchange.precisionMode,
         window="recvWindow" in exchange.options,
-        rate_limit_ms=str(exchange.rateLimit),
     )
 
 
@@ -368,7 +367,7 @@ _ORDER = (
     *("triggerPrice", "stopLossPrice", "takeProfitPrice", "timestamp", "lastUpdateTimestamp"),
 )
 _TRADE = ("id", "order", "symbol", "side", "amount", "price", "takerOrMaker", "timestamp")
-_POSITION = ("symbol", "contracts", "contractSize", "side", "entryPrice", "hedged", "timestamp")
+_POSITION = ("symbol", "contracts", "side", "entryPrice", "hedged", "timestamp")
 _FUNDING = ("id", "symbol", "amount", "code", "timestamp")
 _OWN_ID = ("orderLinkId", "clientOrderId", "clientOid", "clOrdId", "client_oid", "client_order_id", "cl_ord_id")
 
