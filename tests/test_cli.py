@@ -288,9 +288,12 @@ def test_explain_without_engine_and_journal_is_code_3(tmp_path: Path, nobody: st
 
 
 def test_check_looks_at_everything_and_leaves_nothing_behind(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    assert run.main(["check", "--json", "--data-dir", str(tmp_path)]) == OK
+    code = run.main(["check", "--json", "--data-dir", str(tmp_path)])
     told = json.loads(capsys.readouterr().out)
-    assert told["ok"] is True
+    # Whether this machine's clock is being set just now, or its disk is busy, is not for a test of ours to say.
+    assert {f["name"] for f in told["findings"] if not f["ok"]} <= {"clock", "disk"}
+    assert told["ok"] is all(f["ok"] for f in told["findings"])
+    assert code == (OK if told["ok"] else FAILED)
     names = ["config", "clock", "disk", "api", "journal", "market", "venue of main"]
     assert [f["name"] for f in told["findings"]] == names
     assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """What `check` finds out about the machine."""
 
+from itertools import cycle
 from pathlib import Path
 
 import trio
@@ -28,6 +29,17 @@ async def test_a_clock_that_is_being_set_is_a_problem(autojump_clock: trio.abc.C
     found = await look_at_clock(clock(wall_rate=2.0))
     assert not found.ok
     assert "jumped by 200.0 ms" in found.detail
+
+
+async def test_a_process_that_is_put_aside_between_two_readings_is_no_jump(autojump_clock: trio.abc.Clock):
+    pauses, away = cycle((0, 90_000_000, 90_000_000, 0, 0, 0)), [0]
+
+    def time_ns() -> int:
+        away[0] += next(pauses)
+        return round(trio.current_time() * 1e9) + away[0]
+
+    found = await look_at_clock(Clock(now_ns=lambda: NOW + time_ns(), ticks_ns=time_ns))
+    assert found.ok, found.detail
 
 
 async def test_a_clock_that_was_never_set_is_a_problem(autojump_clock: trio.abc.Clock):
