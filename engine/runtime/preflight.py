@@ -37,7 +37,7 @@ async def look_at_clock(clock: Clock) -> Finding:
 
 
 def _both(clock: Clock) -> tuple[int, int]:
-    """Wall and monotonic time of one moment: the closest of a few readings, for the process may be put aside between."""
+    """Wall and monotonic time of one moment: the closest of a few readings, for a process may be put aside between."""
     readings = ((clock.ticks_ns(), clock.now_ns(), clock.ticks_ns()) for _ in range(5))
     before, wall, after = min(readings, key=lambda reading: reading[2] - reading[0])
     return wall, (before + after) // 2

@@ -4,8 +4,8 @@ import json
 import random
 import signal
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,10 +23,9 @@ from engine.edges.dialects import DialectTerms, decode
 from engine.edges.kafka import Cluster, KafkaSink, KafkaSource, Topics, Track, message_body, message_id, trace_of
 from engine.runtime.clock import live_clock
 from engine.runtime.config import parse
+from tests.edges.house import TAKEN, House, house_of
 from tests.kafka import PASSWORD, USER, Broker, topic
 from tests.patience import PATIENCE_SECONDS
-
-TAKEN = Receipt("recorded")
 
 
 @pytest.fixture
@@ -39,34 +38,12 @@ def place(arrival: Arrival) -> str:
     return (arrival.fallback_id or "").rpartition(":")[0]
 
 
-class House:
-    """Takes arrivals and answers them as it is told."""
-
-    def __init__(self, cluster: Cluster, topics: Topics, room: int = 1_000) -> None:
-        self.send, self._receive = trio.open_memory_channel[Arrival](room)
-        self.source = KafkaSource("bus", cluster, topics, live_clock())
-
-    async def take(self, count: int, answer: Receipt | None = TAKEN) -> list[Arrival]:
-        got = []
-        with trio.fail_after(PATIENCE_SECONDS):
-            while len(got) < count:
-                got.append(await self._receive.receive())
-                if answer is not None:
-                    got[-1].answer(answer)
-        return got
-
-    async def quiet(self, seconds: float = 1.0) -> bool:
-        await trio.sleep(seconds)
-        return self._receive.statistics().current_buffer_used == 0
+def source(cluster: Cluster, topics: Topics) -> KafkaSource:
+    return KafkaSource("bus", cluster, topics, live_clock())
 
 
-@asynccontextmanager
-async def reading(cluster: Cluster, topics: Topics, room: int = 1_000) -> AsyncIterator[House]:
-    home = House(cluster, topics, room)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(home.source.run, home.send)
-        yield home
-        nursery.cancel_scope.cancel()
+def reading(cluster: Cluster, topics: Topics, room: int = 1_000) -> AbstractAsyncContextManager[House[KafkaSource]]:
+    return house_of(source(cluster, topics), room)
 
 
 async def until(true: Callable[[], object]) -> None:
@@ -276,7 +253,7 @@ async def test_a_partition_that_another_member_gets_is_drained_first(broker: Bro
 
 async def test_a_source_that_is_run_again_brings_what_was_in_hand_and_goes_on(broker: Broker) -> None:
     name = topic(broker.cluster)
-    home = House(broker.cluster, Topics((name,), group=name))
+    home = House(source(broker.cluster, Topics((name,), group=name)))
     await trio.to_thread.run_sync(produce, broker.cluster, name, order(1))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(home.source.run, home.send)

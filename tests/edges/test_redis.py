@@ -5,7 +5,7 @@ import json
 import signal
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
 import msgspec
@@ -20,10 +20,10 @@ from engine.edges.entries import entry_body
 from engine.edges.redis import RedisSink, RedisSource, Server, Streams
 from engine.edges.strict import SIZE_MAX
 from engine.runtime.clock import live_clock
+from tests.edges.house import TAKEN, House, house_of
 from tests.patience import PATIENCE_SECONDS
 from tests.redis import PASSWORD, RedisServer, running
 
-TAKEN = Receipt("recorded")
 TERMS = DialectTerms(account="main")
 pytestmark = pytest.mark.filterwarnings("ignore:Unclosed <MemoryObject")  # coredis, of a connection that broke
 
@@ -49,33 +49,14 @@ async def redis(server: RedisServer) -> AsyncIterator["Redis[bytes]"]:
         yield client
 
 
-class House:
-    """Takes arrivals and answers them as it is told."""
-
-    def __init__(self, server: RedisServer, streams: Streams, room: int = 1_000) -> None:
-        self.send, self._receive = trio.open_memory_channel[Arrival](room)
-        self.source = RedisSource("bus", server.address, streams, live_clock())
-
-    async def take(self, count: int, answer: Receipt | None = TAKEN) -> list[Arrival]:
-        got = []
-        with trio.fail_after(PATIENCE_SECONDS):
-            while len(got) < count:
-                got.append(await self._receive.receive())
-                if answer is not None:
-                    got[-1].answer(answer)
-        return got
-
-    def nothing(self) -> bool:
-        return self._receive.statistics().current_buffer_used == 0
+def source(server: RedisServer, streams: Streams) -> RedisSource:
+    return RedisSource("bus", server.address, streams, live_clock())
 
 
-@asynccontextmanager
-async def reading(server: RedisServer, streams: Streams, room: int = 1_000) -> AsyncIterator[House]:
-    home = House(server, streams, room)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(home.source.run, home.send)
-        yield home
-        nursery.cancel_scope.cancel()
+def reading(
+    server: RedisServer, streams: Streams, room: int = 1_000
+) -> AbstractAsyncContextManager[House[RedisSource]]:
+    return house_of(source(server, streams), room)
 
 
 async def until(true: Callable[[], object]) -> None:
@@ -189,7 +170,7 @@ async def test_what_was_not_answered_before_a_crash_comes_again(server: RedisSer
 async def test_a_source_that_is_run_again_brings_what_was_in_hand_and_goes_on(
     server: RedisServer, redis: "Redis[bytes]"
 ) -> None:
-    home = House(server, Streams(("signals",)))
+    home = House(source(server, Streams(("signals",))))
     await redis.xadd("signals", order(1))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(home.source.run, home.send)
