@@ -53,6 +53,7 @@ from engine.core.messages import (
     Failed,
     Halt,
     Instrument,
+    KeyNoted,
     Limits,
     Malformed,
     Position,
@@ -119,6 +120,7 @@ class Parts(Struct, frozen=True):
     breakers: OwnTerms = OwnTerms()
     build: str = ""
     config_hash: str = ""
+    looked: tuple[KeyNoted, ...] = ()  # at keys of the vault, before the journal was open
     relist_seconds: float = 3600.0  # between two readings of the venues' instruments
 
 
@@ -233,7 +235,7 @@ async def run_engine(
     met = tuple(row.account for row in state.reconciled)
     firsts = (Reconciled(account=a.name, venue_ns=started.at_ns) for a in parts.accounts if a.name not in met)
     cursors = begin((sink.name for sink in parts.sinks), state.cursors, state.events)
-    parts.journal.append((started,), (*firsts, *cursors))
+    parts.journal.append((started, *parts.looked), (*firsts, *cursors))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_leave_when_taken_over, parts.journal)
         nursery.start_soon(metrics, measurements, parts.tally, parts.lag, parts.interval_log)

@@ -20,7 +20,7 @@ from engine.runtime.config import KEY_NAME, Config, VaultSection
 from engine.runtime.log import Secret
 from engine.venues import vault
 from engine.venues.keys import KeyProblem
-from engine.venues.vault import WORDS, Entry, Unlock, look_through, open_vault, relock, renew, unlock_of
+from engine.venues.vault import WORDS, Entry, Note, Unlock, look_through, open_vault, relock, renew, unlock_of
 
 
 def keys(arguments: argparse.Namespace) -> int:
@@ -79,8 +79,13 @@ def _add(arguments: argparse.Namespace, config: Config) -> int:
 def _list(arguments: argparse.Namespace, config: Config) -> int:
     ask_passphrase(config)
     entries = open_vault(Path(config.vault.path), unlock_of(config.vault, os.environ), "keys list").entries
-    rows = [{**_shown(entry), "set_ns": entry.set_ns} for entry in entries]
-    lines = (f"{e.name}: account {e.account}, revision {e.revision}, set {_day(e.set_ns)}" for e in entries)
+    path = Path(config.vault.path)
+    used = {note.name: note for note in vault.notes(path) if note.what == "decrypted"}
+    rows = [{**_shown(entry), "set_ns": entry.set_ns, "used": used.get(entry.name)} for entry in entries]
+    lines = (
+        f"{e.name}: account {e.account}, revision {e.revision}, set {_day(e.set_ns)}, {_used(used.get(e.name))}"
+        for e in entries
+    )
     say({"keys": rows}, "\n".join(lines) or "no keys", arguments.json)
     return OK
 
@@ -114,6 +119,10 @@ def _remove(arguments: argparse.Namespace, config: Config) -> int:
 
 def _shown(entry: Entry) -> dict[str, object]:
     return {"name": entry.name, "account": entry.account, "revision": entry.revision}
+
+
+def _used(last: Note | None) -> str:
+    return "never decrypted" if last is None else f"last decrypted {_day(last.at_ns)} for '{last.by}'"
 
 
 def _day(at_ns: int) -> str:

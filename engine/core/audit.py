@@ -29,6 +29,7 @@ from engine.core.messages import (
     Halt,
     Halted,
     Judged,
+    KeyNoted,
     Leg,
     LookedUp,
     Missing,
@@ -101,6 +102,16 @@ class Finding(Struct, frozen=True):
     text: str
 
 
+class KeyUse(Struct, frozen=True):
+    """How often a key of the vault was decrypted, and when and for what it was last."""
+
+    name: str
+    account: str
+    times: int
+    last_ns: int
+    last_by: str
+
+
 class Report(Struct, frozen=True):
     """What was looked at and what was found; nothing found is good."""
 
@@ -112,6 +123,7 @@ class Report(Struct, frozen=True):
     last_hash: str  # hexadecimal; to be kept elsewhere by whoever wants to prove that the end was not cut off
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()  # what could not be looked at, and rightly so
+    keys: tuple[KeyUse, ...] = ()
 
     @property
     def sound(self) -> bool:
@@ -160,6 +172,7 @@ class Books:
         self.executions: dict[tuple[str, str, str], str] = {}
         self.sums: dict[tuple[str, str], _Sum] = {(t.account, t.symbol): _sum(t) for t in base.totals}
         self.halts: dict[Key, Halt] = {key_of(halt): halt for halt in base.halts}
+        self.keys: dict[tuple[str, str], KeyUse] = {}
         self._since = base.seq
 
     def take_line(self, line: Line) -> None:
@@ -223,6 +236,10 @@ class Books:
                 self._halted(fact.halt)
             case Resumed():
                 self.halts = {k: h for k, h in self.halts.items() if not ends(fact, h)}
+            case KeyNoted(what="decrypted"):
+                before = self.keys.get((fact.name, fact.account))
+                times = before.times + 1 if before else 1
+                self.keys[fact.name, fact.account] = KeyUse(fact.name, fact.account, times, fact.at_ns, fact.by)
 
     def _halted(self, halt: Halt) -> None:
         if halt.kind is None:  # from before there were kinds: one for each scope, the last one counted
@@ -346,6 +363,7 @@ class Books:
             last_hash=self.hash.hex(),
             findings=(*findings, *self.findings),
             notes=notes,
+            keys=tuple(self.keys.values()),
         )
 
 

@@ -1021,6 +1021,14 @@ class Discarded(Fact, frozen=True, kw_only=True):
     by: str
 
 
+class KeyNoted(Fact, frozen=True, kw_only=True):
+    """A key of the vault was decrypted for use, added, rotated or removed; what it is, nobody writes down."""
+
+    name: str
+    what: str  # decrypted | added | rotated | removed
+    by: str  # for what: run, check, keys rotate
+
+
 AnyFact: TypeAlias = (
     EngineStarted
     | EngineStopped
@@ -1060,6 +1068,7 @@ AnyFact: TypeAlias = (
     | Alerted
     | Archived
     | Discarded
+    | KeyNoted
 )
 
 

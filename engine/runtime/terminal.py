@@ -6,6 +6,7 @@ Standard output is for results, standard error for progress; neither is coloured
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, TextIO
 
@@ -118,6 +119,10 @@ def show_audit(report: Report, out: TextIO, as_json: bool = False) -> None:
         console.print(f"{found.rule}, {where}: {found.text}", markup=False, soft_wrap=True)
     for note in report.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
+    for key in report.keys:
+        last = datetime.fromtimestamp(key.last_ns // 1_000_000_000, UTC).isoformat(" ")
+        words = f"key {key.name} of {key.account}: decrypted {key.times} time(s), last {last} for '{key.last_by}'"
+        console.print(words, markup=False, soft_wrap=True)
     verdict = "sound" if report.sound else f"{len(report.findings)} finding(s)"
     console.print(
         f"{verdict}: {report.facts} facts, {report.signals} signals ({report.open_signals} open), "

@@ -6,7 +6,8 @@ An entry's associated data are the version, its name, its account and its revisi
 does not open. The seal over all of it tells when an entry was taken out, or put back as it was. What nothing inside a
 file can tell is that the whole file is an older one.
 
-Every look at a secret is written to `PATH.audit`, and safe there, before the secret is given out.
+Every look at a secret is written to `PATH.audit`, and safe there, before the secret is given out. The next start of an
+engine puts what is new there on record in the journal's chain.
 """
 
 import fcntl
@@ -36,6 +37,7 @@ from engine.venues.keys import Credentials, KeyProblem, usable
 VERSION = 1
 PASSPHRASE_MIN = 12
 SIZE_MAX = 1 << 20
+RECORDED = "recorded"
 WORDS = ("key", "secret", "password", "uid")  # what an entry may hold; the last two are for venues by ccxt
 _NONCE = 12
 
@@ -74,6 +76,16 @@ class VaultFile(Struct, frozen=True, forbid_unknown_fields=True):
 
 class _Versioned(Struct, frozen=True):
     version: int
+
+
+class Note(Struct, frozen=True):
+    """What was done with a key, by which command."""
+
+    at_ns: int
+    by: str
+    what: str
+    name: str
+    account: str
 
 
 class Unlock(Struct, frozen=True):
@@ -196,8 +208,7 @@ def relock(path: Path, unlock: Unlock, new: Unlock, clock: Clock) -> int:
 
 def note(path: Path, clock: Clock, by: str, what: str, name: str, account: str) -> None:
     """One line to the vault's audit file, on the disk before this returns. Raises VaultProblem."""
-    line = {"at_ns": clock.now_ns(), "by": by, "what": what, "name": name, "account": account}
-    file = audit_of(path)
+    line, file = Note(clock.now_ns(), by, what, name, account), audit_of(path)
     try:
         number = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -207,6 +218,35 @@ def note(path: Path, clock: Clock, by: str, what: str, name: str, account: str) 
             os.close(number)
     except OSError as error:
         raise VaultProblem(f"{file} cannot be written ({error.strerror}); no key is used unseen") from None
+
+
+def notes(path: Path) -> tuple[Note, ...]:
+    """Every line of the audit file, oldest first, but one that a crash has torn. Raises VaultProblem."""
+    found = []
+    try:
+        lines = audit_of(path).read_bytes().splitlines()
+    except FileNotFoundError:
+        return ()
+    except OSError as error:
+        raise VaultProblem(f"{audit_of(path)} cannot be read: {error.strerror}") from None
+    for line in lines:
+        try:
+            found.append(msgspec.json.decode(line, type=Note))
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            continue
+    return tuple(found)
+
+
+def unrecorded(path: Path) -> tuple[Note, ...]:
+    """What no journal has on record yet. Raises VaultProblem."""
+    found = notes(path)
+    marks = [place for place, line in enumerate(found, 1) if line.what == RECORDED]
+    return found[marks[-1] :] if marks else found
+
+
+def recorded(path: Path, clock: Clock, by: str) -> None:
+    """All of it is on record in a journal now. Raises VaultProblem."""
+    note(path, clock, by, RECORDED, "", "")
 
 
 def audit_of(path: Path) -> Path:

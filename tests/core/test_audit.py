@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from engine.core.audit import GENESIS, Line, Report, Tables, chain, verify
+from engine.core.audit import GENESIS, KeyUse, Line, Report, Tables, chain, verify
 from engine.core.ids import client_order_id
 from engine.core.messages import (
     Accepted,
@@ -22,6 +22,7 @@ from engine.core.messages import (
     Halt,
     Halted,
     Judged,
+    KeyNoted,
     Leg,
     Missing,
     Order,
@@ -125,6 +126,16 @@ def test_a_whole_story_is_sound() -> None:
     assert report.sound and report.findings == ()
     assert (report.facts, report.signals, report.orders, report.executions, report.open_signals) == (7, 1, 1, 2, 0)
     assert report.last_hash == lines(STORY)[-1].hash.hex()
+
+
+def test_uses_of_keys_are_counted_and_the_last_one_is_told() -> None:
+    def key(at_ns: int, what: str, by: str, account: str = "main") -> KeyNoted:
+        return KeyNoted(at_ns=at_ns, account=account, name="desk", what=what, by=by)
+
+    noted = (key(5, "added", "keys add"), key(6, "decrypted", "check"), key(9, "decrypted", "run"))
+    report = verify(lines((*noted, *STORY, key(7, "decrypted", "run", "other"))), tables())
+    assert report.sound
+    assert report.keys == (KeyUse("desk", "main", 2, 9, "run"), KeyUse("desk", "other", 1, 7, "run"))
 
 
 def test_an_empty_journal_is_sound() -> None:

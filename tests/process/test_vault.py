@@ -13,13 +13,15 @@ import threading
 import time
 from base64 import b64encode
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import httpx
 import pytest
 
+from engine.core.messages import KeyNoted
+from engine.runtime.journal.sqlite import open_reader
 from tests.patience import PATIENCE_SECONDS
 from tests.process.real_site import RealSite
 from tests.process.site import ROOT
@@ -225,6 +227,10 @@ def test_canary_secrets_trade_and_are_nowhere_to_be_read(folder: Path, face: str
         site.start()
         site.ready()
         assert site.end() == 0
+        said["the last audit"] = last_audit = site.run("audit", "verify")
+        with closing(open_reader(folder / "var" / "journal.sqlite")) as reader:
+            facts = [record.fact for record in reader.records(0, 1_000_000)]
+        on_record = [(fact.by, fact.what) for fact in facts if isinstance(fact, KeyNoted)]
         assert site.engine.stdout is not None
         texts["stdout"] = site.engine.stdout.read().encode()
         texts |= {name: (done.stdout + done.stderr).encode() for name, done in said.items()}
@@ -238,7 +244,7 @@ def test_canary_secrets_trade_and_are_nowhere_to_be_read(folder: Path, face: str
     assert len(signed) >= 5
     assert leaks([KEY, SECRET, PHRASE, *sorted(signed)], texts) == []
     audit = [json.loads(line) for line in texts["var/vault.audit"].splitlines()]
-    looks = [(line["by"], line["what"]) for line in audit]
+    looks = [(line["by"], line["what"]) for line in audit if line["what"] != "recorded"]
     assert looks == [
         ("keys add", "added"),
         ("check", "decrypted"),
@@ -247,7 +253,9 @@ def test_canary_secrets_trade_and_are_nowhere_to_be_read(folder: Path, face: str
         ("keys rotate", "rotated"),
         ("run", "decrypted"),
     ]
-    assert all((line["name"], line["account"]) == ("desk", "main") for line in audit)
+    assert all((line["name"], line["account"]) == ("desk", "main") for line in audit if line["what"] != "recorded")
+    assert on_record == looks  # each of them once, in the journal's chain
+    assert "key desk of main: decrypted 4 time(s)" in last_audit.stdout and last_audit.returncode == 0
 
 
 def test_a_vaults_keys_go_to_ccxts_process_and_nowhere_else(folder: Path) -> None:

@@ -17,10 +17,12 @@ from engine.venues.vault import (
     look_through,
     open_vault,
     put,
+    recorded,
     relock,
     remove,
     renew,
     unlock_of,
+    unrecorded,
 )
 
 CLOCK = live_clock()
@@ -253,6 +255,21 @@ def test_every_decryption_is_written_down_without_content(path):
     ]
     assert "secret-of" not in text
     assert audit_of(path).stat().st_mode & 0o777 == 0o600
+
+
+def test_what_no_journal_has_on_record_is_everything_since_one_had_it(path):
+    shown(path, by_key(), "a", "of-a")
+    assert [note.what for note in unrecorded(path)] == ["added", "added", "decrypted"]
+    recorded(path, CLOCK, "run")
+    assert unrecorded(path) == ()
+    shown(path, by_key(), "b", "of-b")
+    with audit_of(path).open("ab") as file:
+        file.write(b'{"at_ns":1,"by":"ch')  # a crash in the midst of a line
+    assert [(note.by, note.what, note.name, note.account) for note in unrecorded(path)] == [
+        ("test", "decrypted", "b", "of-b")
+    ]
+    audit_of(path).unlink()
+    assert unrecorded(path) == ()
 
 
 def test_a_look_that_cannot_be_written_down_is_not_taken(path):

@@ -27,6 +27,7 @@ from engine.core.messages import (
     Halt,
     Halted,
     HaltEnded,
+    KeyNoted,
     LimitsRow,
     LimitsSet,
     Mismatched,
@@ -261,6 +262,7 @@ FROM_FACTS: dict[type, tuple[str, Callable[..., Values]]] = {
         AUDIT,
         _who(lambda f: f.by, lambda f: f"deleted archived facts {f.first_seq} to {f.last_seq}", lambda f: f.name),
     ),
+    KeyNoted: (AUDIT, _who(lambda f: f.by, lambda f: f"{f.what} the key {f.name}", lambda f: "")),
     Alerted: (AUDIT, _who(lambda f: "engine", lambda f: f"{f.severity}: {f.kind}", lambda f: f.text)),
 }
 
