@@ -18,7 +18,7 @@ import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from actors.hooks import open_hook, open_post
+from actors.hooks import open_ess, open_hook, open_post
 from actors.metrics import IntervalLog, LagWatch
 from actors.real import admit, is_real, open_real, public_hosts, vault_of
 from actors.web import ports_for
@@ -134,6 +134,9 @@ async def _live(
             if isinstance(sink, LivingSink):
                 await services.start(sink.live)
         http = next((HttpSource(s.name, clock) for s in config.sources if s.kind == "http"), None)
+        ess, service = open_ess(config.ess, os.environ) if config.ess.url else (None, None)
+        if service is not None:
+            services.start_soon(service.live, name="ess")
         dead = NdjsonFile(folder / "dead-letters.ndjson")
         parts = Parts(
             env=config.engine.env,
@@ -149,6 +152,7 @@ async def _live(
             tally=Tally(),
             lag=LagWatch(),
             breakers=own_terms(config.breakers),
+            ess=ess,
             interval_log=IntervalLog(folder / "latency.hlog", clock),
             build=build,
             config_hash=config_hash(config),

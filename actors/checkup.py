@@ -8,13 +8,14 @@ from urllib.parse import urlsplit
 
 import trio
 
-from actors.hooks import hook_secrets
+from actors.hooks import hook_secrets, open_ess
 from actors.real import examine, is_real, needs_vault, open_real, public_hosts, vault_of
 from engine.core.allotment import Member
+from engine.core.ess import Said, Unanswered, tripped
 from engine.core.messages import Failed
 from engine.market.recorded import BadTape, survey
 from engine.runtime.clock import Clock
-from engine.runtime.config import AccountSection, Config, SourceSection, of_shard
+from engine.runtime.config import AccountSection, Config, EssSection, SourceSection, of_shard
 from engine.runtime.journal.base import JournalFailed, NoJournal
 from engine.runtime.journal.choice import address_of, name_of, reader_of
 from engine.runtime.preflight import look_at_clock, look_at_disk
@@ -38,6 +39,8 @@ async def look_over(config: Config, config_name: str, clock: Clock) -> tuple[Fin
     found.append(await look_at_clock(clock))
     found.append(look_at_disk(Path(config.engine.data_dir), clock))
     found.append(_look_at_api(config))
+    if config.ess.url:
+        found.append(await _look_at_ess(config.ess))
     found += [_look_at_hook(source) for source in config.sources if source.kind == "webhook"]
     if config.shards:
         found += await _look_at_shards(config)
@@ -101,6 +104,24 @@ def _look_at_api(config: Config) -> Finding:
         return Finding("api", False, str(problem))
     who = ", ".join(token.name for token in terms.tokens) or "whoever reaches it may ask for everything"
     return Finding("api", True, f"{api.host}, {'TLS' if api.tls_cert else 'no TLS'}, tokens: {who}")
+
+
+async def _look_at_ess(section: EssSection) -> Finding:
+    """What the risk service says now. That it is silent is no fault of the config."""
+    silence = f"when it does not answer: {section.on_timeout}"
+    try:
+        _, service = open_ess(section, os.environ)
+    except (KeyProblem, OSError) as problem:
+        return Finding("ess", False, str(problem))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(service.live)
+        answer = await service.ask()
+        nursery.cancel_scope.cancel()
+    match answer:
+        case Said() as said:
+            return Finding("ess", True, f"{tripped(said)}; {silence}")
+        case Unanswered() as no:
+            return Finding("ess", False, f"the risk service cannot be asked: {no.why}; {silence}")
 
 
 def _look_at_hook(section: SourceSection) -> Finding:

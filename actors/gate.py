@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from actors.ports import Arrived, GateMail, Lost, Steered, Tick, World
 from engine.core.admission import KEEP_NS, Admission, Reaction
-from engine.core.messages import BalancesSeen, Enact, Halt, Standing
+from engine.core.messages import BalancesSeen, Check, Enact, Halt, Standing
 from engine.runtime.supervise import Window
 
 TICK_SECONDS = 0.5
@@ -26,6 +26,7 @@ class GatePorts(Struct, frozen=True):
     enact_now: Callable[[Enact], None]
     closed: Callable[[str], tuple[Halt, ...]]  # account -> reasons that are not halts of the switch
     venue_of: Callable[[str], str]
+    ess: Callable[[int], Check | None]  # wall time -> what the risk service says, if there is one
 
 
 async def gate(
@@ -90,6 +91,7 @@ def judge(message: Arrived, admission: Admission, ports: GatePorts, enact_by: Ca
     """One signal: verdict, journal, order actor, reply; nothing in between. The journal's number of the last fact."""
     world, signal = ports.world, message.signal
     try:
+        now_ns = world.clock.now_ns()
         halts = world.switch.closed_to_openers(ports.venue_of(signal.account), signal.account, signal.symbol)
         admitted = admission.handle_signal(
             signal,
@@ -97,7 +99,8 @@ def judge(message: Arrived, admission: Admission, ports: GatePorts, enact_by: Ca
             world.quote(signal.symbol),
             world.quote("BTCUSDT"),
             halts + ports.closed(signal.account),
-            world.clock.now_ns(),
+            now_ns,
+            ports.ess(now_ns),
         )
         seq = world.journal.append(admitted.facts, admitted.rows)
     except BaseException:  # raised again: the caller gets its answer, and the supervisor its failure

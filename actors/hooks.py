@@ -7,11 +7,15 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from actors.wiring import EssParts
+from engine.core.ess import EssTerms
+from engine.edges.ess import AskTerms, RiskService
 from engine.edges.webhook import HookSource, HookTerms, unfit
 from engine.edges.webhook_sink import HookSink, PostTerms
 from engine.runtime.clock import Clock
-from engine.runtime.config import SinkSection, SourceSection, unfit_url
+from engine.runtime.config import EssSection, SinkSection, SourceSection, is_loopback, unfit_url
 from engine.runtime.log import Secret
+from engine.venues.base import SECOND
 from engine.venues.keys import KeyProblem
 
 LOG = structlog.get_logger("hooks")
@@ -56,6 +60,31 @@ def open_post(section: SinkSection, engine: str, clock: Clock, environ: Mapping[
         ca_file=section.ca_file,
     )
     return HookSink(section.name, terms, clock)
+
+
+def open_ess(section: EssSection, environ: Mapping[str, str]) -> tuple[EssParts, RiskService]:
+    """Raises KeyProblem for a token that is not there, OSError for the `ca_file`."""
+    token = environ.get(section.token_env, "").strip() if section.token_env else ""
+    if section.token_env and not token:
+        raise KeyProblem(f"[ess] needs the environment variable {section.token_env}, which is not set")
+    place = urlsplit(section.url)
+    if place.scheme == "http" and not is_loopback(place.hostname or ""):
+        LOG.error(
+            "INSECURE: the risk service is asked without TLS, its word can be changed on the way", host=place.netloc
+        )
+    asked = AskTerms(
+        url=section.url,
+        timeout_seconds=section.timeout_seconds,
+        blocks=tuple(word.upper() for word in section.blocks),
+        passes=tuple(word.upper() for word in section.passes),
+        field=section.field,
+        token=Secret(token) if token else None,
+        ca_file=section.ca_file,
+    )
+    assert section.on_timeout, "a config that nobody checked"
+    terms = EssTerms(stale_ns=round(section.stale_seconds * SECOND), on_timeout=section.on_timeout)
+    service = RiskService(asked)
+    return EssParts(terms, service.ask, section.every_seconds), service
 
 
 def hook_secrets(section: SourceSection | SinkSection, environ: Mapping[str, str]) -> tuple[Secret, ...]:

@@ -52,7 +52,7 @@ from engine.web.ports import (
 )
 
 T = TypeVar("T")
-OF_EACH = ("journal", "stalls", "actors")  # components that every shard has
+OF_EACH = ("journal", "stalls", "actors", "ess")  # components that every shard has
 
 
 class Readers:
@@ -222,7 +222,9 @@ def whole_health(shards: Shards, process: Process) -> Health:
         uptime_ns=now_ns - process.began_ns,
         build=process.build,
         durability=config.journal.durability,
-        notes=(*(note for found in healths for note in found.notes), *hook_notes(process.sources)),
+        notes=tuple(
+            dict.fromkeys((*(note for found in healths for note in found.notes), *hook_notes(process.sources)))
+        ),
         shards=tuple(_shard(shards, holding) for holding in shards.holdings),
     )
 

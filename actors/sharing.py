@@ -28,6 +28,7 @@ from actors.assembly import (
     start_market,
     traded_kind,
 )
+from actors.hooks import open_ess
 from actors.metrics import IntervalLog, LagWatch, MetricsMail, metrics
 from actors.real import admit, is_real, open_real, public_hosts, vault_of
 from actors.shards import Holding, Inlet, Router, Shards, Unusable
@@ -242,11 +243,14 @@ async def _make(common: Common, holding: Holding, services: trio.Nursery, held: 
     try:
         venues = await _open_accounts(common, config, holding, services, held)
         sinks = open_sinks(config, common.broadcast, common.clock, os.environ)
+        ess, service = open_ess(config.ess, os.environ) if config.ess.url else (None, None)
     except (Inadmissible, KeyProblem, OSError) as error:
         raise Unusable(str(error)) from error
     for sink in sinks:
         if isinstance(sink, LivingSink):
             await services.start(sink.live)
+    if service is not None:
+        services.start_soon(service.live, name="ess")
     dead = NdjsonFile(common.folder / "dead-letters.ndjson")
     return Parts(
         env=config.engine.env,
@@ -261,6 +265,7 @@ async def _make(common: Common, holding: Holding, services: trio.Nursery, held: 
         dead_letter=lambda malformed: bury(dead, malformed),
         tally=common.tally,
         breakers=own_terms(config.breakers),
+        ess=ess,
         build=common.build,
         config_hash=config_hash(config),
     )

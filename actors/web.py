@@ -134,6 +134,7 @@ def health(engine: Engine, config: Config) -> Health:
         ),
     ]
     entry = all(c.ok for c in components) and not any(h.scope == "engine" for h in halts)
+    components += _ess(engine)
     components += [edge(f"source/{e.name}", e) for e in engine.parts.sources if isinstance(e, Connected)]
     components += [_sink(e, engine.outlets[e.name].down, stats.sinks_waiting) for e in engine.parts.sinks]
     return Health(
@@ -168,8 +169,25 @@ def health(engine: Engine, config: Config) -> Health:
         notes=(
             *(note for account in engine.parts.accounts for note in notes(account)),
             *hook_notes(engine.parts.sources),
+            *_ess_notes(engine),
         ),
     )
+
+
+def _ess(engine: Engine) -> list[Component]:
+    """The risk service outside, if there is one: well when it answers, and has not tripped."""
+    watch, now_ns = engine.watch, engine.world.clock.now_ns()
+    if watch is None:
+        return []
+    well = not watch.silent(now_ns) and not watch.shut(now_ns)
+    return [Component(name="ess", ok=well, detail=watch.detail(now_ns))]
+
+
+def _ess_notes(engine: Engine) -> Iterator[str]:
+    if engine.watch is not None:
+        policy = engine.watch.terms.on_timeout
+        word = "pass" if policy == "allow" else "are held back"
+        yield f"ess: when the risk service does not answer, entries {word} (on_timeout = {policy})"
 
 
 def hook_notes(sources: Iterable[Source]) -> Iterator[str]:

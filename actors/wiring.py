@@ -28,6 +28,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from actors.desk import Desk, Holding, UnknownInstrument, empty, holdings
+from actors.ess import EssPorts, ess
 from actors.gate import GatePorts, gate, react, ticker, turn_away
 from actors.ingest import Acknowledger, IngestPorts, ingest
 from actors.listener import listener
@@ -43,6 +44,7 @@ from engine.core.admission import AccountTerms, Admission
 from engine.core.blotter import Seen
 from engine.core.breakers import Breakers, OwnTerms
 from engine.core.cursors import begin
+from engine.core.ess import EssTerms, Said, Unanswered, Watch
 from engine.core.messages import (
     ZERO,
     Alerted,
@@ -101,6 +103,14 @@ class AccountParts(Struct, frozen=True):
     swift: Swift | None = None
 
 
+class EssParts(Struct, frozen=True):
+    """A risk service outside: how it is asked, how often, and what its silence means."""
+
+    terms: EssTerms
+    ask: Callable[[], Awaitable[Said | Unanswered]]
+    every_seconds: float
+
+
 class Parts(Struct, frozen=True):
     """Everything that is chosen outside: by run.py for life, by tests for theirs."""
 
@@ -118,6 +128,7 @@ class Parts(Struct, frozen=True):
     lag: LagWatch | None = None
     interval_log: IntervalLog | None = None
     breakers: OwnTerms = OwnTerms()
+    ess: EssParts | None = None
     build: str = ""
     config_hash: str = ""
     looked: tuple[KeyNoted, ...] = ()  # at keys of the vault, before the journal was open
@@ -137,6 +148,7 @@ class Engine:
         self.outlets = {sink.name: Outlet() for sink in parts.sinks}
         self.fallen = Fallen()
         self.reconciled: dict[str, bool] = {a.name: False for a in parts.accounts}
+        self.watch = None if parts.ess is None else Watch(parts.ess.terms, self.started_ns)
         self.gate_open = False
         self.draining = False
         self.instruments: dict[str, dict[str, Instrument]] = {}
@@ -181,6 +193,8 @@ class Engine:
         if not self.streams[account].up:
             return (self._halt(account, f"the private stream is down: {self.streams[account].why}"),)
         if why := self._throttles[account].shut():
+            return (self._halt(account, why),)
+        if self.watch is not None and (why := self.watch.held(self.world.clock.now_ns())):
             return (self._halt(account, why),)
         if down := self.fallen.names("engine", f"account/{account}"):
             return (self._halt(account, f"down: {', '.join(down)}"),)
@@ -324,12 +338,15 @@ async def _run(
         enact_now=desk.hand,
         closed=engine.closed,
         venue_of=lambda account: accounts[account].venue_name if account in accounts else "",
+        ess=engine.watch.check if engine.watch is not None else lambda now_ns: None,
     )
     # Whoever else would notice a failed journal may be busy with something that failed with it, as the publisher is
     # with a file on the same full disk.
     run("journal", "engine", parts.journal.failure)
     window = Window[Arrived](partial(waiting, gate_mail))
     run("gate", "engine", _gate(engine, gate_mail, gate_ports, window), idle=partial(turn_away, gate_mail))
+    if parts.ess is not None and engine.watch is not None:
+        run("ess", "engine", partial(ess, EssPorts(world, engine.watch, parts.ess.ask, parts.ess.every_seconds)))
     run("ticker", "engine", lambda: ticker(lambda tick: post(to_gate, tick)))
     known = engine.standings.values()
     run(

@@ -71,7 +71,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "actors.web": (*_GROUND, "engine.edges", "engine.web", "actors"),  # the API's ports, filled
     "actors.demo": ("engine", "actors"),
     "actors.rehearsal": ("engine", "actors"),
-    "actors.hooks": ("engine",),
+    "actors.hooks": ("engine", "actors.wiring"),  # what goes over HTTP beside the venues
     "actors.real": ("engine", "actors.wiring"),  # accounts at real venues, opened and looked over
     "actors.checkup": ("engine", "actors.real", "actors.hooks"),  # looks at everything before anything runs
     "actors.commands": ("engine", "actors"),  # from a command's arguments to what it starts

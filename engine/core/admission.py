@@ -130,8 +130,10 @@ class Admission:
         btc_quote: Quote | None,
         halts: tuple[Halt, ...],
         now_ns: int,
+        ess: Check | None = None,
     ) -> Admitted:
-        """Judge one signal, once (SPEC ING4). `prior` is what the journal knows of its id, `halts` those in scope."""
+        """Judge one signal, once (SPEC ING4). `prior` is what the journal knows of its id, `halts` those in scope,
+        `ess` what a risk service says."""
         self._evict(now_ns)
         known = self._signals.get(signal.signal_id, prior)
         if known is not None:
@@ -143,7 +145,7 @@ class Admission:
         before = self._roll(exposure, now_ns)
         self._note_acknowledged(signal.account, halts)
         btc_price = btc_quote.mid if btc_quote is not None and sensible(btc_quote) else None
-        verdict = judge(exposure.view(signal, quote, btc_price, halts, now_ns))
+        verdict = judge(exposure.view(signal, quote, btc_price, halts, now_ns, ess))
         if verdict.plan is not None:
             exposure.reserve(signal, verdict.plan, now_ns)
         row = exposure.changed_row()

@@ -20,6 +20,7 @@ from engine.core.messages import (
     AccountRow,
     Action,
     BalancesSeen,
+    Check,
     Halt,
     Instrument,
     InstrumentKind,
@@ -75,6 +76,7 @@ class View(Struct, frozen=True, gc=False):
     orders_day: int
     last_order_ns: int  # on this symbol; 0: none
     recent: Mapping[tuple[str, Side, Decimal], int]  # when the like of it was last admitted
+    ess: Check | None = None  # what a risk service outside says (RSK8); None: there is none
 
 
 class Exposure:
@@ -247,6 +249,7 @@ class Exposure:
         btc_price: Decimal | None,
         halts: tuple[Halt, ...],
         now_ns: int,
+        ess: Check | None = None,
     ) -> View:
         """What the rules see for this signal now."""
         symbol = signal.symbol
@@ -281,6 +284,7 @@ class Exposure:
             peak_equity=row.peak_equity,
             free_quote=self._free_quote(instrument),
             free_base=self._free_base(instrument, holding),
+            ess=ess,
             orders_second=self._sent_within(now_ns, SECOND),
             orders_minute=self._sent_within(now_ns, 60 * SECOND),
             orders_day=row.orders_today,

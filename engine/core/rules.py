@@ -118,6 +118,11 @@ def not_halted(view: View) -> Found:
     return tuple(Check("RSK11.halt", False, reason=f"{halt.scope} is halted: {halt.reason}") for halt in view.halts)
 
 
+def emergency(view: View) -> Found:
+    """RSK8: what the risk service said last, and how long ago."""
+    return view.ess
+
+
 def no_doubt(view: View) -> Found:
     """P4: an order of this symbol whose outcome is not known blocks new exposure on it."""
     if not view.unclear:
@@ -413,6 +418,7 @@ FIRST: tuple[FirstRule, ...] = (symbol_known, venue_matches, in_time)
 FIRST_OPENING: tuple[FirstRule, ...] = (
     has_limits,
     not_halted,
+    emergency,
     no_doubt,
     symbol_allowed,
     quote_currency,

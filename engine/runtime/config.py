@@ -105,6 +105,24 @@ class BreakersSection(Section, frozen=True):
     stall_pause_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 10
 
 
+class EssSection(Section, frozen=True):
+    """A risk service outside, which may stop entries (SPEC RSK8). Asked in the background; an order waits for nothing.
+
+    Only stops and reductions pass while it says one of `blocks`. A word that is in neither list is no answer.
+    """
+
+    url: str = ""  # such as http://127.0.0.1:8010/api/risk/ess/status; "": there is none
+    on_timeout: Literal["", "allow", "block"] = ""  # what its silence means for entries; has to be said
+    every_seconds: Annotated[float, Meta(ge=0.1, le=60)] = 1.0  # between two questions
+    timeout_seconds: Annotated[float, Meta(ge=0.05, le=30)] = 0.5  # for an answer
+    stale_seconds: Annotated[float, Meta(ge=0.2, le=3600)] = 5.0  # for so long an answer is good
+    blocks: tuple[str, ...] = ("CRITICAL", "EMERGENCY", "TRIPPED", "HALT", "HALTED", "STOP")
+    passes: tuple[str, ...] = ("NORMAL", "OK", "CLEAR", "GREEN", "NONE", "LOW", "MEDIUM", "ELEVATED", "WARNING", "HIGH")
+    field: str = ""  # the path of its word, such as "data.level"; default: level, status and the like are looked for
+    token_env: str = ""  # the variable that holds a bearer token, if it wants one
+    ca_file: str = ""  # who signs its certificate; default: the system's list
+
+
 class MarketSection(Section, frozen=True):
     kind: Literal["synthetic", "recorded", "binance", "bybit", "link"] = "synthetic"
     tape: str = ""  # recorded: the file
@@ -248,6 +266,7 @@ class Config(Section, frozen=True):
     log: LogSection = LogSection()
     vault: VaultSection = VaultSection()
     breakers: BreakersSection = BreakersSection()
+    ess: EssSection = EssSection()
     market: MarketSection = MarketSection()
     rehearsal: RehearsalSection = RehearsalSection()
     accounts: dict[str, AccountSection] = msgspec.field(
@@ -352,6 +371,7 @@ def _conflicts(config: Config) -> Iterator[tuple[KeyPath, str]]:
         named = getattr(config.vault, key)
         if (named or (not config.vault.key_env and key != "key_env")) and not fullmatch(_VARIABLE, named):
             yield ("vault", key), f"vault.{key} must be the name of an environment variable, in capitals"
+    yield from _ess_conflicts(config.ess)
     if not config.accounts:
         yield ("accounts",), "[accounts] is empty: there is nothing to trade with"
     for name, account in config.accounts.items():
@@ -457,6 +477,27 @@ def _hook_conflicts(path: KeyPath, name: str, hook: SourceSection) -> Iterator[t
         yield (*path, "tolerance_seconds"), f"{name}: without a signature there is no timestamp, and no tolerance"
 
 
+def _ess_conflicts(ess: EssSection) -> Iterator[tuple[KeyPath, str]]:
+    if not ess.url:
+        if ess != EssSection():
+            yield ("ess",), "[ess] needs 'url', where the risk service is asked"
+        return
+    why = unfit_url(ess.url, anywhere=True)
+    if why:
+        yield ("ess", "url"), f"ess.url {why}"
+    if not ess.on_timeout:
+        yield ("ess",), "[ess] needs 'on_timeout': what it means for entries when there is no answer, allow or block"
+    if ess.stale_seconds < ess.every_seconds + ess.timeout_seconds:
+        yield ("ess", "stale_seconds"), "ess.stale_seconds must be at least every_seconds and timeout_seconds together"
+    if not ess.blocks:
+        yield ("ess", "blocks"), "ess.blocks must name at least one word that stops entries"
+    both = tuple(word for word in ess.blocks if word.upper() in (other.upper() for other in ess.passes))
+    if both:
+        yield ("ess", "passes"), f"ess.passes and ess.blocks both name {listed(both)}"
+    if ess.token_env and not fullmatch(_VARIABLE, ess.token_env):  # it may be the token itself: do not show it
+        yield ("ess", "token_env"), "ess.token_env must be the name of an environment variable, in capitals"
+
+
 def _post_conflicts(path: KeyPath, name: str, sink: SinkSection) -> Iterator[tuple[KeyPath, str]]:
     if bool(sink.url) == bool(sink.url_env):
         yield path, f"{name} needs either 'url' or 'url_env', the variable that holds it"
@@ -466,18 +507,20 @@ def _post_conflicts(path: KeyPath, name: str, sink: SinkSection) -> Iterator[tup
         yield (*path, "url"), f"{name}: 'url' {why}"
 
 
-def unfit_url(url: str) -> str:
-    """Why nothing can be posted there; empty: it can. The answer holds nothing of the address."""
+def unfit_url(url: str, anywhere: bool = False) -> str:
+    """Why nothing can be asked or posted there; empty: it can. The answer holds nothing of the address.
+
+    `anywhere`: also on another machine without TLS."""
     try:
         place = urlsplit(url)
         known = place.scheme in ("http", "https") and place.hostname and (place.port or 443)
     except ValueError:
         return "is no address"
     if place.username is not None or place.password is not None:
-        return "holds a name or a password; secrets are never read from a file: name a variable in 'url_env'"
+        return "holds a name or a password; secrets are never read from a file"
     if not known or not url.isascii() or not url.isprintable() or " " in url:
         return "must be https://HOST/PATH"
-    if place.scheme == "http" and not is_loopback(place.hostname or ""):
+    if place.scheme == "http" and not anywhere and not is_loopback(place.hostname or ""):
         return "must be https:// where the host is not this machine"
     return ""
 

@@ -14,7 +14,7 @@ import msgspec
 import trio
 from msgspec.structs import replace
 
-from actors.wiring import AccountParts, Engine, Parts, run_engine
+from actors.wiring import AccountParts, Engine, EssParts, Parts, run_engine
 from engine.core.ids import is_ours
 from engine.core.messages import (
     Answer,
@@ -212,6 +212,7 @@ class House:
         self.prices = dict(PRICES)
         self.shelf, self.hand = Shelf(), Hand(self.clock)
         self.dead: list[Malformed] = []
+        self.ess: EssParts | None = None
         self.quoting = True
         self.quote: Callable[[str], Quote | None] = self.venue.quote
         self.engine: Engine
@@ -254,6 +255,7 @@ class House:
             sinks=(self.shelf,),
             dialects=DialectTerms(account=ACCOUNT),
             dead_letter=self.dead.append,
+            ess=self.ess,
             tally=Tally(),
             relist_seconds=self.relist_seconds,
         )

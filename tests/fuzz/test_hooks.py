@@ -1,4 +1,4 @@
-"""Webhooks as strangers write them: headers, bodies, addresses. Never an exception, never in without the secret."""
+"""Webhooks and a risk service's answers as strangers write them: never an exception, never in without the secret."""
 
 import json
 import random
@@ -6,7 +6,10 @@ from ipaddress import ip_network
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from engine.core.ess import Said, Unanswered
+from engine.edges.ess import AskTerms, understood
 from engine.edges.webhook import Admitted, Denied, HookTerms, Request, Spilled, admit, signed
 from engine.runtime.log import Secret
 from tests.fuzz import fuzzed
@@ -56,6 +59,16 @@ def test_a_body_with_a_secret_is_read_without_a_fault_and_never_kept_with_it(raw
         found = admit(Request(headers=headers, raw=raw, address=address), WEAK, NOW_S * 10**9)
         assert isinstance(found, OUTCOMES)
         assert SECRET.reveal() not in repr(found)
+
+
+@given(bodies(("level", "status", "tripped", "data", "reason"), {"level": ("CRITICAL", "NORMAL"), "tripped": (True,)}))
+@fuzzed(300)
+def test_whatever_a_risk_service_answers_is_a_word_or_no_answer(raw: bytes) -> None:
+    terms = AskTerms(url="", timeout_seconds=1, blocks=("CRITICAL",), passes=("NORMAL",))
+    for each in (terms, replace(terms, field="data.level")):
+        found = understood(raw, each)
+        assert isinstance(found, Said | Unanswered)
+        assert not isinstance(found, Said) or found.word in ("CRITICAL", "NORMAL", "TRIPPED", "CLEAR")
 
 
 @given(changed((CHART,), ("note", "secret")))

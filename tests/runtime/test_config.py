@@ -275,8 +275,7 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
         ),
         (
             '[[sinks]]\nkind = "webhook"\nsecret_env = ["A"]\nurl = "https://u:geheim@h/x"',
-            "line 4: [[sinks]] number 1: 'url' holds a name or a password; secrets are never read from a file: "
-            "name a variable in 'url_env'",
+            "line 4: [[sinks]] number 1: 'url' holds a name or a password; secrets are never read from a file",
         ),
         (
             '[[sinks]]\nkind = "webhook"\nsecret_env = ["A"]\nurl = "ftp://h/x"',
@@ -285,6 +284,27 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
         (
             '[[sinks]]\nkind = "webhook"\nsecret_env = ["geheim-1234567890"]\nurl = "https://h/x"',
             "line 3: [[sinks]] number 1: 'secret_env' must be names of environment variables, in capitals",
+        ),
+        (
+            '[ess]\nurl = "http://127.0.0.1:1/x"',
+            "line 1: [ess] needs 'on_timeout': what it means for entries when there is no answer, allow or block",
+        ),
+        ('[ess]\non_timeout = "block"', "line 1: [ess] needs 'url', where the risk service is asked"),
+        (
+            '[ess]\nurl = "http://h/x"\non_timeout = "block"\nevery_seconds = 10',
+            "line 1: ess.stale_seconds must be at least every_seconds and timeout_seconds together",
+        ),
+        (
+            '[ess]\nurl = "http://h/x"\non_timeout = "block"\nblocks = ["High"]',
+            "line 1: ess.passes and ess.blocks both name 'High'",
+        ),
+        (
+            '[ess]\nurl = "http://u:geheim@h/x"\non_timeout = "block"',
+            "line 2: ess.url holds a name or a password; secrets are never read from a file",
+        ),
+        (
+            '[ess]\nurl = "http://h/x"\non_timeout = "block"\ntoken_env = "geheim-1"',
+            "line 4: ess.token_env must be the name of an environment variable, in capitals",
         ),
         ('[[sources]]\nkind = "webhook"', "line 1: [[sources]] number 1 of kind 'webhook' needs 'secret_env'"),
         (
