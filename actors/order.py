@@ -9,8 +9,9 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeAlias
 
+import structlog
 import trio
-from msgspec import Struct
+from msgspec import Struct, field
 
 from actors.ports import Account, Ask, World, insist
 from engine.core.blotter import Blotter, Message, Step
@@ -41,6 +42,7 @@ from engine.runtime.supervise import Window, in_anothers_turn
 from engine.venues.throttle import Lane
 
 Mail: TypeAlias = Message | Ask
+LOG = structlog.get_logger("order")
 BATCH = 64  # messages folded in one step
 RETRIES = 3  # of a request that surely had no effect (SPEC ORD4)
 RETRY_SECONDS = (1.0, 2.0)  # doubled, +-25 %
@@ -56,7 +58,10 @@ class Shut(Exception):
 
 
 class OrderPorts(Struct, frozen=True):
-    """What an order actor needs beside the world: its account, its own mailbox, and who wants its standing."""
+    """What an order actor needs beside the world: its account, its own mailbox, and who wants its standing.
+
+    `queued` are the orders that protect and wait for a rate limit just now.
+    """
 
     world: World
     account: Account
@@ -64,6 +69,7 @@ class OrderPorts(Struct, frozen=True):
     mail: trio.MemorySendChannel[Mail]
     tell: Callable[[Standing], None]
     closed: Callable[[str], tuple[Halt, ...]]  # account -> why entries cannot be just now (start-up, a stream down)
+    queued: dict[str, Order] = field(default_factory=dict)  # by client id
 
 
 async def order_actor(
@@ -227,7 +233,7 @@ async def place(
         # open nothing, and its id has the epoch in it, so that no later run uses it again.
         if not protective(order):
             answer = Rejection("journal", "unsent", str(error))
-            return post(ports.mail, Answered(order.cid, "place", answer, 0, world.clock.now_ns()))
+            return _bring(ports, Answered(order.cid, "place", answer, 0, world.clock.now_ns()))
     durable = begun.durable or world.clock.ticks_ns()
     if begun.answer is None:
         begun.left = True  # what protects has not waited for a slow commit: when that lands, nobody sends it again
@@ -236,7 +242,7 @@ async def place(
         wire[:] = begun.wire
         answer = await send(order, blotter, ports, on_wire, begun)
     answered = world.clock.ticks_ns()
-    post(ports.mail, Answered(order.cid, "place", answer, wire[1], world.clock.now_ns()))
+    _bring(ports, Answered(order.cid, "place", answer, wire[1], world.clock.now_ns()))
     if wire[0]:
         world.timed(Timed(order.account, order.symbol, order.leg, ticks[0], ticks[1], durable, wire[0], answered))
 
@@ -271,7 +277,8 @@ async def send(
         else:
             await _until_open(order, ports)
             await _until_ours(opens(order), ports)
-            await account.throttle.wait(_lane(order))
+            if superseded := await _until_there_is_room(order, ports):
+                return superseded
             if refused := _door(order, blotter, ports):
                 return refused
             submitted, sent_ns = account.venue.submit(order, at_wire), world.clock.now_ns()
@@ -288,6 +295,24 @@ async def send(
             return answer
         await trio.sleep(RETRY_SECONDS[attempt] * world.rng.uniform(0.75, 1.25))
     return answer
+
+
+async def _until_there_is_room(order: Order, ports: OrderPorts) -> Rejection | None:
+    """Attempts of one leg that wait for a rate limit together must not leave together: the latest goes for all.
+
+    It knows the position as it is; the others have not left, and so need not be asked about.
+    """
+    if not protective(order):
+        await ports.account.throttle.wait(_lane(order))
+        return None
+    ports.queued[order.cid] = order
+    try:
+        await ports.account.throttle.wait(_lane(order))
+    finally:
+        del ports.queued[order.cid]
+    if any(o.leg is order.leg and o.submitted_ns > order.submitted_ns for o in ports.queued.values()):
+        return Rejection("superseded", "unsent", "a later attempt waited with it, and goes in its place")
+    return None
 
 
 def _lane(order: Order) -> Lane:
@@ -364,7 +389,7 @@ async def cancel(command: Cancel, seq: int, ports: OrderPorts) -> None:
     sent_ns = world.clock.now_ns()
     answer = await ports.account.venue.cancel(command)
     hear(answer, sent_ns, ports.account.name, ports)
-    post(ports.mail, Answered(command.cid, "cancel", answer, 0, world.clock.now_ns()))
+    _bring(ports, Answered(command.cid, "cancel", answer, 0, world.clock.now_ns()))
 
 
 async def look(command: Look, ports: OrderPorts) -> None:
@@ -381,15 +406,22 @@ async def look(command: Look, ports: OrderPorts) -> None:
     now = world.clock.now_ns()
     horizon_ok = now - command.since_ns < venue.traits.horizon_ns
     mine = tuple(f for f in fills if getattr(f, "cid", None) == command.cid)
-    post(ports.mail, Looked(command.cid, found, mine, asked, now, horizon_ok))  # type: ignore[arg-type]
+    _bring(ports, Looked(command.cid, found, mine, asked, now, horizon_ok))  # type: ignore[arg-type]
 
 
 async def wake(command: Wake, ports: OrderPorts) -> None:
     await _until(command.at_ns, ports)
+    _bring(ports, command)
+
+
+def _bring(ports: OrderPorts, message: Answered | Looked | Wake) -> None:
+    """To its own actor, if it still reads. An answer that comes after the engine has drained is one that never came:
+    the journal has its order on its way, and the next start asks the venue what became of it (P4)."""
     try:
-        post(ports.mail, command)
+        post(ports.mail, message)
     except trio.ClosedResourceError:
-        pass  # the engine has drained meanwhile: nobody is left to be woken
+        if isinstance(message, Answered):
+            LOG.warning("an answer came too late to be written down", cid=message.cid, request=message.request)
 
 
 async def _until(at_ns: int, ports: OrderPorts) -> None:

@@ -62,6 +62,7 @@ def open_real(
     ccxt = section.venue == "ccxt"  # it signs by itself
     sealed = _sealed(name, section, clock, vault)
     throttle = THROTTLES[section.venue](section.orders_per_second, kind, clock)
+    throttle.account = name
     venue = REAL[section.venue](
         Setup(
             clock=clock,
@@ -137,7 +138,12 @@ def secrets_of(section: AccountSection) -> dict[str, str]:
 
 def notes(account: AccountParts) -> tuple[str, ...]:
     """What a person should know of an account while it trades: a slower way, and what its venue cannot promise."""
-    told = (slow_way(account), *(f"account/{account.name}: {note}" for note in getattr(account.venue, "notes", ())))
+    waits = account.throttle.waits()
+    told = (
+        slow_way(account),
+        waits and f"account/{account.name}: {waits}",
+        *(f"account/{account.name}: {note}" for note in getattr(account.venue, "notes", ())),
+    )
     return tuple(note for note in told if note)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from enum import Enum
 from typing import TypeAlias
 
+import structlog
 import trio
 from msgspec import Struct
 
@@ -18,6 +19,7 @@ from engine.venues import breaker
 from engine.venues.base import SECOND
 from engine.venues.breaker import Breaker, BreakerTerms
 
+LOG = structlog.get_logger("throttle")
 RESERVED_PERCENT = 30
 PATIENCE_NS = 2 * SECOND  # a venue that is closed for longer takes no entries; for less, they wait
 
@@ -110,6 +112,8 @@ class Throttle:
         self._breaker_terms = breaker_terms
         self._clock = clock
         self._tickets = 0
+        self._held: dict[tuple[Lane, str], Ban] = {}  # kinds of requests that wait for long, until when and for what
+        self.account = ""  # whose this is, for the log
         self._queues: dict[tuple[Lane, str], trio.Lock] = {}
 
     async def wait(self, lane: Lane, kind: str = "order") -> None:
@@ -117,8 +121,20 @@ class Throttle:
         if self.take(lane, kind):
             return
         async with self._queue(lane, kind):
-            while wait_ns := self._take(lane, kind):  # noqa: ASYNC110 (it is time that is waited for)
-                await trio.sleep(wait_ns / SECOND)
+            try:
+                while wait_ns := self._take(lane, kind):
+                    self._tell(lane, kind, wait_ns)
+                    await trio.sleep(wait_ns / SECOND)
+            finally:
+                self._held.pop((lane, kind), None)
+
+    def waits(self) -> str:
+        """What requests wait for, if for long, and for how long yet; "" when none do."""
+        held = max(self._held.values(), key=lambda one: one.until_ns, default=None)
+        if held is None:
+            return ""
+        left = max(held.until_ns - self._clock.now_ns(), 0) // SECOND
+        return f"requests wait for {held.why}, {left} s more"
 
     def take(self, lane: Lane, kind: str = "order") -> bool:
         """The same without waiting: whether a request may be sent now, having taken its tokens then."""
@@ -179,6 +195,22 @@ class Throttle:
         else:
             self.breaker = breaker.answered(self.breaker)
         return self.breaker.phase is breaker.Phase.OPEN and before is not breaker.Phase.OPEN
+
+    def _tell(self, lane: Lane, kind: str, wait_ns: int) -> None:
+        """A wait that a person would take for a standstill is told, once, with its end."""
+        if wait_ns <= PATIENCE_NS:
+            return
+        now_ns = self._clock.now_ns()
+        why = self.ban.why
+        if self.ban.until_ns - now_ns < wait_ns:
+            cost = self._costs.get(kind, self._all)
+            bucket, _ = max(cost, key=lambda one: one[0].wait_ns(lane, now_ns, one[1]))
+            why = f"the rate limit {bucket.limit.name}"
+        held = Ban(now_ns + wait_ns, why)
+        if (lane, kind) not in self._held:
+            seconds = -(-wait_ns // SECOND)
+            LOG.warning("requests wait", account=self.account, what=kind, reason=held.why, seconds=seconds)
+        self._held[lane, kind] = held
 
     def _queue(self, lane: Lane, kind: str) -> trio.Lock:
         return self._queues.get((lane, kind)) or self._queues.setdefault((lane, kind), trio.Lock())

@@ -2,10 +2,12 @@
 
 from decimal import Decimal
 from random import Random
+from typing import Any
 
 import pytest
 import trio
 
+import actors.desk
 from engine.core.cursors import waiting
 from engine.core.messages import (
     Alerted,
@@ -24,7 +26,7 @@ from engine.core.messages import (
 )
 from engine.edges.base import Receipt
 from engine.venues.paper import Faults
-from tests.actors.world import ACCOUNT, HEALTHY, buy, close, house, rest, somebody
+from tests.actors.world import ACCOUNT, HEALTHY, buy, close, close_for, house, rest, somebody
 
 D = Decimal
 
@@ -379,6 +381,40 @@ async def test_a_stopped_engine_says_what_is_left_and_leaves_an_empty_outbox(aut
         state = await home.parts().journal.open()
         assert waiting(state.cursors, state.events) == {"shelf": 0}
         assert [e.key for e in home.shelf.events("trade_confirmations")] == ["s1"]
+
+
+async def test_an_answer_that_comes_after_the_drain_fails_nobody_and_is_asked_for_at_the_next_start(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed: list[BaseException] = []
+    real = actors.desk.order_actor
+
+    async def watched(*given: Any) -> None:
+        try:
+            await real(*given)
+        except Exception as error:
+            failed.append(error)
+            raise
+
+    monkeypatch.setattr(actors.desk, "order_actor", watched)
+    async with house() as home:
+
+        def hold_up_the_stop(order: Order) -> None:
+            if order.leg is Leg.ENTRY:
+                home.nursery.start_soon(close_for, home, 15)
+
+        home.venue.when_sent = hold_up_the_stop
+        await home.hand.send(buy("s1"))
+        await home.until(home.held)
+        home.shelf.down = True  # so that the drain lasts beyond its waiting for calls
+        await home.stop()
+        assert home.covered() and home.at_venue(Leg.STOP, "open")
+        assert failed == []
+        home.shelf.down, home.venue.when_sent = False, None
+        await home.start()
+        await home.at_rest()
+        await trio.sleep(20)
+        assert home.covered() and home.books() == []
 
 
 async def test_an_engine_that_is_ended_while_a_stop_is_due_again_places_it_first(autojump_clock: object) -> None:

@@ -1,10 +1,12 @@
 """A venue that fails, bans, or will not have the account: entries stop by themselves, and come back as they should."""
 
+from decimal import Decimal
+
 import trio
 
-from engine.core.messages import Alerted, Halt, Outcome, Rejection, Submitted
+from engine.core.messages import Alerted, Halt, Leg, Order, Outcome, Rejection, Submitted
 from engine.venues.base import SECOND
-from tests.actors.world import ACCOUNT, House, buy, house
+from tests.actors.world import ACCOUNT, House, buy, close_for, house
 
 BROKEN = Rejection("10016", "unavailable", "service is restarting")
 
@@ -94,6 +96,26 @@ async def test_protection_passes_while_the_breaker_is_open(autojump_clock: objec
         home.venue.says = None
         await home.engine.operator.flatten("ann", "enough", ACCOUNT, None)
         await home.until(lambda: not home.held(), seconds=9)  # sooner than the breaker's pause
+
+
+async def test_of_the_attempts_that_wait_for_a_closed_venue_one_leaves_for_each_leg(autojump_clock: object):
+    async with house() as home:
+        throttle, sent = home.engine.parts.accounts[0].throttle, list[Order]()
+
+        def close_behind_the_entry(order: Order) -> None:
+            sent.append(order)
+            if order.leg is Leg.ENTRY:
+                home.nursery.start_soon(close_for, home, 40)
+
+        home.venue.when_sent = close_behind_the_entry
+        await home.hand.send(buy("s1"))
+        await trio.sleep(30)
+        assert sum(fact.order.leg is Leg.STOP for fact in home.facts(Submitted)) > 2
+        assert "HTTP 429" in throttle.waits() and "s more" in throttle.waits()
+        await trio.sleep(15)
+        assert sorted(order.leg.value for order in sent) == ["entry", "stop", "target"]
+        assert throttle.waits() == ""
+        assert home.covered() and home.held() == Decimal("0.1") and home.books() == []
 
 
 async def test_an_account_that_the_venue_refuses_is_halted_until_a_person_says_otherwise(autojump_clock: object):

@@ -396,6 +396,13 @@ def close(signal_id: str) -> dict[str, object]:
     return {"signal_id": signal_id, "symbol": "BTCUSDT", "action": "close"}
 
 
+async def close_for(home: House, seconds: int) -> None:
+    """The venue tells us off once what is being sent has left."""
+    await trio.sleep(0.001)
+    throttle = home.engine.parts.accounts[0].throttle
+    throttle.close_until(home.clock.now_ns() + seconds * SECOND, "HTTP 429")
+
+
 def somebody(home: House, cid: str, **changes: object) -> None:
     """An order in our account that another program has sent."""
     request = OrderRequest.of(

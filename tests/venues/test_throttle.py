@@ -54,6 +54,22 @@ def test_the_venues_own_count_corrects_ours_upwards_only() -> None:
     assert bucket.wait_ns(Lane.REDUCE, 5, weight=2) > 0
 
 
+async def test_a_long_wait_is_told_with_its_end_and_a_short_one_is_not(autojump_clock: object) -> None:
+    limits = (Limit(10, SECOND, "orders"), Limit(10, 60 * SECOND, "weight-1M"))
+    throttle = Throttle(limits, virtual_clock(START_NS), costs={"ask": (("weight-1M", 10),), "light": (("orders", 8),)})
+    throttle.correct("weight-1M", 9)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(throttle.wait, Lane.REDUCE, "ask")
+        await trio.sleep(10)
+        assert throttle.waits() == "requests wait for the rate limit weight-1M, 50 s more"
+        await trio.sleep(51)
+        assert throttle.waits() == ""
+        await throttle.wait(Lane.REDUCE, "light")
+        nursery.start_soon(throttle.wait, Lane.REDUCE, "light")
+        await trio.sleep(0.5)
+        assert throttle.waits() == ""
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(Lane), st.integers(0, 400)), min_size=1, max_size=60), st.integers(1, 8))
 def test_no_sliding_window_ever_holds_more_than_the_limit(asked: list[tuple[Lane, int]], count: int) -> None:

@@ -163,6 +163,9 @@ class Sheet:
                 self.not_before[Leg.STOP] = fact.at_ns + SECOND // 5
                 if turning.state is State.OPEN:
                     self.look(turning, fact.at_ns, soon=True)
+            case Unsent() if order.leg is Leg.STOP and self._later(order):
+                # It waited for a rate limit together with a later one, which leaves now in its place.
+                self.not_before[Leg.STOP] = fact.at_ns + 2 * SECOND
             case Rejected() | Unsent() | Unclear() if order.leg is Leg.STOP:
                 self.stop_failures += 1
                 self.not_before[Leg.STOP] = fact.at_ns + (SECOND // 5 << min(self.stop_failures, 5))
@@ -188,13 +191,17 @@ class Sheet:
     def _of_this_lifecycle(self, order: Order) -> bool:
         return order.signal_id.startswith(f"~{self.lifecycle_id()}/")
 
+    def _later(self, order: Order) -> bool:
+        """Whether a later one of its leg is on its way or stands."""
+        later = (o for o in self.orders.values() if o.leg is order.leg and o.submitted_ns > order.submitted_ns)
+        return any(o.state is not State.CLOSED and not o.cancel_asked for o in later)
+
     def _taken_away(self, order: Order, at_ns: int) -> None:
         """The venue (or a person) ended a protective order that we wanted. Once may happen; again is a failure.
 
         Not so where a later one is on its way or stands: some venues can only put the new one in the old one's place.
         """
-        later = (o for o in self.orders.values() if o.leg is order.leg and o.submitted_ns > order.submitted_ns)
-        if any(o.state is not State.CLOSED and not o.cancel_asked for o in later):
+        if self._later(order):
             return
         if order.leg is Leg.STOP:
             self.stop_failures += 1
