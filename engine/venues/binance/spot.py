@@ -45,6 +45,7 @@ from engine.venues.binance.errors import ErrorBody, Market, Verdict, judge, read
 from engine.venues.binance.executions import Executions
 from engine.venues.binance.hosts import Hosts
 from engine.venues.binance.listening import Listening
+from engine.venues.binance.most_held import MostHeld
 from engine.venues.binance.names import Names
 from engine.venues.binance.orders import (
     cancel_id,
@@ -131,6 +132,7 @@ class SpotVenue:
         self._names = Names()
         self._listening = Listening("binance-spot", api.now_ns, hear_spot, self._learn)
         self._executions = Executions(self._names, self._trades, spot_fill, self._numbered, DAY)
+        self._most_held = MostHeld()
         self._standing: dict[str, dict[str, Decimal]] = {}  # symbol -> our stops that hold coins, oldest first
         self._held: dict[str, Order] = {}  # targets that wait with us
         self._unsure: dict[str, int] = {}  # those that an earlier process may have sent, since when
@@ -189,6 +191,8 @@ class SpotVenue:
         if isinstance(balances, Failed):
             return balances
         totals = {b.asset: b.total for b in balances}
+        for symbol, rules in self.rules.items():
+            self._most_held.reads(symbol, totals.get(rules.instrument.base, ZERO))
         return tuple(
             PositionReport(symbol, totals[rules.instrument.base], ZERO, asked_ns, wallet=True)
             for symbol, rules in self.rules.items()
@@ -245,6 +249,9 @@ class SpotVenue:
     async def submit(self, order: Order, on_wire: Callable[[], None]) -> Answer:
         if (unfit := self.session.unfit(order, self._quote(order.symbol))) is not None:
             return unfit
+        rules = self.rules.get(order.symbol)
+        if rules is not None and (why := self._most_held.too_much(order, rules.position_max)):
+            return Rejection("filter", "unsent", why)
         if (refused := await self.api.synced()) is not None:
             return refused.answer()  # nor could it be told by its age later from one of an earlier life
         self._names.sends(order.symbol, order.cid, self.api.sure_ns())
@@ -339,6 +346,7 @@ class SpotVenue:
             return Failed(f"open orders: {error}")
         for known in (symbol,) if symbol else self.session.traded():
             self._standing.setdefault(known, {})
+            self._most_held.lists(known)
         for report in reports:
             self._learn(report)
         return reports
@@ -368,11 +376,13 @@ class SpotVenue:
             self._held.pop(report.cid, None)  # the venue has it: the earlier process had sent it
         if isinstance(report, FillReport):
             self._hear_sale(report.symbol, report.cid, report.side, True)
+            self._most_held.hears(report)
             return self._listening.witness.hears(report)
         if not isinstance(report, OrderReport):
             return None
         self._names.learn_from(report)
         self.session.resting.hears(report)
+        self._most_held.hears(report)
         self._hear_sale(report.symbol, report.cid, report.side, False)
         standing = self._standing.setdefault(report.symbol, {})
         if report.status != "open":

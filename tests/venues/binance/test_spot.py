@@ -571,6 +571,29 @@ async def test_the_wallet_is_the_position_as_far_as_spot_can_tell() -> None:
         assert position == PositionReport("BTCUSDT", D("0.75"), D(0), position.venue_ns, wallet=True)
 
 
+async def test_a_purchase_beyond_the_venues_largest_holding_is_kept_back_only_where_it_is_sure() -> None:
+    most = {"filterType": "MAX_POSITION", "maxPosition": "1"}
+    async with spot_venue() as (fake, venue):
+        listed = {**SPOT_SYMBOL, "filters": [*SPOT_SYMBOL["filters"], most]}
+        fake.rest["GET /api/v3/exchangeInfo"] = (200, {"symbols": [listed]})
+        await venue.instruments()
+        fake.rest["POST /api/v3/order"] = placed(1)
+        assert isinstance(await venue.submit(order(qty=D("1.01")), nothing), Acked), "nothing is known of the wallet"
+        rows = [{"asset": "BTC", "free": "0.3", "locked": "0.2"}]
+        fake.rest["GET /api/v3/account"] = (200, {"balances": rows})
+        resting = {**ORDER_ROW, "side": "BUY", "origQty": "0.3", "executedQty": "0.1", "status": "PARTIALLY_FILLED"}
+        fake.rest["GET /api/v3/openOrders"] = (200, [resting])
+        await venue.positions()
+        await open_orders(venue)
+        assert isinstance(await venue.submit(order(qty=D("0.3")), nothing), Acked), "just as much as may be"
+        kept = await venue.submit(order(qty=D("0.31")), nothing)
+        assert isinstance(kept, Rejection) and (kept.kind, kept.text[:12]) == ("unsent", "MAX_POSITION")
+        assert len(fake.said("POST /api/v3/order")) == 2
+        fake.rest["GET /api/v3/openOrders"] = (200, [])
+        await open_orders(venue)
+        assert isinstance(await venue.submit(order(qty=D("0.31")), nothing), Acked), "the order that stood has gone"
+
+
 def trade(number: int, order_id: int, at_ms: int) -> dict[str, Any]:
     return {
         "symbol": "BTCUSDT",
