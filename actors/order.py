@@ -46,6 +46,7 @@ LOG = structlog.get_logger("order")
 BATCH = 64  # messages folded in one step
 RETRIES = 3  # of a request that surely had no effect (SPEC ORD4)
 RETRY_SECONDS = (1.0, 2.0)  # doubled, +-25 %
+SUPERSEDED = "a later attempt waited with it, and goes in its place"
 RETRYABLE = ("not_sent", "rate_limited", "unavailable")
 
 
@@ -311,7 +312,7 @@ async def _until_there_is_room(order: Order, ports: OrderPorts) -> Rejection | N
     finally:
         del ports.queued[order.cid]
     if any(o.leg is order.leg and o.submitted_ns > order.submitted_ns for o in ports.queued.values()):
-        return Rejection("superseded", "unsent", "a later attempt waited with it, and goes in its place")
+        return Rejection("superseded", "unsent", SUPERSEDED)
     return None
 
 

@@ -24,14 +24,19 @@ from engine.core.messages import (
     Failed,
     FillReport,
     FundingReport,
+    Instrument,
+    InstrumentKind,
     OrderReport,
     PositionReport,
     Reconciled,
     Standing,
+    TransferReport,
 )
+from engine.venues.base import TellsTransfers
 
 SECOND = 1_000_000_000
 OVERLAP_NS = 60 * SECOND  # executions may become visible late
+TRANSFERS_KEPT = 500  # told with each wallet; whoever books them knows which are new
 BUSY_SECONDS = 10.0
 STALE_SECONDS = 2.0  # while the private stream is down, and after a round that failed
 QUIET_SECONDS = 30.0
@@ -45,7 +50,7 @@ class ReconcilerPorts(Struct, frozen=True):
     ask: Callable[[str, str, Compared], Awaitable[Standing | None]]
     deliver: Callable[[str, str, FillReport | FundingReport], None]
     active: Callable[[str], tuple[str, ...]]
-    listed: Callable[[str, str], bool]
+    instrument: Callable[[str, str], Instrument | None]
     tell: Callable[[BalancesSeen], None]
     stream_up: Callable[[str], bool]
 
@@ -69,6 +74,8 @@ class Reconciler:
         self._failed = False  # the last round
         self._heard = True  # by every symbol that the last round concerned
         self._unread = ""  # why the wallet could not be read in the last round
+        self._transfers: dict[str, TransferReport] = {}  # of late, by id
+        self._transfers_ns = since_ns  # the venue time up to which they were asked for
 
     async def run(self) -> None:
         """For ever: often while something is open or the stream is down, seldom when nothing is."""
@@ -114,8 +121,10 @@ class Reconciler:
         if isinstance(positions, Failed) or isinstance(orders, Failed):
             self._book(fills)
             return Round(False, orders.why if isinstance(orders, Failed) else "")
+        await self._hear_transfers(venue_now)
         disagreed = await self._compare(asked, venue_now, positions, orders, fills)
-        self._see(await insist(world.rng, venue.balances))
+        seen_ns = venue_now + world.clock.now_ns() - asked
+        self._see(await insist(world.rng, venue.balances), seen_ns)
         # Else the executions of now are asked for again, when there is somebody to book them, or whoever is made anew
         # from a journal that has failed needs what came since.
         if self._heard and not world.journal.stats().failed:
@@ -126,10 +135,24 @@ class Reconciler:
     def _book(self, fills: tuple[FillReport | FundingReport, ...]) -> None:
         """As the stream would have told them: they count once, and need no comparison."""
         for report in fills:
-            if self._ports.listed(self._account.name, report.symbol):
+            if self._ports.instrument(self._account.name, report.symbol) is not None:
                 self._ports.deliver(self._account.name, report.symbol, report)
 
-    def _see(self, balances: tuple[BalanceReport, ...] | Failed) -> None:
+    async def _hear_transfers(self, venue_ns: int) -> None:
+        """What cannot be asked now is asked again: until then the wallet has changed for a reason not known."""
+        venue = self._account.venue
+        if not isinstance(venue, TellsTransfers):
+            return
+        found = await venue.transfers(max(self._transfers_ns - OVERLAP_NS, 0))
+        if isinstance(found, Failed):
+            LOG.warning("transfers not to be had", account=self._account.name, reason=found.why)
+            return
+        self._transfers_ns = venue_ns
+        self._transfers |= {transfer.transfer_id: transfer for transfer in found}
+        while len(self._transfers) > TRANSFERS_KEPT:
+            del self._transfers[next(iter(self._transfers))]
+
+    def _see(self, balances: tuple[BalanceReport, ...] | Failed, venue_ns: int) -> None:
         """To the gate; where nothing can be read, that nothing is known, and to a person once."""
         name, world = self._account.name, self._ports.world
         unread = balances.why if isinstance(balances, Failed) else ""
@@ -140,7 +163,15 @@ class Reconciler:
             world.observe((fact,))
         self._unread = unread
         seen = None if isinstance(balances, Failed) else balances
-        self._ports.tell(BalancesSeen(name, seen, world.clock.now_ns()))
+        told = tuple(self._transfers.values())
+        self._ports.tell(BalancesSeen(name, seen, world.clock.now_ns(), told, venue_ns))
+
+    def _of_base(self, symbol: str) -> tuple[TransferReport, ...]:
+        """Where a position is a part of the wallet, what left the wallet may have been a part of it."""
+        instrument = self._ports.instrument(self._account.name, symbol)
+        if instrument is None or instrument.kind is not InstrumentKind.SPOT:
+            return ()
+        return tuple(t for t in self._transfers.values() if t.asset == instrument.base)
 
     async def _compare(
         self,
@@ -157,7 +188,7 @@ class Reconciler:
         disagreed = []
         self._heard = True
         for symbol in symbols:
-            if not self._ports.listed(name, symbol):
+            if self._ports.instrument(name, symbol) is None:
                 LOG.error("unlisted symbol at the venue", account=name, symbol=symbol)
                 continue
             for report in fills:
@@ -169,6 +200,7 @@ class Reconciler:
                 fills=tuple(f for f in fills if isinstance(f, FillReport) and f.symbol == symbol),
                 asked_ns=asked_ns,
                 at_ns=self._ports.world.clock.now_ns(),
+                transfers=self._of_base(symbol),
             )
             standing = await self._ports.ask(name, symbol, compared)
             self._heard = self._heard and standing is not None

@@ -686,7 +686,7 @@ def _reconciler_ports(engine: Engine, to_gate: trio.MemorySendChannel[GateMail])
         ask=engine.desk.ask,
         deliver=_deliver(engine),
         active=engine.active,
-        listed=lambda account, symbol: engine.instrument(account, symbol) is not None,
+        instrument=engine.instrument,
         tell=lambda seen: post(to_gate, seen),
         stream_up=lambda account: engine.streams[account].up,
     )

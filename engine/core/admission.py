@@ -16,7 +16,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from engine.core.announce import alert_event, confirmation_event
-from engine.core.exposure import DAY, SECOND, Exposure, sensible
+from engine.core.exposure import DAY, SECOND, Exposure, Strange, sensible
 from engine.core.halts import kind_of
 from engine.core.limits import faults
 from engine.core.messages import (
@@ -46,6 +46,8 @@ from engine.core.messages import (
     SignalReceived,
     SignalRow,
     Standing,
+    Transferred,
+    TransferReport,
 )
 from engine.core.money import BadNumber, cents, plain, sane
 from engine.core.rules import Verdict, judge
@@ -177,9 +179,12 @@ class Admission:
     def handle_balances(self, seen: BalancesSeen, quote_of: QuoteOf, now_ns: int) -> Reaction:
         exposure = self._exposures[seen.account]
         facts = self._roll(exposure, now_ns)
-        exposure.see_balances(seen)
         exposure.mark_all(quote_of)
-        return self._reaction(exposure, facts, now_ns)
+        transfers, unexplained = exposure.see_balances(seen)
+        exposure.mark_all(quote_of)  # of what the wallet holds now
+        booked = tuple(_transferred(seen.account, transfer, now_ns) for transfer in transfers)
+        alerts = tuple(_unexplained(exposure, one, now_ns) for one in unexplained if _matters(exposure, one))
+        return self._reaction(exposure, (*facts, *booked, *alerts), now_ns, tuple(map(alert_event, alerts)))
 
     def tick(self, now_ns: int, quote_of: QuoteOf, in_force: tuple[Halt, ...]) -> Reaction:
         """Value all accounts at the market, begin new days, find losses. At least once a second (RELIABILITY I14).
@@ -349,13 +354,15 @@ class Admission:
         if not any(kind_of(halt) == "loss" and halt.scope == f"account/{account}" for halt in halts):
             self.acknowledge(account)
 
-    def _reaction(self, exposure: Exposure, facts: tuple[AnyFact, ...], now_ns: int) -> Reaction:
+    def _reaction(
+        self, exposure: Exposure, facts: tuple[AnyFact, ...], now_ns: int, events: tuple[Row, ...] = ()
+    ) -> Reaction:
         known = self._breached.get(exposure.account, {})
         halts = tuple(h for h in breaches(exposure, now_ns) if h.by.removeprefix(BY) not in known)
         for halt in halts:
             self._breached.setdefault(exposure.account, {})[halt.by.removeprefix(BY)] = None
         row = exposure.changed_row()
-        return Reaction(facts, () if row is None else (row,), halts)
+        return Reaction(facts, events if row is None else (row, *events), halts)
 
 
 def turned_down(signal: Signal, check: Check, now_ns: int) -> Admitted:
@@ -376,6 +383,29 @@ def _ended_at_once(row: SignalRow, facts: tuple[AnyFact, ...], account_rows: tup
     )
     status: Status = "refused" if row.outcome is Outcome.REFUSED else "recorded"
     return Admitted(status, replace(row, confirmed=confirmed), (*facts, confirmed), rows)
+
+
+def _transferred(account: str, transfer: TransferReport, now_ns: int) -> Transferred:
+    return Transferred(
+        at_ns=now_ns,
+        account=account,
+        cause=transfer.transfer_id,
+        transfer_id=transfer.transfer_id,
+        asset=transfer.asset,
+        amount=transfer.amount,
+        kind=transfer.kind,
+        venue_ns=transfer.venue_ns,
+    )
+
+
+def _matters(exposure: Exposure, strange: Strange) -> bool:
+    """More than a thousandth of the account: less than that are rebates, interest and what was rounded."""
+    return abs(exposure.worth(strange.asset, strange.least)) * 1000 >= abs(exposure.equity() or ZERO)
+
+
+def _unexplained(exposure: Exposure, strange: Strange, now_ns: int) -> Alerted:
+    text = f"the balance changed by {plain(strange.least)} {strange.asset}, and no execution, funding or transfer"
+    return Alerted(at_ns=now_ns, account=exposure.account, severity="warning", kind="balance", text=f"{text} says why")
 
 
 def breaches(exposure: Exposure, now_ns: int) -> tuple[Halt, ...]:

@@ -42,6 +42,7 @@ from engine.core.messages import (
     Submitted,
     Unclear,
     Unsent,
+    Withdrawn,
 )
 from engine.core.order import IllegalTransition, OrderFact, advance, settled
 
@@ -232,6 +233,9 @@ class Books:
                 self._confirmed(seq, fact)
             case FundingPaid():
                 self._execution(seq, fact, f"funding/{fact.funding_id}")
+            case Withdrawn():
+                if self._execution(seq, fact, f"transfer/{fact.transfer_id}"):
+                    self.sums.setdefault((fact.account, fact.symbol), _Sum()).qty -= fact.qty
             case Halted():
                 self._halted(fact.halt)
             case Resumed():
@@ -293,7 +297,7 @@ class Books:
         book.fees += fact.fee_quote or ZERO
         book.volume += fact.qty * fact.price
 
-    def _execution(self, seq: int, fact: Filled | FundingPaid, exec_id: str) -> bool:
+    def _execution(self, seq: int, fact: Filled | FundingPaid | Withdrawn, exec_id: str) -> bool:
         key = (fact.account, fact.symbol, exec_id)
         if key in self.executions:
             self.find("once in the ledger", seq, f"{exec_id} of {fact.account} {fact.symbol} was booked before")

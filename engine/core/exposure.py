@@ -34,13 +34,27 @@ from engine.core.messages import (
     Signal,
     Standing,
     State,
+    TransferReport,
 )
+from engine.core.money import cents
 from engine.core.position import closable, cost_of, net
 
 SECOND = 1_000_000_000
 DAY = 86_400 * SECOND
+PUZZLED_NS = 150 * SECOND  # the venue's list of transfers is asked for once a minute where asking is dear
+TRANSFERS_KEPT = 1000
 
 InstrumentOf = Callable[[str], Instrument | None]  # by symbol, at the account's venue
+
+
+class Strange(Struct, frozen=True):
+    """A change of a wallet that nothing explains yet. `least` of it has been so since `since_ns`; the rest comes and
+    goes, as executions do that the wallet shows before we have heard of them."""
+
+    asset: str
+    amount: Decimal
+    least: Decimal
+    since_ns: int
 
 
 class View(Struct, frozen=True, gc=False):
@@ -68,6 +82,7 @@ class View(Struct, frozen=True, gc=False):
     gain: Decimal  # unrealised, all positions, at the last marks
     losses_in_row: int
     equity: Decimal | None  # None: balances or a price for them not known yet
+    settled_equity: Decimal | None  # the same without what transfers, or something not known yet, have changed
     peak_equity: Decimal
     free_quote: Decimal | None  # wallet less margin and reservations
     free_base: Decimal | None
@@ -95,6 +110,8 @@ class Exposure:
         self._moved: dict[str, Decimal] = {}  # by asset: what trades moved, cumulative
         self._wallet: dict[str, Decimal] | None = None  # as last seen
         self._moved_at_seen: dict[str, Decimal] = {}
+        self._readable = True  # else the wallet is not known, though it was
+        self._strange: dict[str, Strange] = {}  # by asset: what the wallet changed by, and nothing says why
         self._prices: dict[str, Decimal] = {}  # of assets in quote
         self._sent: list[int] = []  # when orders were admitted, within the last minute and a little more; sorted
         self._recent: dict[tuple[str, Side, Decimal], int] = {}  # oldest first
@@ -172,13 +189,37 @@ class Exposure:
         """The signal ended; whatever was provisionally held for it is free. Unknown ids are no error."""
         self._drop(signal_id)
 
-    def see_balances(self, seen: BalancesSeen) -> None:
+    def see_balances(self, seen: BalancesSeen) -> tuple[tuple[TransferReport, ...], tuple[Strange, ...]]:
+        """The wallet as it is, the transfers that are new with it, and the changes that stay without a reason.
+
+        A wallet may show a transfer before the venue's list of them does, or after: until either has come the
+        difference counts as no loss and no gain. It does once it has waited for `PUZZLED_NS`: then it is one. What the
+        wallet was before this life is not known: what is listed up to then is taken to be in it.
+        """
+        self._readable = seen.balances is not None
         if seen.balances is None:
-            self._wallet = None
-            return
-        self._wallet = {report.asset: report.total for report in seen.balances}
+            return (), ()
+        wallet = {report.asset: report.total for report in seen.balances}
+        fresh = tuple(t for t in seen.transfers if t.transfer_id not in self.row.transfers)
+        if self._wallet is None:
+            for transfer in fresh:
+                if transfer.venue_ns <= seen.venue_ns:
+                    self._puzzle(transfer.asset, transfer.amount, seen.at_ns)
+        else:
+            for asset in dict.fromkeys((*self._wallet, *wallet, *self._moved)):
+                self._puzzle(asset, wallet.get(asset, ZERO) - self._held(asset), seen.at_ns)
+        self._wallet = wallet
         self._moved_at_seen = dict(self._moved)
+        if self.settled_equity() is None:
+            return (), ()  # a price is missing: they come again with the next wallet
+        for transfer in fresh:
+            self._transfer(transfer, seen.at_ns)
+        unexplained = tuple(s for s in self._strange.values() if seen.at_ns - s.since_ns >= PUZZLED_NS)
+        for one in unexplained:
+            del self._strange[one.asset]
+            self._puzzle(one.asset, one.amount - one.least, seen.at_ns)
         self._remember_peak()
+        return fresh, unexplained
 
     def mark(self, symbol: str, quote: Quote) -> None:
         """Value a symbol, and its base currency, at this quote's middle. A senseless quote changes nothing."""
@@ -281,6 +322,7 @@ class Exposure:
             gain=sums.gain,
             losses_in_row=row.losses_in_row,
             equity=self.equity(),
+            settled_equity=self.settled_equity(),
             peak_equity=row.peak_equity,
             free_quote=self._free_quote(instrument),
             free_base=self._free_base(instrument, holding),
@@ -298,7 +340,7 @@ class Exposure:
         A currency that the venue lists against the quote but has not been priced yet makes the whole unknown; one
         that is not listed counts nothing.
         """
-        if self._wallet is None:
+        if self._wallet is None or not self._readable:
             return None
         total = self._held(self.quote) + self._sums.linear_gain
         for asset in self._assets():
@@ -312,13 +354,29 @@ class Exposure:
                 return None
         return total
 
+    def settled_equity(self) -> Decimal | None:
+        """Equity as far as it is explained: what a transfer, or something not known yet, has changed is left out."""
+        equity = self.equity()
+        if equity is None:
+            return None
+        for one in self._strange.values():
+            worth = self._worth(one.asset, one.amount)
+            if worth is None:
+                return None
+            equity -= worth
+        return equity
+
+    def worth(self, asset: str, amount: Decimal) -> Decimal:
+        """In quote; of what has no price, nothing."""
+        return self._worth(asset, amount) or ZERO
+
     def day_result(self) -> Decimal:
         """Today's realised - fees + funding, and what is being lost on open positions (SPEC RSK5)."""
         return self._sums.net - self.row.baseline_net + min(self._sums.gain, ZERO)
 
     def drawdown(self) -> Decimal | None:
         """Fraction of the peak equity that is gone. None: not known."""
-        equity = self.equity()
+        equity = self.settled_equity()
         if equity is None or self.row.peak_equity <= 0:
             return None
         return (self.row.peak_equity - equity) / self.row.peak_equity
@@ -405,14 +463,46 @@ class Exposure:
         elif result > 0 and self.row.losses_in_row:
             self.row = _with(self.row, losses_in_row=0)
 
+    def _puzzle(self, asset: str, amount: Decimal, now_ns: int) -> None:
+        """So much more, or less, is there than is explained."""
+        before = self._strange.pop(asset, None)
+        after = (before.amount if before else ZERO) + amount
+        if before is None or before.least * after <= 0:
+            least, since_ns = after, now_ns
+        else:
+            least, since_ns = min(before.least, after, key=abs), before.since_ns
+        if after:
+            self._strange[asset] = Strange(asset, after, least, since_ns)
+
+    def _transfer(self, transfer: TransferReport, now_ns: int) -> None:
+        """The peak moves with it, in proportion: neither does a loss go unseen after it, nor does it look like one."""
+        before = self.settled_equity()
+        self._puzzle(transfer.asset, -transfer.amount, now_ns)
+        after = self.settled_equity()
+        peak, start = self.row.peak_equity, self.row.start_equity
+        if peak and before is not None and after is not None:
+            peak = cents(peak * after / before) if before > 0 and after > 0 else max(after, ZERO)
+            start += after - before
+        booked = (*self.row.transfers, transfer.transfer_id)[-TRANSFERS_KEPT:]
+        self.row = _with(self.row, transfers=booked, peak_equity=peak, start_equity=start)
+
+    def _worth(self, asset: str, amount: Decimal) -> Decimal | None:
+        """None: it is listed against the quote, and has no price yet. What is not listed counts nothing."""
+        if asset == self.quote:
+            return amount
+        price = self._prices.get(asset)
+        if price is None:
+            return ZERO if self._instrument_of(asset + self.quote) is None else None
+        return amount * price
+
     def _remember_peak(self) -> None:
-        equity = self.equity()
+        equity = self.settled_equity()
         if equity is not None and equity > self.row.peak_equity:
             start = self.row.start_equity or equity
             self.row = _with(self.row, start_equity=start, peak_equity=equity)
 
     def _forgive(self) -> None:
-        equity = self.equity()
+        equity = self.settled_equity()
         self.row = _with(self.row, losses_in_row=0, peak_equity=self.row.peak_equity if equity is None else equity)
 
     def _assets(self) -> tuple[str, ...]:
@@ -428,7 +518,7 @@ class Exposure:
 
     def _free_quote(self, instrument: Instrument | None) -> Decimal | None:
         """Spot: what no buy in flight needs. Linear: what is not margin of positions and openers in flight."""
-        if self._wallet is None or instrument is None:
+        if self._wallet is None or not self._readable or instrument is None:
             return None
         sums = self._sums
         leverage = leverage_of(instrument, self.limits)
@@ -436,7 +526,7 @@ class Exposure:
         return self._held(self.quote) + sums.linear_gain - sums.spot_buying - margin
 
     def _free_base(self, instrument: Instrument | None, holding: "_Holding") -> Decimal | None:
-        if self._wallet is None or instrument is None:
+        if self._wallet is None or not self._readable or instrument is None:
             return None
         return self._held(instrument.base) - holding.selling - holding.pending_selling
 
@@ -591,7 +681,7 @@ class _Holding:
             return ()
         if instrument.kind is InstrumentKind.LINEAR:
             return ((instrument.quote, position.cash),)
-        return ((instrument.quote, position.cash), (instrument.base, position.qty))
+        return ((instrument.quote, position.cash), (instrument.base, position.qty + position.withdrawn))
 
 
 _NOTHING = _Holding(Position(account="", symbol=""), None)  # stands in for a symbol never heard of; never changed

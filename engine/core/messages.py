@@ -473,6 +473,19 @@ class FundingReport(Message, frozen=True):
     venue_ns: int = 0
 
 
+class TransferReport(Message, frozen=True):
+    """A deposit, a withdrawal, or a transfer between an owner's wallets, as the venue has written it down.
+
+    `transfer_id` is unique per account; `amount` is positive when it came in; `kind` is the venue's own word.
+    """
+
+    transfer_id: str
+    asset: str
+    amount: Decimal
+    kind: str = ""
+    venue_ns: int = 0
+
+
 class PositionReport(Message, frozen=True):
     """The venue's position: signed base quantity and average entry.
 
@@ -540,6 +553,7 @@ class Compared(Message, frozen=True):
     fills: tuple[FillReport, ...]
     asked_ns: int
     at_ns: int
+    transfers: tuple[TransferReport, ...] = ()  # of the base currency, on spot
 
 
 class Sweep(Message, frozen=True):
@@ -593,6 +607,7 @@ class Position(Message, frozen=True):
     stop_waived: bool = False
     uncovered_ns: int = 0  # since when a live stop is missing; 0: covered, waived or flat
     closing: bool = False  # a flatten was asked for and is not done
+    withdrawn: Decimal = ZERO  # base that was withdrawn out of it, cumulative; see Withdrawn
     attempts: int = 0  # protective and exit orders sent in this lifecycle; makes their ids unique
     updated_ns: int = 0
 
@@ -649,11 +664,16 @@ class Standing(Message, frozen=True):
 
 
 class BalancesSeen(Message, frozen=True):
-    """reconciler -> gate: an account's wallet, as the venue told it. None: it cannot be read, and is not known."""
+    """reconciler -> gate: an account's wallet, as the venue told it. None: it cannot be read, and is not known.
+
+    `transfers` are all of late; those that are booked already say nothing new.
+    """
 
     account: str
     balances: tuple[BalanceReport, ...] | None
     at_ns: int
+    transfers: tuple[TransferReport, ...] = ()
+    venue_ns: int = 0  # the venue's time when it was asked
 
 
 class Timed(Message, frozen=True):
@@ -901,6 +921,24 @@ class FundingPaid(Fact, frozen=True):
     venue_ns: int = 0
 
 
+class Transferred(Fact, frozen=True, kw_only=True):
+    """An account's wallet has changed by what its owner did, which is no profit and no loss."""
+
+    transfer_id: str
+    asset: str
+    amount: Decimal
+    kind: str = ""
+    venue_ns: int = 0
+
+
+class Withdrawn(Fact, frozen=True, kw_only=True):
+    """On spot: coins of a position were transferred away; what was paid for them goes with them."""
+
+    transfer_id: str
+    qty: Decimal  # base, positive
+    venue_ns: int = 0
+
+
 class PlanSet(Fact, frozen=True):
     """Stop and target of the open position, from an entry, a move, or the default."""
 
@@ -1052,6 +1090,8 @@ AnyFact: TypeAlias = (
     | Corrected
     | ForeignSeen
     | FundingPaid
+    | Transferred
+    | Withdrawn
     | PlanSet
     | FlattenAsked
     | TradeOpened
@@ -1104,6 +1144,7 @@ class AccountRow(Message, frozen=True):
     orders_today: int = 0
     limits_version: int = 0
     reconciled_ns: int = 0  # fills up to here are booked
+    transfers: tuple[str, ...] = ()  # the last ones that are booked, by id
 
 
 class Reconciled(Message, frozen=True):

@@ -72,6 +72,21 @@ def apply_funding(position: Position, instrument: Instrument, amount: Decimal, a
     return replace(position, funding=position.funding + amount, cash=position.cash + amount, updated_ns=at_ns)
 
 
+def apply_withdrawal(position: Position, qty: Decimal, at_ns: int) -> Position:
+    """The position after `qty` (positive base) of its coins went elsewhere, with their share of the cost: no result."""
+    assert 0 < qty <= position.qty, f"{qty} withdrawn from {position.qty}"
+    left = position.qty - qty
+    cost = cost_of(position) - _cut(cost_of(position) * qty / position.qty) if left else ZERO
+    return replace(
+        position,
+        qty=left,
+        avg_price=position.avg_price if left else ZERO,
+        cost=cost,
+        withdrawn=position.withdrawn + qty,
+        updated_ns=at_ns,
+    )
+
+
 def fee_worth(
     instrument: Instrument, fee: Decimal, fee_asset: str, price: Decimal, fee_quote: Decimal | None
 ) -> Decimal | None:

@@ -385,11 +385,12 @@ def daily_loss(view: View, draft: Draft) -> Found:
 
 
 def drawdown(view: View, draft: Draft) -> Found:
-    if view.equity is None:
+    """RSK5: by what is there, also where it may turn out to be a transfer: only the halt waits for that to be known."""
+    if view.equity is None or view.settled_equity is None:
         return Check("RSK5.drawdown", False, reason="the account's equity is not known yet")
     if view.peak_equity <= 0:
         return None
-    gone = (view.peak_equity - view.equity) / view.peak_equity
+    gone = (view.peak_equity - min(view.equity, view.settled_equity)) / view.peak_equity
     return under("RSK5.drawdown", gone, draft.limits.drawdown_max, "fraction", "the loss from the peak")
 
 

@@ -65,6 +65,15 @@ class Liquidate(Struct, frozen=True, tag_field="do", tag="liquidate", forbid_unk
     account: str = "main"
 
 
+class Transfer(Struct, frozen=True, tag_field="do", tag="transfer", forbid_unknown_fields=True):
+    """The owner moves money into the account, or (a negative amount) out of it."""
+
+    face: str
+    asset: str
+    amount: Decimal
+    account: str = "main"
+
+
 class Restart(Struct, frozen=True, tag_field="do", tag="restart", forbid_unknown_fields=True):
     """All streams are closed and recently closed orders are no longer at hand."""
 
@@ -106,7 +115,9 @@ class Show(Struct, frozen=True, tag_field="do", tag="book", forbid_unknown_field
     asks: tuple[Level, ...]
 
 
-Deed: TypeAlias = Drop | Stall | Mangle | Lag | Ban | Liquidate | Restart | Skew | Hold | Funding | Print | Show
+Deed: TypeAlias = (
+    Drop | Stall | Mangle | Lag | Ban | Liquidate | Transfer | Restart | Skew | Hold | Funding | Print | Show
+)
 
 _deed = msgspec.json.Decoder(Deed)
 _fault = msgspec.json.Decoder(Fault)
@@ -202,6 +213,10 @@ class Admin:
                 member = exchange.faces[deed.face].house.members[deed.account]
                 outcome = member.liquidate(member.listings[f"linear:{deed.symbol}"].instrument.symbol, now_ns)
                 return {"refused": outcome.text} if isinstance(outcome, Rejection) else outcome.order.report()
+            case Transfer():
+                member = exchange.faces[deed.face].house.members[deed.account]
+                moved = member.transfer(deed.asset, deed.amount, now_ns)
+                return {"refused": moved.text} if isinstance(moved, Rejection) else moved
             case Restart():
                 return {"dropped": self._restart(deed.face, now_ns)}
             case Skew():

@@ -23,6 +23,7 @@ from engine.core.messages import (
     OrderType,
     Rejection,
     Side,
+    TransferReport,
 )
 from engine.exchange.terms import ExchangeTerms, KeyTerms, Memory
 from engine.market.account import AccountTerms, Holding, move
@@ -76,14 +77,15 @@ class News(Enum):
     AMENDED = "amended"
     ENDED = "ended"
     FUNDED = "funded"
+    TRANSFERRED = "transferred"
 
 
 class Told(Struct, frozen=True):
     """One thing that happened. `report` is how the order stood at that moment; the record is as it stands now."""
 
     news: News
-    record: Record | None  # None: funding
-    report: OrderReport | FillReport | FundingReport
+    record: Record | None  # None: funding, or a transfer
+    report: OrderReport | FillReport | FundingReport | TransferReport
     value: Decimal = ZERO  # of the order's fills up to this moment
     realised: Decimal = ZERO  # by this fill of a future, before fees
     position: Decimal = ZERO  # signed, after this fill
@@ -110,6 +112,7 @@ class Member:
         self.ended = 0  # orders, ever
         self._positions: dict[str, Holding] = {}  # folded fill by fill, so that each can say what it realised
         self._named: dict[tuple[str, str], Record] = {}  # the latest by category and client id
+        self.transfers: list[TransferReport] = []  # oldest first
         self.asked = 0
 
     # ---------------------------------------------------------------------------------------------------- requests
@@ -167,6 +170,19 @@ class Member:
         side = Side.SELL if qty > 0 else Side.BUY
         request = OrderRequest(symbol, "", side, OrderType.MARKET, abs(qty), reduce_only=True)
         return self.place(request, now_ns, marks={"liquidation": True})
+
+    def transfer(self, asset: str, amount: Decimal, now_ns: int) -> TransferReport | Rejection:
+        """Into the account, or (negative) out of what is free in it."""
+        if self.matching.account.available(asset) < -amount:
+            return Rejection("transfer", "insufficient", f"{-amount} {asset} are not free")
+        self.matching.account.transfer(asset, amount)
+        self.matching.now_ns = max(self.matching.now_ns, now_ns)
+        kind = "TRANSFER_IN" if amount > 0 else "TRANSFER_OUT"
+        report = TransferReport(f"{len(self.transfers) + 1:010d}", asset, amount, kind, now_ns)
+        self.transfers.append(report)
+        for listener in list(self.listeners.values()):
+            listener(self, (Told(News.TRANSFERRED, None, report),))
+        return report
 
     # ----------------------------------------------------------------------------------------------------- queries
 

@@ -180,6 +180,12 @@ class Account:
         flows = self.wallets.flows
         flows[report.asset] = flows.get(report.asset, ZERO) + report.amount
 
+    def transfer(self, asset: str, amount: Decimal) -> None:
+        """Into the account, or (negative) out of it."""
+        self._pay(asset, amount)
+        flows = self.wallets.flows
+        flows[asset] = flows.get(asset, ZERO) + amount
+
     def check(self) -> None:
         """Assert what must always hold."""
         for asset, locked in self._locked.items():

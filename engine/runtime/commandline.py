@@ -130,6 +130,7 @@ and while it runs, at the port of any of its faces:
   surefire exchange fault lose_reply on=order.create times=2
   surefire exchange fault refuse on=order.place code=-1007 status=503 text='Timeout waiting for response'
   surefire exchange do liquidate face=bybit symbol=BTCUSDT
+  surefire exchange do transfer face=bybit asset=USDT amount=-500
   surefire exchange do drop scope=private  (stall, mangle, lag, ban, restart, skew, hold, funding, trade, book)
   surefire exchange truth                            all orders, executions, balances, positions
   surefire exchange state | clear                    what it is doing; forget the faults that are still to come

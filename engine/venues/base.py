@@ -25,6 +25,7 @@ from engine.core.messages import (
     OrderReport,
     PositionReport,
     Quote,
+    TransferReport,
     VenueReport,
 )
 
@@ -99,6 +100,15 @@ class KeepsOrders(Protocol):
 
     def take_back(self, orders: Iterable[Order]) -> None:
         """At a start, before anything is asked: the account's open orders by the journal, to keep those on."""
+        ...
+
+
+@runtime_checkable
+class TellsTransfers(Protocol):
+    """An adapter whose venue writes down what was deposited, withdrawn, and moved between an owner's wallets."""
+
+    async def transfers(self, since_ns: int) -> tuple[TransferReport, ...] | Failed:
+        """Since a venue time; what was told before may come again, and what is new may come a minute late."""
         ...
 
 

@@ -39,6 +39,7 @@ from engine.core.messages import (
     Quote,
     Side,
     Submitted,
+    TransferReport,
     VenueReport,
 )
 from engine.core.tally import Tally
@@ -150,6 +151,20 @@ class Wayward(PaperVenue):
     says: Answer | None = None  # to every order, none of which arrives
     when_sent: Callable[[Order], None] | None = None
     unreadable: tuple[str, ...] = ()  # questions that come back as nothing that can be read
+
+    moved: tuple[TransferReport, ...] = ()  # by the owner, as the venue has written it down
+
+    async def transfers(self, since_ns: int) -> tuple[TransferReport, ...] | Failed:
+        if "transfers" in self.unreadable:
+            return Failed("a row cannot be read")
+        return tuple(t for t in self.moved if t.venue_ns >= since_ns)
+
+    def move(self, asset: str, amount: str) -> None:
+        """The owner puts it in, or (negative) takes it out."""
+        at_ns = self._clock.now_ns()
+        self.matching.account.transfer(asset, D(amount))
+        report = TransferReport(f"t{len(self.moved)}", asset, D(amount), "TRANSFER", at_ns)
+        self.moved = (*self.moved, report)
 
     async def balances(self) -> tuple[BalanceReport, ...] | Failed:
         return Failed("a row cannot be read") if "balances" in self.unreadable else await super().balances()

@@ -106,6 +106,14 @@ class Hand(Protocol):
 
     def liquidate(self) -> None: ...
 
+    def fund(self, rate: Decimal) -> None:
+        """Longs pay it, on what they hold."""
+        ...
+
+    def transfer(self, asset: str, amount: Decimal) -> None:
+        """The owner puts it in, or (negative) takes it out."""
+        ...
+
 
 class Offers(Struct, frozen=True, kw_only=True):
     """What an adapter declares beside the protocol itself. None: not offered."""
@@ -125,6 +133,7 @@ class Offers(Struct, frozen=True, kw_only=True):
     rights: bool = True  # what a key may do is known before it is used
     lists: bool = True  # long lists are read page by page; else they are a failure
     liquidations: bool = True  # are among the executions
+    transfers: bool = True  # are told by the venue's own record
     rules: bool = True  # the instruments are asked for each time
     page: int = 0  # executions that one answer holds; 0: all
 

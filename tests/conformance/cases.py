@@ -9,6 +9,7 @@ from engine.core.ids import is_ours
 from engine.core.messages import (
     Acked,
     Failed,
+    FundingReport,
     InstrumentKind,
     NotFound,
     Order,
@@ -16,6 +17,7 @@ from engine.core.messages import (
     Rejection,
     Silence,
     TimeInForce,
+    TransferReport,
 )
 from engine.core.money import step_ceiling
 from tests.conformance.bench import Bench, Broken, NotOffered, Skip, Trouble, refused, same
@@ -492,6 +494,44 @@ async def liquidation(b: Bench) -> None:
     same(await b.position(), D(0), "the position after a liquidation")
 
 
+async def funding(b: Bench) -> None:
+    if b.instrument.kind is InstrumentKind.SPOT:
+        raise NotOffered("nothing is funded on spot")
+    b.needs_faults()
+    order = b.market("held")
+    await b.accepted(order)
+    await b.ended(order, "filled")
+    before = {r.asset: r.total for r in b.hand.balances()}
+    b.hand.fund(D("0.0001"))
+    moved = {r.asset: r.total - before[r.asset] for r in b.hand.balances() if r.total != before[r.asset]}
+    paid: dict[str, tuple[str, Decimal]] = {}
+    for _ in range(2):  # asked for again it is the same one, or none
+        told = await b.answered(b.venue.fills(b.began_ns - 10**9))
+        paid |= {r.funding_id: (r.asset, r.amount) for r in told if isinstance(r, FundingReport)}
+    same(list(paid.values()), list(moved.items()), "what was paid for holding")
+
+
+async def transfer(b: Bench) -> None:
+    """In and out, each once, as the venue has written it down; and the balances are what they make them."""
+    if not b.offers.transfers:
+        raise NotOffered("a transfer shows in the balances alone")
+    b.needs_faults()
+    quote = b.instrument.quote
+    async with b.listening() as ear:
+        before = {r.asset: r.total for r in await b.answered(b.venue.balances())}
+        b.hand.transfer(quote, D("250.5"))
+        b.hand.transfer(quote, D(-100))
+        order = b.limit("heard-after")  # what the stream told before it has come by then
+        await b.accepted(order)
+        await b.until(lambda: ear.statuses(order.cid), "the stream does not tell of an order")
+        told: dict[str, TransferReport] = {}
+        for _ in range(2):
+            told |= {r.transfer_id: r for r in await b.answered(b.venue.transfers(b.began_ns - 10**9))}
+        same(sorted((r.asset, r.amount) for r in told.values()), [(quote, D(-100)), (quote, D("250.5"))], "transfers")
+        after = {r.asset: r.total for r in await b.answered(b.venue.balances())}
+        same(after[quote] - before[quote], D("150.5"), "what they changed")
+
+
 # ------------------------------------------------------------------------------------------------------------ questions
 
 
@@ -672,6 +712,8 @@ _STORIES: tuple[tuple[str, Callable[[Bench], Awaitable[None]]], ...] = (
     ("clock offset", clock_offset),
     ("clock jump", clock_jump),
     ("a request dies with its signal", dies_with_its_signal),
+    ("funding", funding),
+    ("transfers", transfer),
 )
 # What needs faults, a market, or keys of our own: at a user's venue these are not begun at all.
 _FAULTY = (
@@ -708,5 +750,7 @@ _FAULTY = (
     clock_offset,
     clock_jump,
     dies_with_its_signal,
+    funding,
+    transfer,
 )
 CASES = tuple(Case(number, name, run, run in _FAULTY) for number, (name, run) in enumerate(_STORIES, 1))

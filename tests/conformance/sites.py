@@ -17,13 +17,13 @@ import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.core.messages import Answer, BalanceReport, Failed, InstrumentKind, Order, Side
+from engine.core.messages import Answer, BalanceReport, Failed, InstrumentKind, Order, Rejection, Side
 from engine.exchange.faults import Fault, Woe
 from engine.exchange.opening import both_kinds, open_exchange
 from engine.exchange.server import Exchange, Mangling
 from engine.exchange.terms import ExchangeTerms, KeyTerms
 from engine.market import synthetic
-from engine.market.events import BookSnapshot, TradePrint
+from engine.market.events import BookSnapshot, FundingRate, TradePrint
 from engine.market.orders import OrderRequest
 from engine.runtime.clock import live_clock
 from engine.venues.base import SECOND
@@ -110,7 +110,9 @@ _USDM_WORDS = _SPOT_WORDS | {"amend": "order.modify", "batch": "batchOrders.plac
 _BYBIT_OFFERS = Offers(amend=_amend_bybit, cancel_all=_cancel_all, batch=_batch, page=100)
 _SPOT_OFFERS = Offers(amend=_amend_spot, cancel_all=_cancel_all, page=1000)
 _USDM_OFFERS = Offers(amend=_amend_usdm, cancel_all=_cancel_all, batch=_batch, page=1000)
-_CCXT_SPOT_OFFERS = Offers(page=100, clock=False, pushed=False, exact=False, rights=False, lists=False, rules=False)
+_CCXT_SPOT_OFFERS = Offers(
+    page=100, transfers=False, clock=False, pushed=False, exact=False, rights=False, lists=False, rules=False
+)
 _CCXT_OFFERS = replace(_CCXT_SPOT_OFFERS, amend=_amend_bybit)
 _CCXT_BYBIT_OFFERS = replace(_CCXT_OFFERS, liquidations=False)
 BYBIT_LINEAR = Face("bybit", "bybit", InstrumentKind.LINEAR, _BYBIT_WORDS, _BYBIT, _BYBIT_OFFERS)
@@ -214,6 +216,12 @@ class ExchangeHand:
 
     def liquidate(self) -> None:
         self.member.liquidate(self.inner, self._exchange.now_ns())
+
+    def fund(self, rate: Decimal) -> None:
+        self._exchange.publish(FundingRate(SYMBOL, self._exchange.now_ns(), rate, D(60_000)))
+
+    def transfer(self, asset: str, amount: Decimal) -> None:
+        assert not isinstance(self.member.transfer(asset, amount, self._exchange.now_ns()), Rejection)
 
 
 @asynccontextmanager
@@ -352,6 +360,12 @@ class PaperHand:
     def liquidate(self) -> None:
         raise Skip("the paper venue liquidates by its market; see tests/market/test_matching.py")
 
+    def fund(self, rate: Decimal) -> None:
+        self.venue.publish(FundingRate(SYMBOL, self.venue.matching.now_ns, rate, D(60_000)))
+
+    def transfer(self, asset: str, amount: Decimal) -> None:
+        raise Skip("nobody owns the paper venue's money")
+
 
 @asynccontextmanager
 async def at_paper(socket: bool) -> AsyncIterator[Bench]:
@@ -373,7 +387,7 @@ async def at_paper(socket: bool) -> AsyncIterator[Bench]:
         yield Bench(
             venue,
             instrument,
-            Offers(keys=False, clock=False),
+            Offers(keys=False, clock=False, transfers=False),
             None,
             lambda: hand.quote,
             clock.now_ns,

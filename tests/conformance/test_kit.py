@@ -25,8 +25,8 @@ BY_NAME = {case.run.__name__: case for case in CASES}
 
 NOT_OFFERED: dict[str, set[str]] = {
     "bybit-linear": set(),
-    "bybit-spot": {"liquidation"},
-    "binance-spot": {"batch", "batch_answer_lost", "duplicate_after_end", "liquidation"},
+    "bybit-spot": {"funding", "liquidation"},
+    "binance-spot": {"batch", "batch_answer_lost", "duplicate_after_end", "funding", "liquidation"},
     "binance-usdm": {"duplicate_after_end"},
     "paper": {
         "amend",
@@ -40,6 +40,7 @@ NOT_OFFERED: dict[str, set[str]] = {
         "clock_offset",
         "dies_with_its_signal",
         "paging_executions",
+        "transfer",
         "wrong_key",
     },
 }
@@ -57,11 +58,12 @@ _BY_CCXT = {
     "stream_doubled",
     "stream_dropped",
     "stream_silent",
+    "transfer",
     "wrong_key",
 }
 NOT_OFFERED |= {
     "ccxt-bybit": _BY_CCXT | {"liquidation"},
-    "ccxt-binance": _BY_CCXT | {"amend", "amend_answer_lost", "liquidation"},
+    "ccxt-binance": _BY_CCXT | {"amend", "amend_answer_lost", "funding", "liquidation"},
     "ccxt-binanceusdm": _BY_CCXT,
 }
 SKIPPED = {

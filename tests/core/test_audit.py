@@ -36,6 +36,7 @@ from engine.core.messages import (
     SignalReceived,
     State,
     Submitted,
+    Withdrawn,
 )
 from engine.core.order import advance
 
@@ -227,6 +228,15 @@ def test_funding_is_booked_once() -> None:
     booked = (*EXECUTIONS, ("main", "BTCUSDT", "funding/f"))
     assert of(*STORY, paid, executions=booked) == []
     assert of(*STORY, paid, paid, executions=booked) == ["once in the ledger"]
+
+
+def test_coins_that_were_withdrawn_are_in_the_sum_of_the_position_once() -> None:
+    gone = Withdrawn(**HERE, transfer_id="t", qty=HELD.qty)
+    booked = (*EXECUTIONS, ("main", "BTCUSDT", "transfer/t"))
+    flat = replace(HELD, qty=Decimal(0))
+    assert of(*STORY, gone, executions=booked, positions=(flat,)) == []
+    assert of(*STORY, gone, executions=booked) == ["table positions"]
+    assert of(*STORY, gone, gone, executions=booked, positions=(flat,)) == ["once in the ledger"]
 
 
 def test_an_opener_has_one_attempt() -> None:

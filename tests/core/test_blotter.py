@@ -43,7 +43,9 @@ from engine.core.messages import (
     Silence,
     State,
     Sweep,
+    TransferReport,
     Wake,
+    Withdrawn,
 )
 
 D = Decimal
@@ -755,6 +757,44 @@ def test_a_wallet_may_hold_more_than_was_traded_here_and_not_less() -> None:
     assert desk.tell(wallet("0.09")).halts == ()
     step = desk.tell(wallet("0.09"), after=31)
     assert "Mismatched" in facts(step) and [h.scope for h in step.halts] == ["symbol/a/BTCUSDT"]
+
+
+def test_coins_that_were_withdrawn_make_the_position_smaller_once_and_only_by_what_the_wallet_lacks() -> None:
+    desk = Desk()
+    _, stop, target = desk.entered()
+    orders = (desk.report(stop, "open"), desk.report(target, "open"))
+    out = TransferReport("t1", "BTC", D("-0.5"), "TRANSFER_OUT", desk.now)
+
+    def wallet(qty: str) -> Compared:
+        told = replace(desk.compared(qty, orders), position=PositionReport("BTCUSDT", D(qty), wallet=True))
+        return replace(told, transfers=(out,))
+
+    desk.tell(wallet("0.3"))
+    assert desk.blotter.position.qty == D("0.1"), "there was more in the wallet than ours"
+    step = desk.tell(wallet("0.04"))
+    (withdrawn,) = [fact for fact in step.facts if isinstance(fact, Withdrawn)]
+    assert (withdrawn.qty, withdrawn.transfer_id) == (D("0.06"), "t1")
+    position = desk.blotter.position
+    assert (position.qty, position.cost, position.avg_price, position.realised) == (D("0.04"), 4, 100, 0)
+    assert position.withdrawn == D("0.06")
+    assert [o.qty for o in desk.placed(Leg.STOP)] == [] and step.halts == ()
+    desk.tell(Sweep(desk.now))
+    assert {o.qty for o in desk.placed()} == {D("0.04")}, "what protects it is as large as what is left"
+    assert "Withdrawn" not in facts(desk.tell(wallet("0.01"))), "one transfer counts once"
+    step = desk.tell(wallet("0.01"), after=31)
+    assert "Mismatched" in facts(step), "what else is missing is still a riddle"
+
+
+def test_a_position_whose_coins_are_all_withdrawn_is_over() -> None:
+    desk = Desk()
+    _, stop, target = desk.entered()
+    told = desk.compared("0", (desk.report(stop, "open"), desk.report(target, "open")))
+    gone = TransferReport("t1", "BTC", D("-0.1"), "TRANSFER_OUT", desk.now)
+    empty = replace(told, position=PositionReport("BTCUSDT", D(0), wallet=True), transfers=(gone,))
+    step = desk.tell(empty)
+    assert "TradeClosed" in facts(step) and not desk.blotter.position.qty
+    assert step.standing is not None and step.standing.closed_trade is None, "it is no loss, nor a gain"
+    assert {c.cid for c in step.commands if isinstance(c, Cancel)} == {stop.cid, target.cid}
 
 
 def test_a_stop_that_is_taken_away_again_and_again_ends_in_a_flatten() -> None:

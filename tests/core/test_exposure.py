@@ -15,6 +15,7 @@ from engine.core.exposure import DAY, Exposure
 from engine.core.messages import (
     AccountRow,
     Action,
+    BalancesSeen,
     Confirmed,
     Enact,
     InstrumentKind,
@@ -29,6 +30,7 @@ from engine.core.messages import (
     Side,
     State,
     Trade,
+    TransferReport,
 )
 from engine.core.position import apply_fill
 from tests.core.gate_world import (
@@ -213,11 +215,112 @@ def test_the_row_is_written_when_it_changed_but_not_for_every_new_peak() -> None
     account = exposure()
     assert account.changed_row() is not None
     assert account.changed_row() is None
-    account.see_balances(balances({"USDT": "100050"}))
+    account.stand(standing(position(realised=D(50), cash=D(50))), QUOTE)
     assert account.changed_row() is None
-    account.see_balances(balances({"USDT": "100200"}))
+    account.stand(standing(position(realised=D(200), cash=D(200))), QUOTE)
     row = account.changed_row()
     assert row is not None and row.peak_equity == 100200
+
+
+# ------------------------------------------------------------------------------------------------------------ transfers
+
+
+def seen(usdt: str, *transfers: TransferReport, seconds: int = 0, venue_ns: int = NOW) -> BalancesSeen:
+    told = balances({"USDT": usdt}, NOW + seconds * SECOND)
+    return replace(told, transfers=transfers, venue_ns=venue_ns)
+
+
+def part(account: Exposure) -> Decimal:
+    """The drawdown; a peak that a transfer has moved is rounded to a hundred-millionth."""
+    gone = account.drawdown()
+    assert gone is not None
+    return round(gone, 9)
+
+
+OUT = TransferReport("t1", "USDT", D(-40000), "WITHDRAW", NOW)
+
+
+@pytest.mark.parametrize("wallet_first", [True, False])
+def test_a_withdrawal_is_no_loss_whichever_is_told_first(wallet_first: bool) -> None:
+    account = exposure()
+    account.stand(standing(position(realised=D(-5000), cash=D(-5000))), QUOTE)
+    account.see_balances(seen("95000"))
+    told = (seen("55000", seconds=10), seen("55000", OUT, seconds=20))
+    if not wallet_first:
+        told = (seen("95000", OUT, seconds=10), seen("55000", OUT, seconds=20))
+    booked = []
+    for one in told:
+        booked += account.see_balances(one)[0]
+        assert part(account) == D("0.05")
+    assert booked == [OUT], "once, though it is told with every wallet"
+    assert account.equity() == 55000 and round(account.row.peak_equity * D("0.95"), 6) == 55000
+    assert account.see_balances(seen("55000", OUT, seconds=400)) == ((), ())
+    assert part(account) == D("0.05")
+
+
+def test_a_deposit_hides_no_loss() -> None:
+    account = exposure()
+    account.stand(standing(position(realised=D(-5000), cash=D(-5000))), QUOTE)
+    account.see_balances(seen("95000"))
+    account.see_balances(seen("295000", TransferReport("t2", "USDT", D(200000), "DEPOSIT", NOW), seconds=10))
+    assert account.equity() == 295000 and part(account) == D("0.05")
+
+
+def test_what_was_transferred_before_a_start_is_in_the_first_wallet() -> None:
+    account = exposure()
+    row = account.row
+    again = Exposure("a", "paper", "USDT", {"BTCUSDT": LINEAR}.get)
+    again.limits = Limits()
+    again.recover(row, (), (), ())
+    later = replace(OUT, transfer_id="t3", venue_ns=NOW + 1)
+    booked, _ = again.see_balances(seen("60000", OUT))
+    assert booked == (OUT,) and again.drawdown() == 0 and again.row.peak_equity == 60000
+    booked, _ = again.see_balances(seen("20000", OUT, later, seconds=10))
+    assert booked == (later,) and again.drawdown() == 0
+    third = Exposure("a", "paper", "USDT", {"BTCUSDT": LINEAR}.get)
+    third.limits = Limits()
+    third.recover(again.row, (), (), ())
+    assert third.see_balances(seen("20000", OUT, later)) == ((), ()) and third.drawdown() == 0
+
+
+def test_a_change_that_nothing_explains_is_a_loss_once_it_has_waited() -> None:
+    account = exposure()
+    account.see_balances(seen("80000"))
+    assert account.drawdown() == 0 and account.see_balances(seen("80000", seconds=149)) == ((), ())
+    _, (strange,) = account.see_balances(seen("80000", seconds=150))
+    assert (strange.asset, strange.least) == ("USDT", -20000)
+    assert account.drawdown() == D("0.2")
+    assert account.see_balances(seen("80000", seconds=400)) == ((), ()), "and is told once"
+
+
+def test_what_comes_and_goes_does_not_make_a_change_that_stays_look_like_news() -> None:
+    """A wallet shows executions before they are heard of; beside them the same 1,000 are missing all the time."""
+    account = exposure()
+    for seconds, usdt in ((0, "99000"), (60, "97000"), (120, "99000"), (140, "98500")):
+        assert account.see_balances(seen(usdt, seconds=seconds))[1] == ()
+    _, (strange,) = account.see_balances(seen("96000", seconds=160))
+    assert strange.least == -1000
+    assert account.drawdown() == D("0.01"), "the rest of it may still be explained"
+
+
+def test_a_withdrawal_of_a_coin_counts_what_it_is_worth() -> None:
+    account = exposure(SPOT, wallet={"USDT": "50000", "BTC": "1"})
+    account.mark_all({"BTCUSDT": QUOTE}.get)
+    assert account.row.peak_equity == 100000
+    gone = TransferReport("t4", "BTC", D(-1), "WITHDRAW", NOW)
+    told = replace(balances({"USDT": "50000"}, NOW + SECOND), transfers=(gone,), venue_ns=NOW)
+    assert account.see_balances(told) == ((gone,), ())
+    assert (account.drawdown(), account.row.peak_equity) == (0, 50000)
+
+
+def test_a_wallet_that_could_not_be_read_for_a_while_is_compared_with_the_one_before() -> None:
+    account = exposure()
+    account.see_balances(replace(seen("0"), balances=None))
+    assert account.equity() is None and account.drawdown() is None
+    account.see_balances(seen("60000", seconds=10))
+    assert account.equity() == 60000 and account.drawdown() == 0
+    account.see_balances(seen("60000", OUT, seconds=20))
+    assert account.drawdown() == 0 and account.row.peak_equity == 60000
 
 
 # -------------------------------------------------------------------------------------------------------------- restart

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
+from actors.order import SUPERSEDED
 from engine.core.messages import (
     ZERO,
     Accepted,
@@ -22,6 +23,7 @@ from engine.core.messages import (
     Leg,
     Limits,
     Missing,
+    Order,
     OrderType,
     Outcome,
     Plan,
@@ -193,8 +195,15 @@ def protection_passes_halts(e: Evidence) -> Iterator[Violation]:
         order = e.submitted[fact.cid][1]
         if fact.reason.startswith(SALE_HELD_BACK):
             continue  # Spot has no reduce-only: a sale waits until it cannot sell what an earlier one has sold
+        if fact.reason == SUPERSEDED and any(_same_leg_later(order, o) for _, o in e.submitted.values()):
+            continue  # both waited for a rate limit, and one of them goes
         if order.reduce_only and not order.valid_until_ns:
             yield Violation("I7", record.at_ns, f"{fact.cid} closes, and was held back: {fact.reason}")
+
+
+def _same_leg_later(order: Order, other: Order) -> bool:
+    same = (other.account, other.symbol, other.leg) == (order.account, order.symbol, order.leg)
+    return same and other.submitted_ns > order.submitted_ns
 
 
 def time_limits_hold(e: Evidence) -> Iterator[Violation]:

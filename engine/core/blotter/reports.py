@@ -1,5 +1,6 @@
 """What the venue tells of orders, executions, funding and positions, by whatever channel and in whatever order."""
 
+from decimal import Decimal
 from typing import Any
 
 from msgspec.structs import replace
@@ -32,8 +33,19 @@ from engine.core.messages import (
     State,
     TradeClosed,
     TradeOpened,
+    TransferReport,
+    Withdrawn,
 )
-from engine.core.position import apply_fill, apply_funding, fee_worth, fold_trade, fund_trade
+from engine.core.position import (
+    apply_fill,
+    apply_funding,
+    apply_withdrawal,
+    closable,
+    close_trade,
+    fee_worth,
+    fold_trade,
+    fund_trade,
+)
 from engine.core.reconcile import compare
 
 FIRST_LOOK_NS = 30 * SECOND  # from the start of the engine to its first look at a symbol, as a rule
@@ -270,6 +282,34 @@ def fold_funding(sheet: Sheet, report: FundingReport, now_ns: int) -> None:
         sheet.trades[sheet.trade.trade_id] = sheet.trade
 
 
+def _fold_withdrawal(sheet: Sheet, transfer: TransferReport, missing: Decimal, now_ns: int) -> None:
+    """Of coins that went out, what the wallet now lacks to be the position. Once; what more went was not the
+    position's."""
+    key = f"transfer/{transfer.transfer_id}"
+    qty = min(-transfer.amount, missing, sheet.position.qty)
+    if key in sheet.seen or qty <= 0:
+        return
+    sheet.seen[key] = Seen(transfer.venue_ns, -qty)
+    here: dict[str, Any] = {
+        "at_ns": now_ns,
+        "account": sheet.position.account,
+        "symbol": sheet.position.symbol,
+        "trace_id": sheet.trade.trace_id if sheet.trade else transfer.transfer_id,
+        "cause": transfer.transfer_id,
+    }
+    sheet.facts.append(Withdrawn(**here, transfer_id=transfer.transfer_id, qty=qty, venue_ns=transfer.venue_ns))
+    sheet.position = apply_withdrawal(sheet.position, qty, now_ns)
+    sheet.alert("warning", "withdrawn", f"{qty} of the position were transferred away; it is smaller now", now_ns)
+    trade = sheet.trade
+    if trade is not None and not closable(sheet.position, sheet.instrument):
+        trade = close_trade(trade, now_ns)
+        sheet.facts.append(TradeClosed(**here, trade=trade))
+        sheet.events.append(trade_event("trade.closed", trade, now_ns))
+        sheet.trades[trade.trade_id] = trade
+        sheet.trade = None  # it has no result, so nobody is told of one (`closed_trade`)
+    sheet.events.append(position_event(sheet.position, now_ns, here["trace_id"]))
+
+
 def fold_comparison(sheet: Sheet, message: Compared, now_ns: int) -> None:
     if sheet.recovered:
         sheet.compared_ns = sheet.compared_ns or now_ns
@@ -305,6 +345,9 @@ def _compare_position(sheet: Sheet, message: Compared, now_ns: int) -> None:
     """
     at = message.position.venue_ns or message.asked_ns
     later = sum((seen.delta for seen in sheet.seen.values() if seen.venue_ns > at), ZERO)
+    for transfer in message.transfers:
+        if transfer.venue_ns <= at:
+            _fold_withdrawal(sheet, transfer, sheet.position.qty - later - message.position.qty, now_ns)
     difference = message.position.qty - (sheet.position.qty - later)
     if not difference or (message.position.wallet and difference > 0):
         sheet.agreed_ns = now_ns

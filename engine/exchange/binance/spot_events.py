@@ -1,6 +1,6 @@
 """What the user data stream of Spot tells of a step."""
 
-from engine.core.messages import ZERO, FillReport, OrderReport
+from engine.core.messages import ZERO, FillReport, OrderReport, TransferReport
 from engine.exchange.binance.caller import Row
 from engine.exchange.binance.rows import status, trade_id
 from engine.exchange.binance.spot_rows import client_id, eight, expiry_reason, kind, tif
@@ -13,6 +13,11 @@ def user_events(member: Member, told: tuple[Told, ...], screens: Screens) -> lis
     events: list[Row] = []
     assets: dict[str, None] = {}
     for one in told:
+        if isinstance(one.report, TransferReport):
+            at_ms = one.report.venue_ns // 1_000_000
+            event = {"e": "balanceUpdate", "E": at_ms, "a": one.report.asset, "d": eight(one.report.amount)}
+            events.append(event | {"T": at_ms})
+            assets[one.report.asset] = None
         if one.record is None:
             continue
         events += _report(member, one.record, one)

@@ -7,7 +7,16 @@ from typing import Any
 
 import msgspec
 
-from engine.core.messages import ZERO, FillReport, FundingReport, OrderType, Rejection, Side, TimeInForce
+from engine.core.messages import (
+    ZERO,
+    FillReport,
+    FundingReport,
+    OrderType,
+    Rejection,
+    Side,
+    TimeInForce,
+    TransferReport,
+)
 from engine.core.money import plain
 from engine.exchange.binance.caller import (
     SIDES,
@@ -397,8 +406,10 @@ def commission_rate(caller: Caller, params: Params) -> Row:
 
 
 def income(caller: Caller, params: Params) -> list[Row]:
-    """Realised profit, commissions and funding, oldest first."""
+    """Realised profit, commissions, funding and transfers, oldest first."""
     rows = [row for report in caller.member.matching.executions for row in _incomes(caller, report)]
+    rows += map(_transfer, caller.member.transfers)
+    rows.sort(key=lambda row: row["time"])
     kind, symbol = word(params, "incomeType"), word(params, "symbol")
     start, end = whole(params, "startTime"), whole(params, "endTime")
     chosen = [
@@ -597,6 +608,16 @@ def _incomes(caller: Caller, report: FillReport | FundingReport) -> list[Row]:
         gain = {"incomeType": "REALIZED_PNL", "income": plain(realised), "asset": listing.instrument.quote}
         rows.append(row | gain | ids)
     return rows
+
+
+def _transfer(report: TransferReport) -> Row:
+    row: Row = {"symbol": "", "incomeType": "TRANSFER", "income": plain(report.amount), "asset": report.asset}
+    return row | {
+        "info": "TRANSFER",
+        "time": report.venue_ns // 1_000_000,
+        "tranId": int(report.transfer_id),
+        "tradeId": "",
+    }
 
 
 def _inner(listing: Listing) -> str:

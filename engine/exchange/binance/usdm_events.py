@@ -1,6 +1,6 @@
 """What the private stream of USD-M futures tells of a step."""
 
-from engine.core.messages import ZERO, FillReport, FundingReport, OrderReport
+from engine.core.messages import ZERO, FillReport, FundingReport, OrderReport, TransferReport
 from engine.core.money import plain
 from engine.exchange.binance.caller import Row
 from engine.exchange.binance.rows import status, trade_id
@@ -24,9 +24,14 @@ def user_events(member: Member, told: tuple[Told, ...], screens: Screens) -> lis
         if one.news is News.FUNDED:
             events.append(_account(member, (), "FUNDING_FEE", screens, one))
             continue
+        if isinstance(one.report, TransferReport):
+            reason = "DEPOSIT" if one.report.amount > 0 else "WITHDRAW"
+            events.append(_account(member, (), reason, screens, one))
+            continue
         assert one.record is not None
         events += _of_order(one.record, one)
         if one.news is News.FILLED:
+            assert isinstance(one.report, FillReport)
             symbols[one.report.symbol] = None
     if symbols:
         events.append(_account(member, tuple(symbols), "ORDER", screens, told[-1]))
@@ -162,12 +167,13 @@ def _account(member: Member, symbols: tuple[str, ...], reason: str, screens: Scr
     """Absolute balances of the margin assets; positions of the symbols that were traded."""
     account, at_ms = member.matching.account, one.report.venue_ns // 1_000_000
     funding = one.report if isinstance(one.report, FundingReport) else None
+    moved = one.report if isinstance(one.report, FundingReport | TransferReport) else None
     balances = [
         {
             "a": balance.asset,
             "wb": plain(balance.total),
             "cw": plain(balance.total),
-            "bc": plain(funding.amount) if funding and funding.asset == balance.asset else "0",
+            "bc": plain(moved.amount) if moved and moved.asset == balance.asset else "0",
         }
         for balance in member.matching.balances()
         if any(listing.instrument.quote == balance.asset for listing in member.listings.values())

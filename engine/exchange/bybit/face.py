@@ -59,6 +59,7 @@ READS = (
     Route("position.list", queries.positions),
     Route("account.wallet-balance", queries.wallet_balance),
     Route("account.info", queries.account_info),
+    Route("account.transaction-log", queries.transaction_log, (25, 25)),
     Route("account.fee-rate", queries.fee_rate, (5, 5)),
     Route("asset.coin.query-info", queries.coins),
 )

@@ -118,6 +118,40 @@ def wallet_balance(caller: Caller, params: Params) -> Result:
     return {"list": [wallet_row(caller.member, caller.screens, coins)]}
 
 
+def transaction_log(caller: Caller, params: Params) -> Result:
+    """Transfers, newest first, for whoever names them; what else the ledger has is not kept here."""
+    (start, end), kind = _window(params), word(params, "type")
+    if kind not in ("TRANSFER_IN", "TRANSFER_OUT") or word(params, "category"):
+        return {"list": [], "nextPageCursor": ""}
+    found = (
+        {
+            "id": report.transfer_id,
+            "symbol": "",
+            "category": "",
+            "side": "None",
+            "type": report.kind,
+            "transSubType": "",
+            "currency": report.asset,
+            "qty": "0",
+            "size": "0",
+            "funding": "",
+            "fee": "0",
+            "cashFlow": plain(report.amount),
+            "change": plain(report.amount),
+            "cashBalance": "",
+            "transactionTime": str(report.venue_ns // 1_000_000),
+        }
+        for report in reversed(caller.member.transfers)
+        if report.kind == kind and word(params, "currency") in ("", report.asset)
+    )
+
+    def within(row: Row) -> bool:
+        at_ms = int(row["transactionTime"])
+        return (start is None or at_ms >= start) and (end is None or at_ms <= end)
+
+    return _page(params, filter(within, found), lambda row: row["id"], 50, default=20)
+
+
 def account_info(caller: Caller, params: Params) -> Result:
     return {
         "unifiedMarginStatus": 5,

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from engine.core.messages import FillReport, FundingReport, OrderReport
+from engine.core.messages import FillReport, FundingReport, OrderReport, TransferReport
 from engine.exchange.bybit.codes import Refused
 from engine.exchange.bybit.face import OPERATIONS, WINDOW_MS, BybitFace, RateLimited, check_time
 from engine.exchange.bybit.market import level_rows, sides, ticker_row, trade_row
@@ -247,6 +247,8 @@ class Private(_Known):
     def _listen(self, member: Member, told: tuple[Told, ...]) -> None:
         moved: dict[str, Listing] = {}
         for one in told:
+            if isinstance(one.report, TransferReport):
+                continue  # the wallet shows it
             listing = member.listings[one.report.symbol]
             moved[one.report.symbol] = listing
             if isinstance(one.report, OrderReport):

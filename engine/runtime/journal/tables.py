@@ -39,7 +39,10 @@ from engine.core.messages import (
     SignalEnded,
     SignalRow,
     Trade,
+    Transferred,
+    Withdrawn,
 )
+from engine.core.money import plain
 from engine.core.order import settled
 
 Values: TypeAlias = tuple[Any, ...]  # what a statement's parameters may be: text, number, bytes, None
@@ -221,6 +224,14 @@ def _funding(seq: int, fact: FundingPaid) -> Values:
     )
 
 
+def _withdrawn(seq: int, fact: Withdrawn) -> Values:
+    """Coins that went elsewhere stand among the fills, too: once, and as an execution of nothing."""
+    return (
+        *(fact.account, fact.symbol, f"transfer/{fact.transfer_id}", "", fact.at_ns, fact.venue_ns),
+        *(fact.venue_ns or fact.at_ns, "", "0", "0", "0", "", None, 0, 0, "0", str(-fact.qty), seq),
+    )
+
+
 def _who(by: Callable[[Any], str], what: Callable[[Any], str], detail: Callable[[Any], str]) -> Callable[..., Values]:
     def values(seq: int, fact: Any) -> Values:
         return seq, fact.at_ns, by(fact), what(fact), fact.account, detail(fact)
@@ -236,6 +247,15 @@ def _resumed(fact: Resumed) -> str:
 FROM_FACTS: dict[type, tuple[str, Callable[..., Values]]] = {
     Filled: (FILLS, _fill),
     FundingPaid: (FILLS, _funding),
+    Withdrawn: (FILLS, _withdrawn),
+    Transferred: (
+        AUDIT,
+        _who(
+            lambda f: "owner",
+            lambda f: f"transferred {plain(f.amount)} {f.asset}",
+            lambda f: f"{f.kind} {f.transfer_id}",
+        ),
+    ),
     EngineStarted: (
         AUDIT,
         _who(lambda f: "engine", lambda f: "started", lambda f: f"epoch {f.epoch}, build {f.build}, {f.config_hash}"),

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from engine.core.messages import ZERO, BalanceReport, OrderType, PositionReport, Side, VenueReport
+from engine.core.messages import ZERO, BalanceReport, OrderType, PositionReport, Side, TransferReport, VenueReport
 from engine.core.money import BadNumber, sane
 
 T = TypeVar("T")
@@ -30,6 +30,8 @@ class Heard(Struct, frozen=True):
     odd: str = ""  # something that we do not know, for the log
     positions: tuple[PositionReport, ...] = ()
     balances: tuple[BalanceReport, ...] = ()
+    transfers: tuple[TransferReport, ...] = ()
+    transferred: bool = False  # something was; by which number the venue tells elsewhere
 
 
 NOTHING = Heard()

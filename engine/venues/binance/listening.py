@@ -9,7 +9,7 @@ import structlog
 import trio
 from trio_websocket import WebSocketConnection
 
-from engine.core.messages import VenueReport
+from engine.core.messages import TransferReport, VenueReport
 from engine.runtime.websocket import open_websocket
 from engine.venues.base import StreamDown
 from engine.venues.binance.decoding import Heard, Odd
@@ -17,6 +17,7 @@ from engine.venues.binance.witness import Witness
 from engine.venues.private_stream import Deliver, keep_awake, receive_bytes
 
 LOG = structlog.get_logger("binance")
+TRANSFERS_KEPT = 500
 LIFE_SECONDS = 23 * 3600.0  # the venue cuts every connection after 24 hours
 
 
@@ -32,6 +33,8 @@ class Listening:
     ) -> None:
         """`now_ns` is the venue's time, `read` may raise Odd, `learn` sees each report before it is delivered."""
         self.witness = Witness()
+        self.transfers: dict[str, TransferReport] = {}  # of late, by id, where the stream is what tells of them
+        self.transferred = False  # something was, since whoever asks for it has last looked
         self._name = name
         self._now_ns = now_ns
         self._read = read
@@ -77,6 +80,11 @@ class Listening:
             raise StreamDown(f"garbage: {error}") from None
         if heard.odd:
             LOG.error("the stream said something that needs a look", venue=self._name, what=heard.odd)
+        self.transferred = self.transferred or heard.transferred
+        for transfer in heard.transfers:
+            self.transfers[transfer.transfer_id] = transfer
+            if len(self.transfers) > TRANSFERS_KEPT:
+                del self.transfers[next(iter(self.transfers))]
         for report in heard.reports:
             self._learn(report)
             deliver(report)

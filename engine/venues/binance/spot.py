@@ -35,6 +35,7 @@ from engine.core.messages import (
     Side,
     Silence,
     State,
+    TransferReport,
     VenueReport,
 )
 from engine.venues.admission import Remark
@@ -243,6 +244,12 @@ class SpotVenue:
         if cid is None and not isinstance(listed, Failed) and (why := self._listening.witness.missed(listed, now_ns)):
             self._listening.end(why)
         return listed
+
+    async def transfers(self, since_ns: int) -> tuple[TransferReport, ...] | Failed:
+        """What the stream has told. A trading key cannot ask for more: what was moved while the stream was down shows
+        in the balances alone, and is told as a change that nothing explains."""
+        await trio.lowlevel.checkpoint()
+        return tuple(t for t in self._listening.transfers.values() if t.venue_ns >= since_ns)
 
     # ------------------------------------------------------------------------------------------------------ requests
 

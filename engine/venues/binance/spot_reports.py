@@ -10,9 +10,11 @@ import msgspec
 from msgspec import Raw, Struct, field
 
 from engine.core.ids import is_ours
-from engine.core.messages import ZERO, BalanceReport, FillReport, OrderReport, OrderType, Side
+from engine.core.messages import ZERO, BalanceReport, FillReport, OrderReport, OrderType, Side, TransferReport
+from engine.core.money import plain
 from engine.venues.binance.decoding import (
     EVENT,
+    MILLISECOND,
     NOTHING,
     Heard,
     Odd,
@@ -69,6 +71,14 @@ class _Execution(OrderEvent, frozen=True):
     eR: str = ""
 
 
+class _BalanceUpdate(Struct, frozen=True):
+    """balanceUpdate: a deposit, a withdrawal or a transfer, and nothing else."""
+
+    a: str
+    d: Decimal
+    T: int
+
+
 class _Wrapped(Struct, frozen=True):
     """A frame of the WebSocket API's user data: an event, or the answer to a request."""
 
@@ -106,9 +116,17 @@ def hear_spot(raw: bytes) -> Heard:
     match read(EVENT, frame.event).e:
         case "executionReport":
             return _spot_execution(read(_EXECUTION, frame.event))
+        case "balanceUpdate":
+            return Heard(transfers=(_transfer(read(_BALANCE_UPDATE, frame.event)),))
         case "eventStreamTerminated" | "serverShutdown" as event:
             return Heard(ends=f"the venue said {event}")
     return NOTHING  # balances are asked for; lists and locks are not ours
+
+
+def _transfer(e: _BalanceUpdate) -> TransferReport:
+    """The venue gives it no number; its moment, to the millisecond, and its amount are what it is known by."""
+    check(e)
+    return TransferReport(f"{e.a}/{e.T}/{plain(e.d)}", e.a, e.d, "balanceUpdate", e.T * MILLISECOND)
 
 
 def _spot_execution(e: _Execution) -> Heard:
@@ -136,4 +154,5 @@ def _spot_type(word: str, price: Decimal) -> OrderType:
 
 
 _WRAPPED = msgspec.json.Decoder(_Wrapped)
+_BALANCE_UPDATE = msgspec.json.Decoder(_BalanceUpdate)
 _EXECUTION = msgspec.json.Decoder(_Execution)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from random import Random
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 import structlog
@@ -32,6 +32,7 @@ from engine.core.messages import (
     PositionReport,
     Side,
     Silence,
+    TransferReport,
     VenueReport,
 )
 from engine.venues.admission import Remark
@@ -70,9 +71,11 @@ from engine.venues.binance.usdm_reports import (
     usdm_funding,
     usdm_order_report,
     usdm_positions,
+    usdm_transfer,
 )
 from engine.venues.private_stream import Deliver, look_at_streams, private_stream
 
+T = TypeVar("T")
 LOG = structlog.get_logger("binance")
 DAY = 86_400 * SECOND
 MILLISECOND = 1_000_000
@@ -132,7 +135,7 @@ class UsdmVenue:
         self._ready: set[str] = set()  # symbols whose leverage and margin are as configured
         self._algos: dict[str, str] = {}  # client id -> number of the algo order
         self._form = 0  # of the stream's path
-        self._funding_asked_ns = 0
+        self._funding_asked_ns = self._transfers_asked_ns = 0
 
     async def run(self) -> None:
         """Keeps the order socket up and the venue's clock known, until cancelled; then closes every connection."""
@@ -242,11 +245,25 @@ class UsdmVenue:
             self._listening.end(why)
         if now_ns - self._funding_asked_ns < FUNDING_NS:
             return found
-        funding = await self._funding(funding_ns, now_ns)
+        funding = await self._incomes("FUNDING_FEE", funding_ns, now_ns, usdm_funding)
         if isinstance(funding, Failed):
             return funding
         self._funding_asked_ns = now_ns
         return tuple(sorted((*found, *funding), key=lambda report: report.venue_ns))
+
+    async def transfers(self, since_ns: int) -> tuple[TransferReport, ...] | Failed:
+        """Asked for as seldom as funding is, and at once when the stream has told of one."""
+        now_ns = self.api.now_ns()
+        if now_ns - self._transfers_asked_ns < FUNDING_NS and not self._listening.transferred:
+            return ()
+        self._listening.transferred = False  # one that comes while this is asked is asked for again
+        begin_ns = self.session.reach_ns(since_ns - FUNDING_MORE_NS if since_ns else 0, now_ns)
+        found = await self._incomes("TRANSFER", begin_ns, now_ns, usdm_transfer)
+        if isinstance(found, Failed):
+            self._listening.transferred = True
+            return found
+        self._transfers_asked_ns = now_ns
+        return tuple(found)
 
     # ------------------------------------------------------------------------------------------------------ requests
 
@@ -432,26 +449,28 @@ class UsdmVenue:
             return NotFound("") if row.kind == "not_found" else Failed(row.why)
         return self._known(row)
 
-    async def _funding(self, since_ns: int, now_ns: int) -> list[FundingReport] | Failed:
-        """Page by page; one that brings nothing new ends it."""
-        found: dict[str, FundingReport] = {}
+    async def _incomes(
+        self, kind: str, since_ns: int, now_ns: int, read: Callable[[UsdmIncome], T]
+    ) -> list[T] | Failed:
+        """Of one type, page by page; one that brings nothing new ends it."""
+        found: dict[str, T] = {}
         start = since_ns
         while start <= now_ns:
             params: Params = {
-                "incomeType": "FUNDING_FEE",
+                "incomeType": kind,
                 "startTime": start // MILLISECOND,
                 "endTime": (start + WINDOW_NS) // MILLISECOND - 1,
                 "limit": PAGE,
             }
             rows = await self.api.query("w30", "GET", "/fapi/v1/income", params, _INCOMES)
             if isinstance(rows, Verdict):
-                return Failed(f"funding: {rows.why}")
+                return Failed(f"{kind}: {rows.why}")
             before = len(found)
             try:
                 for row in rows:
-                    found[str(row.tranId)] = usdm_funding(row)
+                    found[str(row.tranId)] = read(row)
             except Odd as error:
-                return Failed(f"funding: {error}")
+                return Failed(f"{kind}: {error}")
             full = len(rows) >= PAGE and len(found) > before
             start = max(row.time for row in rows) * MILLISECOND if full else start + WINDOW_NS
         return list(found.values())

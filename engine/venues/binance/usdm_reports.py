@@ -17,6 +17,7 @@ from engine.core.messages import (
     OrderReport,
     OrderType,
     PositionReport,
+    TransferReport,
 )
 from engine.venues.binance.decoding import (
     EVENT,
@@ -234,6 +235,12 @@ def usdm_funding(row: UsdmIncome) -> FundingReport:
     return FundingReport(row.symbol, str(row.tranId), row.income, row.asset, row.time * MILLISECOND)
 
 
+def usdm_transfer(row: UsdmIncome) -> TransferReport:
+    """Raises Odd."""
+    check(row)
+    return TransferReport(str(row.tranId), row.asset, row.income, row.incomeType, row.time * MILLISECOND)
+
+
 def usdm_positions(rows: tuple[UsdmPosition, ...], at_ns: int) -> tuple[PositionReport, ...]:
     """All that are not flat. Raises Odd for one of hedge mode, where one symbol has two."""
     for row in rows:
@@ -322,6 +329,7 @@ def _usdm_account(event: _AccountEvent) -> Heard:
         odd=f"{hedged[0].s} has a {hedged[0].ps} position: the account is in hedge mode" if hedged else "",
         positions=tuple(PositionReport(p.s, p.pa, p.ep, event.T * MILLISECOND) for p in event.a.P),
         balances=tuple(BalanceReport(b.a, b.wb) for b in event.a.B),
+        transferred=any(word in event.a.m for word in ("DEPOSIT", "WITHDRAW", "TRANSFER")),
     )
 
 

@@ -31,6 +31,7 @@ from engine.core.messages import (
     PositionReport,
     Rejection,
     Silence,
+    TransferReport,
     VenueReport,
 )
 from engine.runtime.clock import Clock
@@ -57,6 +58,7 @@ LOGIN_MS = 10_000  # how far ahead a login expires; one second is a known cause 
 STREAM_BUFFER = 10_000
 WEEK_NS = 7 * 24 * 3600 * SECOND
 PAGES_MAX = 200
+TRANSFERS = ("TRANSFER_IN", "TRANSFER_OUT")  # as the transaction log calls them
 CLOCK_SECONDS = 30.0  # between measurements of the venue's clock when nothing else asks
 
 # Open orders that the venue allows, by symbol. Docs: "Place Order".
@@ -273,6 +275,22 @@ class BybitVenue:
             found += part
             since_ns = end_ns
         return _oldest_first(found)
+
+    async def transfers(self, since_ns: int) -> tuple[TransferReport, ...] | Failed:
+        """Into and out of the trading account. The log holds them for all categories, and only where they are named."""
+        until_ns = self.caller.venue_ns() + SECOND
+        # Longer ago than a week, one shows in the balances alone: the first wallet after such an absence.
+        begin_ns = max(since_ns or self._began_ns, until_ns - WEEK_NS + SECOND)
+        times = {"startTime": begin_ns // 1_000_000, "endTime": until_ns // 1_000_000}
+        found: list[TransferReport] = []
+        for kind in TRANSFERS:
+            params: dict[str, sign.Param] = {"category": None, "accountType": "UNIFIED", "type": kind, "limit": 50}
+            rows = await self._pages("/v5/account/transaction-log", {**params, **times}, _log_rows)
+            made = rows if isinstance(rows, Failed) else _rows(rows, reports.transfer)
+            if isinstance(made, Failed):
+                return made
+            found += made
+        return tuple(found)
 
     def stream(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[VenueReport]]:
         return private_stream(self._listen, STREAM_BUFFER)
@@ -526,6 +544,7 @@ _accounts = msgspec.json.Decoder(list[reports.AccountRow])
 _positions = msgspec.json.Decoder(list[reports.PositionRow])
 _orders = msgspec.json.Decoder(list[reports.OrderRow])
 _executions = msgspec.json.Decoder(list[reports.ExecutionRow])
+_log_rows = msgspec.json.Decoder(list[reports.LogRow])
 _fee_rows = msgspec.json.Decoder(list[reports.FeeRow])
 
 

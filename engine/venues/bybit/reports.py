@@ -21,6 +21,7 @@ from engine.core.messages import (
     OrderType,
     PositionReport,
     Side,
+    TransferReport,
 )
 from engine.core.money import BadNumber, sane
 
@@ -104,6 +105,16 @@ class AccountRow(Struct):
     """Docs: "Get Wallet Balance"."""
 
     coin: tuple[CoinRow, ...]
+
+
+class LogRow(Struct):
+    """Docs: "Get Transaction Log"."""
+
+    id: str
+    currency: str
+    type: str
+    change: str  # signed
+    transactionTime: str
 
 
 class LotSize(Struct):
@@ -227,6 +238,11 @@ def execution(row: ExecutionRow, instrument: Instrument | None) -> FillReport | 
         maker=row.isMaker,
         venue_ns=_ns(row.execTime),
     )
+
+
+def transfer(row: LogRow) -> TransferReport:
+    amount = _amount(row.change, "change", signed=True)
+    return TransferReport(row.id, row.currency, amount, row.type, _ns(row.transactionTime))
 
 
 def position_report(row: PositionRow, at_ns: int) -> PositionReport | None:

@@ -169,6 +169,9 @@ def _unpromised(able: Abilities) -> list[str]:
     lacks = [word for word in ("IOC", "FOK", "PO") if word not in able.tifs]
     if lacks:
         found.append(f"no {', '.join(lacks)} orders: they are refused")
+    found.append(
+        "deposits, withdrawals and transfers are not told: they show as a change of balance that nothing explains"
+    )
     if able.kind is InstrumentKind.LINEAR:
         found.append("liquidations and deleveraging may show only as a position that differs, which stops its symbol")
         if able.exchange not in PROVES:

@@ -130,6 +130,11 @@ class BybitFace:
             return None
         return 10002, f"{CODES['-1021'][2]}. req_timestamp[{stamp.at_ms}],server_timestamp[{self.now_ms}]"
 
+    def transfers(self, params: Row) -> Row:
+        """Nobody moves money in these worlds."""
+        assert params["type"] in ("TRANSFER_IN", "TRANSFER_OUT") and "category" not in params
+        return {"list": [], "nextPageCursor": ""}
+
     def wrap(self, result: Any, headers: tuple[tuple[str, str], ...] = ()) -> Response:
         body = {"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": self.now_ms}
         return Response(200, json.dumps(body).encode(), headers)
@@ -561,6 +566,7 @@ class TradeSession:
 QUERIES: dict[str, Callable[[BybitFace, Row], Row]] = {
     "account/fee-rate": BybitFace.fee_rate,
     "account/info": BybitFace.account_info,
+    "account/transaction-log": BybitFace.transfers,
     "account/wallet-balance": BybitFace.wallet,
     "user/query-api": BybitFace.key_info,
     "position/list": BybitFace.positions,

@@ -288,7 +288,9 @@ class UsdmFace(BinanceFace):
 
     def _incomes(self, params: Row) -> list[Row]:
         now, since, until = self.venue.wall_ns(), int(params["startTime"]), int(params["endTime"])
-        rows = []
+        rows: list[Row] = []
+        if params["incomeType"] == "TRANSFER":
+            return rows  # nobody moves money in these worlds
         for kept in self.venue.history:
             report = kept.report
             if not isinstance(report, FundingReport) or kept.visible_ns > now:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.core.messages import FillReport, FundingReport, OrderReport, OrderType, PositionReport, Side
+from engine.core.messages import FillReport, FundingReport, OrderReport, OrderType, PositionReport, Side, TransferReport
 from engine.venues.binance.decoding import Odd
 from engine.venues.binance.orders import cancel_id
 from engine.venues.binance.spot_reports import (
@@ -186,7 +186,7 @@ def test_a_refused_subscription_ends_the_stream() -> None:
     assert hear_spot(b'{"id":"u1","status":200,"result":{"subscriptionId":0}}').ends == ""
 
 
-@pytest.mark.parametrize("e", ["outboundAccountPosition", "balanceUpdate", "listStatus", "externalLockUpdate", "new"])
+@pytest.mark.parametrize("e", ["outboundAccountPosition", "listStatus", "externalLockUpdate", "new"])
 def test_other_events_of_spot_are_passed_over(e: str) -> None:
     heard = hear_spot(json.dumps({"subscriptionId": 0, "event": {"e": e, "B": []}}).encode())
     assert heard.reports == () and not heard.ends and not heard.odd
@@ -442,6 +442,26 @@ def test_an_account_update_tells_balances_and_positions_and_no_orders() -> None:
     assert heard.reports == () and not heard.odd
     assert heard.positions == (PositionReport("BTCUSDT", Decimal("-0.010"), Decimal(64000), NS),)
     assert [(b.asset, b.total) for b in heard.balances] == [("USDT", Decimal("100.5"))]
+
+
+def test_a_balance_update_of_spot_is_a_transfer_known_by_its_moment_and_amount() -> None:
+    event = {"e": "balanceUpdate", "E": AT + 3, "a": "BTC", "d": "-0.50000000", "T": AT}
+    heard = hear_spot(json.dumps({"subscriptionId": 0, "event": event}).encode())
+    assert heard.transfers == (TransferReport(f"BTC/{AT}/-0.5", "BTC", Decimal("-0.5"), "balanceUpdate", NS),)
+    for wrong in ({"d": "lots"}, {"d": "NaN"}, {"T": "soon"}):
+        with pytest.raises(Odd):
+            hear_spot(json.dumps({"subscriptionId": 0, "event": event | wrong}).encode())
+
+
+@pytest.mark.parametrize(
+    ("reason", "moved"),
+    [("DEPOSIT", True), ("WITHDRAW", True), ("ASSET_TRANSFER", True), ("MARGIN_TRANSFER", True),
+     ("ORDER", False), ("FUNDING_FEE", False), ("ADJUSTMENT", False)],
+)  # fmt: skip
+def test_an_account_update_says_that_something_was_transferred_but_not_what(reason: str, moved: bool) -> None:
+    raw = {"e": "ACCOUNT_UPDATE", "T": AT, "a": {"m": reason, "B": [{"a": "USDT", "wb": "1"}], "P": []}}
+    heard = hear_usdm(json.dumps(raw).encode())
+    assert heard.transferred is moved and heard.transfers == ()
 
 
 def test_crossed_funding_has_balances_only_and_is_left_to_the_list_of_incomes() -> None:

@@ -1,5 +1,6 @@
 """The USD-M client against a server that says what it is told to."""
 
+import json
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -23,7 +24,7 @@ from engine.core.messages import (
     Silence,
 )
 from engine.venues.admission import Inadmissible
-from engine.venues.base import StreamDown
+from engine.venues.base import SECOND, StreamDown
 from engine.venues.binance import usdm
 from engine.venues.binance.errors import Market
 from engine.venues.binance.hosts import hosts
@@ -281,6 +282,23 @@ def funding(number: int, at_ms: int) -> dict[str, Any]:
         "time": at_ms,
         "tranId": number,
     }
+
+
+async def test_transfers_are_asked_for_once_a_minute_and_at_once_when_the_stream_tells_of_one() -> None:
+    async with usdm_venue() as (fake, venue):
+        row = {**funding(7, fake.now_ms() - 2000), "incomeType": "TRANSFER", "symbol": "", "income": "-100"}
+        fake.rest["GET /fapi/v1/income"] = (200, [row])
+        (told,) = await venue.transfers(venue.api.now_ns() - SECOND)
+        assert (told.transfer_id, told.asset, told.amount, told.kind) == ("7", "USDT", D(-100), "TRANSFER")
+        assert await venue.transfers(venue.api.now_ns()) == ()
+        event = {"e": "ACCOUNT_UPDATE", "T": 1, "a": {"m": "WITHDRAW", "B": [], "P": []}}
+        venue._listening.hear(json.dumps(event).encode(), lambda report: None)
+        fake.rest["GET /fapi/v1/income"] = (400, {"code": -1000, "msg": "later"})
+        assert isinstance(await venue.transfers(venue.api.now_ns()), Failed)
+        fake.rest["GET /fapi/v1/income"] = (200, [row])
+        assert await venue.transfers(venue.api.now_ns()) == (told,), "a question that failed is asked again at once"
+        assert await venue.transfers(venue.api.now_ns()) == ()
+        assert {asked["incomeType"] for asked in fake.said("GET /fapi/v1/income")} == {"TRANSFER"}
 
 
 async def test_executions_and_funding_come_together_and_in_order() -> None:
