@@ -101,6 +101,12 @@ def _flatten(arguments: Namespace) -> int:
     return flatten(arguments)
 
 
+def _clear(arguments: Namespace) -> int:
+    from actors.commands.clearing import clear
+
+    return clear(arguments)
+
+
 def _simulate(given: list[str]) -> int:
     from actors.commands.worlds import simulate
 
@@ -120,6 +126,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "stop": _stop,
     "resume": _resume,
     "flatten": _flatten,
+    "clear": _clear,
 }
 
 if __name__ == "__main__":

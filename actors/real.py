@@ -101,7 +101,7 @@ async def admit(account: AccountParts, section: AccountSection, services: trio.N
 
     While the venue does not answer there is nothing to decide, and the start waits, as it does for the instruments.
     """
-    venue, told = _real(account), ""
+    venue, told = real_venue(account), ""
     services.start_soon(venue.run, name=f"venue/{account.name}")
     while not stop.is_set():
         remarks = await venue.look_over(section.allow_withdrawal_keys)
@@ -118,7 +118,7 @@ async def admit(account: AccountParts, section: AccountSection, services: trio.N
 
 async def examine(account: AccountParts, section: AccountSection) -> tuple[Remark, ...]:
     """Everything that can be said of an account without trading; its connections are closed again."""
-    venue = _real(account)
+    venue = real_venue(account)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(venue.run)
         remarks = await venue.look_over(section.allow_withdrawal_keys)
@@ -177,7 +177,7 @@ def _credentials(section: AccountSection, environ: Mapping[str, str], sealed: Ma
     return read_credentials(environ, section.key_env, section.secret_env)
 
 
-def _real(account: AccountParts) -> RealVenue:
+def real_venue(account: AccountParts) -> RealVenue:
     venue = account.venue
     assert hasattr(venue, "look_over"), f"{account.name} is no account at a real venue"
     return venue  # type: ignore[return-value]

@@ -38,6 +38,7 @@ COMMANDS = (
     "stop",
     "resume",
     "flatten",
+    "clear",
 )
 
 

@@ -73,6 +73,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
     "actors.rehearsal": ("engine", "actors"),
     "actors.hooks": ("engine", "actors.wiring"),  # what goes over HTTP beside the venues
     "actors.real": ("engine", "actors.wiring"),  # accounts at real venues, opened and looked over
+    "actors.clearing": ("engine", "actors.real", "actors.wiring"),  # empties an account without an engine
     "actors.checkup": ("engine", "actors.real", "actors.hooks"),  # looks at everything before anything runs
     "actors.commands": ("engine", "actors"),  # from a command's arguments to what it starts
     "run": ("engine.runtime.commandline", "actors.commands"),

@@ -258,9 +258,24 @@ def _add_steering(commands: Any) -> None:
     flatten.add_argument("--account", metavar="NAME", help="only this account")
     flatten.add_argument("--symbol", metavar="SYMBOL", help="only this symbol")
     flatten.add_argument("--reason", default="asked for on the command line", metavar="TEXT", help="for the audit log")
+    _add_clear(commands)
     for command in (stop, resume, flatten):
         _add_config(command)
         _add_api_port(command)
+
+
+def _add_clear(commands: Any) -> None:
+    clear = _add(
+        commands,
+        "clear",
+        "without an engine: cancel all that stands at an account's venue, stops and the orders of others included",
+        "  surefire clear --config surefire.toml --account main\n"
+        "  surefire clear --config surefire.toml --symbol BTCUSDT --yes",
+    )
+    clear.add_argument("--account", metavar="NAME", help="which, where there are several")
+    clear.add_argument("--symbol", metavar="SYMBOL", help="only this symbol")
+    clear.add_argument("--yes", action="store_true", help="do not ask; an engine that runs puts its stops back")
+    _add_config(clear)
 
 
 def _add(commands: Any, name: str, what: str, examples: str) -> argparse.ArgumentParser:

@@ -3,6 +3,12 @@
 A request (`submit`, `cancel`) is answered with one of three things: yes (`Acked`), no (`Rejection`), unclear
 (`Silence`). A query is answered with what was asked for, or with `Failed`, which is never an empty answer. Neither
 raises for anything that the network or the venue may do.
+
+Some adapters can do more, each in its venue's own way: amend an order, submit and cancel several at once, cancel all of
+a symbol. The conformance kit proves that, and `clear` uses the last. The engine's own orders go without, so that what
+becomes of each can be proven by itself: a stop of another size is placed beside the old one, which goes when the new
+one stands (an amendment without an answer leaves a position under a stop of unknown size), and one lost answer to a
+batch puts all of it in doubt; and what others have placed in the account is not the engine's to cancel.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
