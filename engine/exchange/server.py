@@ -16,6 +16,7 @@ from engine.exchange.house import House
 from engine.exchange.http import Request, Response
 from engine.market.events import MarketEvent
 from engine.runtime.clock import Clock
+from engine.runtime.listening import told_by_place
 
 BEAT_SECONDS = 0.02
 SECOND = 1_000_000_000
@@ -132,7 +133,8 @@ class Exchange:
         self, name: str, host: str, port: int, *, task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Serve one face until cancelled; reports the port. Raises OSError when it cannot listen."""
-        listeners = await trio.open_tcp_listeners(port, host=host)
+        with told_by_place(name, host, port):
+            listeners = await trio.open_tcp_listeners(port, host=host)
         task_status.started(listeners[0].socket.getsockname()[1])
         await trio.serve_listeners(partial(self._serve, self.faces[name]), listeners)
 

@@ -3,6 +3,7 @@
 import trio
 
 from engine.core.messages import Failed
+from engine.runtime.listening import told_by_place
 from engine.venues.base import StreamDown
 from engine.venues.link_wire import (
     GARBAGE,
@@ -34,7 +35,8 @@ async def serve(
     task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Until cancelled. Reports the port it listens on. Raises OSError when it cannot listen."""
-    listeners = await trio.open_tcp_listeners(port, host=host)
+    with told_by_place("the paper venue", host, port):
+        listeners = await trio.open_tcp_listeners(port, host=host)
     task_status.started(listeners[0].socket.getsockname()[1])
 
     async def session(stream: trio.SocketStream) -> None:

@@ -14,6 +14,7 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.trio.tcp_server import TCPServer
 
+from engine.runtime.listening import told_by_place
 from engine.web.app import build
 from engine.web.connections import HERE, Connections
 from engine.web.doorman import App, guarded
@@ -97,7 +98,8 @@ async def serve(
     """
     closing, terms, turned_away = trio.Event(), terms or Terms(), TurnedAway()
     app = guarded(build(ports, closing, version, turned_away), (host,), terms, turned_away)
-    listener = _listener(host, port)
+    with told_by_place("the API", host, port):
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     bound: int = listener.getsockname()[1]
     # Behind a shield, so that the cancellation of this task opens the door for a goodbye, which has a deadline.
     last_words = trio.CancelScope(shield=True)
@@ -109,14 +111,6 @@ async def serve(
         finally:
             closing.set()
             last_words.deadline = trio.current_time() + CLOSE_SECONDS
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    try:
-        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        why = (error.strerror or str(error)).partition(" (while")[0]  # Python adds the address, which we say ourselves
-        raise OSError(error.errno, f"the API cannot listen on {host}, port {port}: {why}") from error
 
 
 async def _run(
