@@ -184,6 +184,10 @@ def test_the_configs_in_the_readme_are_valid(repo_root: Path):
     assert examples
     for example in examples:
         parse(example, "README.md")
+    shipped = sorted((repo_root / "engine" / "examples").glob("*.toml"))
+    assert shipped
+    for path in shipped:
+        parse(path.read_text(encoding="utf-8"), path.name)
 
 
 # -------------------------------------------------------------------------------------------- asking a running engine

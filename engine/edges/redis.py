@@ -7,6 +7,7 @@ fifth of a second. What a cancelled or timed-out write did is not known, so even
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from hashlib import blake2b
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -33,6 +34,7 @@ FLIGHT_MAX = 1_000  # entries handed in and not answered; with so many the strea
 AGAIN_SECONDS = (0.1, 0.5, 2.0, 5.0)  # until a server that is down is asked again
 BUSY_SECONDS = 0.2  # until an entry that the engine could not take is offered again
 CALL_SECONDS = 10.0  # without an answer for so long the server counts as down
+STREAM_CHARS_MAX = 60  # a longer name stands in an id by its digest
 LOG = structlog.get_logger("redis")
 T = TypeVar("T")
 
@@ -148,7 +150,7 @@ class Held(Struct):
 
 
 class RedisSource:
-    """Some streams by one consumer group. An entry without an id of its own is known by stream and entry id.
+    """Some streams by one consumer group. An entry without an id of its own is known as `entry_name` has it.
 
     It is acknowledged when its result is durable; what was handed in before a crash is pending, and comes again.
     """
@@ -291,14 +293,15 @@ class RedisSource:
             self._room.release()
             self._landed(held)
 
+        raw = entry_body(stream, entry)
         arrival = Arrival(
-            raw=entry_body(stream, entry),
+            raw=raw,
             source=self.name,
             dialect=self._terms.dialect,
             received_ns=self._clock.now_ns(),
             received_tick=self._clock.ticks_ns(),
             answer=answer,
-            fallback_id=f"{stream}:{_text(entry_id)}",
+            fallback_id=entry_name(stream, _text(entry_id), raw),
         )
         await self._arrivals.send(arrival)
 
@@ -332,6 +335,17 @@ class RedisSource:
                     add(pipe, terms.dead_letters, said, terms.dead_letters_max)
             for stream in {held.stream: None for held in batch}:
                 pipe.xack(stream, terms.group, [held.entry_id for held in batch if held.stream == stream])
+
+
+def entry_name(stream: str, entry_id: str, raw: bytes) -> str:
+    """How an entry without an id of its own is known, however often and to whomever it is delivered. PURE.
+
+    What it says is in it: a stream of the same name on another server, or one made anew by a clock that was set back,
+    has the same entry ids. No name of ours is: the engine that takes it over may call its source otherwise.
+    """
+    plain = len(stream) <= STREAM_CHARS_MAX and stream.isascii() and stream.isprintable()
+    name = stream if plain else blake2b(stream.encode(), digest_size=16).hexdigest()
+    return f"{name}:{entry_id}:{blake2b(raw, digest_size=6).hexdigest()}"
 
 
 def _text(value: bytes | str) -> str:

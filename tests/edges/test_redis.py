@@ -17,7 +17,7 @@ from engine.core.messages import Control, Event, Malformed, OutboxRow, Refusal, 
 from engine.edges.base import Arrival, Receipt, SinkDown
 from engine.edges.dialects import DialectTerms, decode
 from engine.edges.entries import entry_body
-from engine.edges.redis import RedisSink, RedisSource, Server, Streams
+from engine.edges.redis import RedisSink, RedisSource, Server, Streams, entry_name
 from engine.edges.strict import SIZE_MAX
 from engine.runtime.clock import live_clock
 from tests.edges.house import TAKEN, House, house_of
@@ -133,6 +133,17 @@ def test_a_server_shows_no_password() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- source
+
+
+def test_an_entry_without_an_id_is_known_by_its_place_and_what_it_says() -> None:
+    body = b'{"symbol":"BTCUSDT","action":"open","side":"buy","qty":"1"}'
+    for stream in ("signals", "a" * 300, "Signale für später"):
+        known = entry_name(stream, "1763756400000-0", body)
+        told = decode(body, "surefire", DialectTerms(account="main"), "bus", 1, fallback_id=known)
+        assert isinstance(told, Signal) and told.signal_id == known
+        assert known == entry_name(stream, "1763756400000-0", body)
+        assert known != entry_name(stream, "1763756400000-1", body)
+        assert known != entry_name(stream, "1763756400000-0", body.replace(b"buy", b"sell"))  # another server's
 
 
 async def test_an_entry_is_acknowledged_when_it_is_answered_and_not_before(

@@ -49,18 +49,7 @@ class CcxtSite(RealSite):
         return self
 
     def truth(self) -> Truth:
-        """As ccxt tells it: an execution by its trade's id and its order's."""
-        told = super().truth()
-        executions = tuple(
-            replace(row, exec_id=self._named(row)) if isinstance(row, FillReport) else row for row in told.executions
-        )
-        return replace(told, executions=executions)
-
-    def _named(self, fill: FillReport) -> str:
-        if self.face != "bybit":
-            return fill.exec_id.replace("-", "/")
-        serial = int(fill.venue_order_id[-10:])
-        return f"{fill.exec_id}/a{serial % 0xFFFFFFF:07x}-5f1e-4a00-8000-{serial:012x}"
+        return as_ccxt_tells(self.face, super().truth())
 
     def workers(self) -> list[int]:
         """The processes in which ccxt runs, of the engine that runs now."""
@@ -69,6 +58,19 @@ class CcxtSite(RealSite):
             if folder.name.isdecimal() and _parent(folder) == self.engine.pid:
                 found.append(int(folder.name))
         return found
+
+
+def as_ccxt_tells(face: str, told: Truth) -> Truth:
+    """An execution is known by its trade's id and its order's."""
+
+    def named(fill: FillReport) -> str:
+        if face != "bybit":
+            return fill.exec_id.replace("-", "/")
+        serial = int(fill.venue_order_id[-10:])
+        return f"{fill.exec_id}/a{serial % 0xFFFFFFF:07x}-5f1e-4a00-8000-{serial:012x}"
+
+    executions = (replace(row, exec_id=named(row)) if isinstance(row, FillReport) else row for row in told.executions)
+    return replace(told, executions=tuple(executions))
 
 
 def _parent(folder: Path) -> int:
