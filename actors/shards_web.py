@@ -12,7 +12,20 @@ import trio
 from msgspec.structs import replace
 
 from actors.shards import Holding, Shards
-from actors.web import close, delivery, dump, edge, flatten, health, hook_notes, in_a_thread, resume, set_limits, stop
+from actors.web import (
+    close,
+    delivery,
+    dump,
+    edge,
+    flatten,
+    health,
+    hook_notes,
+    in_a_thread,
+    resume,
+    set_limits,
+    stop,
+    usage,
+)
 from actors.wiring import Engine
 from engine.core.messages import (
     AccountRow,
@@ -161,6 +174,7 @@ def ports_for_shards(
         set_limits=lambda account, changes, by: set_limits(_engine(shards, account), account, changes, by),
         subscribe=broadcast.subscribe,
         tally=tally.snapshot,
+        usage=lambda: {name: used for engine in shards.held() for name, used in usage(engine).items()},
         dump=lambda: dump_all(shards),
         now_ns=process.clock.now_ns,
     )

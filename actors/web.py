@@ -10,7 +10,7 @@ from actors.operator import StopReport as Cleared
 from actors.real import notes
 from actors.wiring import Engine
 from engine.core.breakers import BY
-from engine.core.messages import Halt, HaltKind, Limits, Refusal
+from engine.core.messages import Check, Halt, HaltKind, Limits, Refusal
 from engine.edges.base import Connected, Receipt, Sink, Source
 from engine.edges.http import HttpSource, status_of
 from engine.edges.stream import Broadcast
@@ -79,9 +79,14 @@ def ports_for(
         set_limits=lambda account, changes, by: set_limits(engine, account, changes, by),
         subscribe=broadcast.subscribe,
         tally=engine.parts.tally.snapshot,
+        usage=lambda: usage(engine),
         dump=lambda: dump(engine),
         now_ns=clock.now_ns,
     )
+
+
+def usage(engine: Engine) -> dict[str, tuple[Check, ...]]:
+    return engine.admission.usage(engine.parts.quote("BTCUSDT"), engine.world.clock.now_ns())
 
 
 def delivery(sources: Iterable[Source]) -> Deliver:

@@ -22,6 +22,7 @@ from engine.core.limits import faults
 from engine.core.messages import (
     ZERO,
     AccountRow,
+    Action,
     Alerted,
     AnyFact,
     BalancesSeen,
@@ -51,9 +52,12 @@ from engine.core.messages import (
 )
 from engine.core.money import BadNumber, cents, plain, sane
 from engine.core.rules import Verdict, judge
+from engine.core.usage import usage
 
 KEEP_NS = 10 * SECOND  # an ended signal stays in memory this long: by then a look into the journal finds it
 BY = "risk/"  # prefix of `Halt.by` for the halts asked for here
+
+_NOBODYS = Signal("", "", "", Action.RECORD, "", "", "", "", 0, 0)  # stands for none, of no symbol
 
 QuoteOf = Callable[[str], Quote | None]  # by symbol
 
@@ -146,8 +150,7 @@ class Admission:
             return self._admitted(signal, Verdict(Outcome.REFUSED, (check,)), (), (), 0, now_ns)
         before = self._roll(exposure, now_ns)
         self._note_acknowledged(signal.account, halts)
-        btc_price = btc_quote.mid if btc_quote is not None and sensible(btc_quote) else None
-        verdict = judge(exposure.view(signal, quote, btc_price, halts, now_ns, ess))
+        verdict = judge(exposure.view(signal, quote, _mid(btc_quote), halts, now_ns, ess))
         if verdict.plan is not None:
             exposure.reserve(signal, verdict.plan, now_ns)
         row = exposure.changed_row()
@@ -251,6 +254,14 @@ class Admission:
         """Distance of the stop for a position that came without one, as a fraction; None: leave it without."""
         limits = self._exposures[account].limits
         return limits.stop_distance_default if limits is not None and limits.stop_required else None
+
+    def usage(self, btc_quote: Quote | None, now_ns: int) -> dict[str, tuple[Check, ...]]:
+        """By account, how much of its limits is used; changes nothing."""
+        views = {
+            name: exposure.view(_NOBODYS, None, _mid(btc_quote), (), now_ns)
+            for name, exposure in self._exposures.items()
+        }
+        return {name: usage(view) for name, view in views.items()}
 
     # -------------------------------------------------------------------------------------------------------- account
 
@@ -492,3 +503,7 @@ def _insane(limits: Limits) -> str:
             except BadNumber as error:
                 return f"{name} {error}"
     return ""
+
+
+def _mid(quote: Quote | None) -> Decimal | None:
+    return quote.mid if quote is not None and sensible(quote) else None

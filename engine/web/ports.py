@@ -12,6 +12,7 @@ import trio
 from msgspec import Struct
 
 from engine.core.messages import (
+    Check,
     Halt,
     HaltKind,
     Limits,
@@ -191,6 +192,8 @@ class Ports(Struct, frozen=True, kw_only=True):
     # Published events after this id (None: from now on); the channel ends when the engine drains.
     subscribe: Callable[[int | None], AbstractAsyncContextManager[trio.MemoryReceiveChannel[OutboxRow]]]
     tally: Callable[[], TallySnapshot]
+    # By account, each limit with how much of it is used now; of the accounts that are held here.
+    usage: Callable[[], dict[str, tuple[Check, ...]]]
     # The engine's inner state for a person who looks for a fault: anything that is JSON.
     dump: Callable[[], dict[str, object]]
     now_ns: Callable[[], int]

@@ -27,6 +27,7 @@ from engine.web.views import (
     PositionsPage,
     SignalsPage,
     TradesPage,
+    UsagePage,
     position_view,
     signal_summary,
 )
@@ -104,6 +105,10 @@ def reading_routes(ports: Ports, base: str) -> list[HTTPRouteHandler]:
     async def limits() -> Response[LimitsPage]:
         return reply(LimitsPage(limits=await read(reader.limits)))
 
+    @get(f"{base}/usage", summary="How much of each limit is used now, for each account that is held here")
+    async def usage() -> Response[UsagePage]:
+        return reply(UsagePage(accounts=ports.usage()))
+
     @get(f"{base}/halts", summary="Halts in force")
     async def halts() -> Response[HaltsPage]:
         return reply(HaltsPage(halts=ports.health().halts))
@@ -112,7 +117,7 @@ def reading_routes(ports: Ports, base: str) -> list[HTTPRouteHandler]:
     async def performance(account: Account = None) -> Response[Breakdown]:
         return reply(breakdown(await _trades(ports, account), await _confirmations(ports, account)))
 
-    return [positions, orders, trades, trade, signals, signal, accounts, limits, halts, performance]
+    return [positions, orders, trades, trade, signals, signal, accounts, limits, usage, halts, performance]
 
 
 def reply(value: Any, status_code: int = 200) -> Response[Any]:

@@ -7,6 +7,7 @@ from msgspec import Struct
 from engine.core.messages import (
     ZERO,
     AccountRow,
+    Check,
     Halt,
     Limits,
     LimitsRow,
@@ -111,6 +112,12 @@ class LimitsInForce(Struct, frozen=True, kw_only=True):
 
 class LimitsPage(Struct, frozen=True, kw_only=True):
     limits: tuple[LimitsRow, ...]
+
+
+class UsagePage(Struct, frozen=True, kw_only=True):
+    """By account: each limit that fills up, by the rule that holds to it, its value now and how far it may go."""
+
+    accounts: dict[str, tuple[Check, ...]]
 
 
 class HaltsPage(Struct, frozen=True, kw_only=True):

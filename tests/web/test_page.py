@@ -25,7 +25,7 @@ async def test_every_address_the_page_reads_is_one_of_the_api() -> None:
         paths = set((await client.get("/openapi.json")).json()["paths"])
     used = {f"/api/execution{path}" for path in re.findall(r'base \+ "([^"?]+)', script)}
     assert used == {
-        f"/api/execution/{name}" for name in ("positions", "orders", "signals", "latency", "stop", "stream")
+        f"/api/execution/{name}" for name in ("positions", "orders", "signals", "latency", "usage", "stop", "stream")
     }
     assert used <= paths
 

@@ -119,6 +119,8 @@ async def test_accounts_limits_and_halts_are_listed() -> None:
         assert (await client.get(f"{BASE}/accounts")).json()["accounts"][0]["day"] == "2024-08-08"
         (row,) = (await client.get(f"{BASE}/limits")).json()["limits"]
         assert (row["version"], row["limits"]["daily_loss_max"]) == (1, "500")
+        (used,) = (await client.get(f"{BASE}/usage")).json()["accounts"]["paper"]
+        assert (used["rule"], used["value"], used["limit"]) == ("RSK4.positions_max", "1", "3")
         assert (await client.get(f"{BASE}/halts")).json() == {"halts": []}
         await client.post(f"{BASE}/stop", json={"reason": "lunch"})
         (halt,) = (await client.get(f"{BASE}/halts")).json()["halts"]

@@ -312,6 +312,7 @@ class Engine:
             set_limits=self.set_limits,
             subscribe=self.subscribe,
             tally=self.tally.snapshot,
+            usage=lambda: {"paper": (Check("RSK4.positions_max", True, Decimal(1), Decimal(3), "positions"),)},
             dump=lambda: {"orders": self.reader.orders(None, None, True, 10)},
             now_ns=lambda: NOON,
         )

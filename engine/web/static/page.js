@@ -57,10 +57,46 @@ function showHealth(health) {
   ]);
 }
 
+// Limits that are used up most come first; no number is computed with but for the length of the bar.
+function showUsage(accounts) {
+  const rows = Object.entries(accounts).flatMap(([account, uses]) => uses.map((use) => ({ account, ...use })));
+  const share = (row) => Number(row.limit) ? Math.min(1, Number(row.value) / Number(row.limit)) : Number(row.passed ? 0 : 1);
+  rows.sort((one, other) => share(other) - share(one));
+  const bar = (row) => {
+    const made = document.createElement("meter");
+    made.value = share(row);
+    made.high = 0.8;
+    made.title = `${Math.round(share(row) * 100)} %`;
+    return made;
+  };
+  table("limits", rows, [
+    ["account", (r) => r.account], ["limit", (r) => r.rule.replace(/^RSK\d+\./, "").replaceAll("_", " ")],
+    ["used", (r) => short(r.value), (r) => r.passed ? "number" : "number bad"], ["of", (r) => short(r.limit), number],
+    ["", (r) => r.unit], ["", bar],
+  ]);
+}
+
+const short = (text) => text.includes(".") ? text.replace(/(\.\d{4})\d+$/, "$1") : text;
+
+const alerts = [];
+function hear(event) {
+  const { at, account, body } = JSON.parse(event.data).event;
+  alerts.unshift({ at, account, ...body });
+  alerts.splice(20);
+  showAlerts();
+}
+
+function showAlerts() {
+  table("alerts", alerts, [
+    ["time", (a) => clock(a.at)], ["severity", (a) => a.severity, (a) => a.severity === "critical" ? "bad" : ""],
+    ["kind", (a) => a.kind], ["account", (a) => a.account], ["", (a) => a.text],
+  ]);
+}
+
 async function refresh() {
-  const [health, held, orders, signals, tally] = await Promise.all([
+  const [health, held, orders, signals, tally, used] = await Promise.all([
     read("/health"), read(base + "/positions"), read(base + "/orders?live=true&limit=50"),
-    read(base + "/signals?limit=20"), read(base + "/latency"),
+    read(base + "/signals?limit=20"), read(base + "/latency"), read(base + "/usage"),
   ]);
   showHealth(health);
   table("positions", held.positions, [
@@ -79,6 +115,7 @@ async function refresh() {
     ["symbol", (s) => s.symbol], ["", (s) => `${s.action} ${s.side ?? ""}`], ["outcome", (s) => s.outcome],
     ["", (s) => s.reasons.join(", "), () => "bad"],
   ]);
+  showUsage(used.accounts);
   const stages = Object.entries(tally.stages).filter(([, figures]) => figures.count);
   table("latency", stages, [
     ["stage", ([name]) => name.replace("_", " → ")], ["count", ([, f]) => f.count, number],
@@ -129,10 +166,13 @@ at("ask").addEventListener("close", async () => {
 });
 
 // An event makes the next look come sooner, at most four times a second; without events it comes every two seconds.
-const events = new EventSource(base + "/stream");
+// From the oldest event that the engine still has at hand, so that earlier alerts are seen as well.
+const events = new EventSource(base + "/stream?last_event_id=0");
 const names = ["order.placed", "order.filled", "order.failed", "order.cancelled", "trade.opened", "trade.closed",
   "position.updated", "system.error", "trade_confirmations"];
 for (const name of names) events.addEventListener(name, () => { due = 0; });
+events.addEventListener("system.error", hear);
 events.addEventListener("end", () => events.close());
+showAlerts();
 setInterval(tick, 250);
 tick();
