@@ -17,7 +17,7 @@ import trio
 from msgspec.structs import replace
 
 from engine.core.audit import verify
-from engine.core.cursors import EVERYBODY
+from engine.core.cursors import EVERYBODY, begin
 from engine.core.messages import Alerted, Cursor, DeadLettered, Halt, OutboxRow, Outcome, Position
 from engine.runtime.clock import live_clock
 from engine.runtime.journal import postgres as store
@@ -508,6 +508,22 @@ async def test_a_sink_that_is_behind_waits_while_the_server_is_away(
             assert not rows
             await trio.to_thread.run_sync(postgres.start)
         assert [row.event.key for row in rows] == ["a", "b"]
+
+
+async def test_where_events_are_numbered_from_elsewhere_no_sink_waits_for_those_before(
+    at: Address, tmp_path: Path
+) -> None:
+    terms = replace(TERMS, first_event=5_000_000)
+    for _ in range(2):  # the second life finds a journal without an event, too
+        async with opened(at, tmp_path, terms) as (journal, state):
+            await journal.durable(journal.append((), begin(("a",), state.cursors, state.events)))
+            assert journal.stats().sinks_waiting == {"a": 0}
+            with trio.fail_after(PATIENCE_SECONDS):
+                await journal.published()
+    async with opened(at, tmp_path, terms) as (journal, _):
+        await journal.durable(journal.append((), (event("x"),)))
+        assert [row.event_id for row in await journal.outbox(journal.cursor("a"))] == [5_000_001]
+        assert journal.stats().sinks_waiting == {"a": 1}
 
 
 async def test_two_first_starts_at_once_make_one_journal(at: Address, tmp_path: Path) -> None:

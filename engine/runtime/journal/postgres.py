@@ -238,11 +238,11 @@ class PostgresJournal:
         await trio.to_thread.run_sync(self._reader.verify_tail)
         state = await trio.to_thread.run_sync(self._reader.state)
         place = await trio.to_thread.run_sync(self._reader.place)
-        if not place.event_id:
-            place, state = (
-                replace(place, event_id=self.terms.first_event),
-                replace(state, events=self.terms.first_event),
-            )
+        if not place.event_id:  # so nothing waits for anybody
+            first = self.terms.first_event
+            cursors = tuple(replace(cursor, event_id=first) for cursor in place.cursors)
+            place = replace(place, event_id=first, cursors=cursors)
+            state = replace(state, events=first, cursors=cursors)
         self._group = Group(place, self._write, self._linger_seconds, self._start, self._outbox)
         trio.lowlevel.spawn_system_task(self._group.run, name="journal.commit")
         trio.lowlevel.spawn_system_task(self._keep, wire, name="journal.connection")
