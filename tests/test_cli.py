@@ -23,7 +23,8 @@ from engine.web import app, asking
 from engine.web.ports import Left, ResumeReport, StopReport
 from engine.web.views import Problem, Reason
 from engine.web.wire import encode
-from tests.runtime.test_archive import fill
+from tests.postgres import PASSWORD, Server
+from tests.runtime.test_archive import OnFile, OnServer, fill
 
 COMMANDS = (
     "run",
@@ -364,7 +365,7 @@ def test_archive_without_a_journal_and_retain_without_an_age_say_so(tmp_path: Pa
 def test_old_facts_are_archived_found_by_the_audit_and_deleted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """The journal of this test is of November 2025."""
     path = tmp_path / "journal.sqlite"
-    trio.run(fill, path, 0, 20)
+    trio.run(fill, OnFile(path), 0, 20)
     data = ["--data-dir", str(tmp_path)]
 
     assert run.main(["journal", "archive", "--dry-run", *data]) == OK
@@ -390,3 +391,23 @@ def test_old_facts_are_archived_found_by_the_audit_and_deleted(tmp_path: Path, c
     assert "deleted facts-000000000001-000000000120.ndjson.gz: 120 facts" in capsys.readouterr().out
     assert run.main(["audit", "verify", *data]) == OK
     assert "note: facts 1 to 120 were not looked at" in capsys.readouterr().out
+
+
+def test_a_journal_on_a_server_is_archived_and_audited_and_its_archives_are_deleted(
+    postgres: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    place = OnServer(postgres, tmp_path)
+    trio.run(fill, place, 0, 5)
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    section = f'[journal]\nurl = "{postgres.url}"\nschema = "{place.at.schema}"\n'
+    data = ["--config", config(tmp_path, section), "--data-dir", str(tmp_path)]
+    assert run.main(["journal", "archive", "--dry-run", *data]) == OK
+    assert "would move facts-000000000001-000000000030.ndjson.gz: 30 facts, 5 signals" in capsys.readouterr().out
+    assert run.main(["journal", "archive", *data]) == OK
+    assert [file.name for file in place.folder.iterdir()] == ["facts-000000000001-000000000030.ndjson.gz"]
+    assert run.main(["audit", "verify", *data]) == OK
+    assert "sound: 31 facts, 5 signals" in capsys.readouterr().out
+    assert run.main(["journal", "retain", "--keep-days", "90", *data]) == OK
+    assert "deleted facts-000000000001-000000000030.ndjson.gz" in capsys.readouterr().out
+    assert run.main(["audit", "verify", *data]) == OK
+    assert list(place.folder.iterdir()) == []

@@ -15,9 +15,9 @@ from engine.core.audit import Report, verify
 from engine.core.money import use_exact_context
 from engine.runtime.commandline import FAILED, OK, REFUSED, UNREACHABLE, Quit
 from engine.runtime.config import Config, of_shard
-from engine.runtime.journal.archive import folder_of, whole
+from engine.runtime.journal.archive import whole
 from engine.runtime.journal.base import JournalFailed, NoJournal
-from engine.runtime.journal.choice import name_of, reader_of
+from engine.runtime.journal.choice import archives_of, name_of, reader_of
 from engine.runtime.terminal import show_audit
 from engine.web.explain import buried, order_ids, render_text
 from engine.web.explain import explain as explained
@@ -42,7 +42,7 @@ def audit(arguments: argparse.Namespace) -> int:
     config = config_of(arguments)
     if config.shards:
         return _audit_shards(config, arguments.json)
-    report = _verified(config, arguments.archives or folder_of(Path(config.journal.path)))
+    report = _verified(config, arguments.archives or archives_of(config))
     show_audit(report, sys.stdout, arguments.json)
     return OK if report.sound else FAILED
 
@@ -59,11 +59,12 @@ def _verified(config: Config, folder: Path) -> Report:
 
 def _audit_shards(config: Config, as_json: bool) -> int:
     """One chain after the other; as JSON one object for all."""
-    reports = {s.name: _verified(of_shard(config, s), Path()) for s in config.shards}
+    shards = {s.name: of_shard(config, s) for s in config.shards}
+    reports = {name: _verified(shard, archives_of(shard)) for name, shard in shards.items()}
     sound = all(report.sound for report in reports.values())
     if as_json:
-        shards = {name: {"sound": report.sound, **to_builtins(report)} for name, report in reports.items()}
-        print(encode({"sound": sound, "shards": shards}).decode())
+        told = {name: {"sound": report.sound, **to_builtins(report)} for name, report in reports.items()}
+        print(encode({"sound": sound, "shards": told}).decode())
     for name, report in reports.items() if not as_json else ():
         print(f"shard {name}: ", end="", flush=True)
         show_audit(report, sys.stdout)

@@ -175,7 +175,7 @@ def _add_looking(commands: Any) -> None:
     )
     _add_config(audit)
     audit.add_argument(
-        "--archives", type=Path, metavar="DIR", help="where the archives are now (default: beside the journal)"
+        "--archives", type=Path, metavar="DIR", help="where the archives are now (default: where they are made)"
     )
     audit.add_argument("what", choices=("verify",), help="verify: read the whole chain and check everything")
 
@@ -188,7 +188,8 @@ def _add_keeping(commands: Any) -> None:
         """\
   surefire journal archive --dry-run                 what would go, and how much of it; reads only
   surefire journal archive --keep-days 90            older facts, and signals, orders, fills and told events that had
-                                                     ended by then, go to a file beside the journal
+                                                     ended by then, go to a file beside the journal, or
+                                                     in data_dir for one on PostgreSQL
   surefire journal retain --keep-days 2555           delete archives all of which is older
   surefire audit verify                              reads archives and journal as one chain
 

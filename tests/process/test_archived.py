@@ -5,6 +5,7 @@ from pathlib import Path
 
 from engine.runtime.clock import live_clock
 from engine.runtime.journal.archive import Asked, archive
+from engine.runtime.journal.sqlite_hold import hold_file
 from tests.process.site import Site
 from tests.process.test_running import order
 
@@ -32,7 +33,9 @@ def test_archived_signals_that_come_again_are_answered_as_they_ended_and_never_e
         assert site.end() == 0
 
         path = tmp_path / "var" / "journal.sqlite"
-        report = archive(path, Asked(keep_ns=0, now_ns=live_clock().now_ns(), by="test"))
+        report = archive(
+            hold_file(path, live_clock().now_ns()), Asked(keep_ns=0, now_ns=live_clock().now_ns(), by="test")
+        )
         assert sum(part.signals for part in report.parts) == 4
 
         site.start()

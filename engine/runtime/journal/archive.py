@@ -11,10 +11,11 @@ made shorter. A file that no row names is of a run that did not get so far: it i
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Protocol
 
-import apsw
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
@@ -24,8 +25,7 @@ from engine.core.messages import AnyFact, Archived, Discarded, Order
 from engine.runtime.journal.archive_file import BadArchive, Writer, facts, inspect, rows
 from engine.runtime.journal.base import ArchiveRow, JournalFailed
 from engine.runtime.journal.reading import BOOKED_MARGIN_NS, SINCE, SqlReader
-from engine.runtime.journal.sqlite import alone
-from engine.runtime.journal.tables import FROM_FACTS, JOURNAL, encode, journal_values
+from engine.runtime.journal.tables import FROM_FACTS, JOURNAL, Values, encode, journal_values
 
 DAY_NS = 24 * 3600 * 1_000_000_000
 FACTS_MAX = 200_000  # in one file: what is folded at once has to fit into memory
@@ -34,6 +34,7 @@ _TOLD = 1000  # facts between two words on the progress
 
 Fill = tuple[str, str, str, int]  # account, symbol, execution id, number of its fact
 Past = tuple[str, str, int, bytes]  # signal id, outcome, its archive, the row
+Steps = list[tuple[str, Sequence[Values]]]  # statements, each with what it is run for
 Boundary = Callable[[str], None]
 Progress = Callable[[int, str], None]
 
@@ -82,32 +83,58 @@ class Whole(Struct, frozen=True):
     notes: tuple[str, ...]
 
 
-def folder_of(path: Path) -> Path:
-    """Where a journal's archives are made: a folder of its own, so that no other journal's are in it."""
-    return path.with_name(path.name + ".archive")
+class Hold(Protocol):
+    """A journal for work on the whole of it: no engine runs on it, and none can be started.
+
+    Of this program's version, and its end is sound. What is done with it raises JournalFailed.
+    """
+
+    folder: Path  # where its archives are made; no other journal's are in it
+    reader: SqlReader
+
+    def keep(self) -> None:
+        """To be called now and then while the work goes on."""
+        ...
+
+    def write(self, steps: Steps, before_end: Callable[[], None] = lambda: None) -> None:
+        """In one transaction, and safe on the disk."""
+        ...
+
+    def shorten(self, at: Boundary) -> str:
+        """Give free room back to the disk. Why not, when it cannot be; it may be repeated."""
+        ...
+
+    def size(self) -> int:
+        """In bytes."""
+        ...
+
+
+Held = AbstractContextManager[Hold]
 
 
 # ------------------------------------------------------------------------------------------------------------ archiving
 
 
-def archive(path: Path, asked: Asked, progress: Progress = lambda _, __: None, at: Boundary = lambda _: None) -> Report:
+def archive(held: Held, asked: Asked, progress: Progress = lambda _, __: None, at: Boundary = lambda _: None) -> Report:
     """Move what is old. Raises JournalFailed, having moved nothing of what it was at; to be repeated at any time."""
-    with alone(path, asked.now_ns) as connection:
-        before, folder = size(path), folder_of(path)
+    with held as hold:
+        before, folder = hold.size(), hold.folder
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            _sweep(connection, path, folder)
-            parts = tuple(_move_all(connection, path, folder, asked, progress, at))
+            _sweep(hold)
+            parts = tuple(_move_all(hold, asked, progress, at))
         except OSError as error:
             raise JournalFailed(f"{error.filename or folder}: {error.strerror}; nothing of it was moved") from error
         except BadArchive as error:
             raise JournalFailed(f"{error}; nothing of it was moved") from error
-        left = _shorten(connection, at)
-    return Report(False, str(folder), parts, before, size(path), left)
+        left = hold.shorten(at)
+        return Report(False, str(folder), parts, before, hold.size(), left)
 
 
-def foresee(reader: SqlReader, path: Path, asked: Asked, progress: Progress = lambda _, __: None) -> Report:
-    """What `archive` would move now. Reads only, beside an engine too."""
+def foresee(
+    reader: SqlReader, folder: Path, size: int, asked: Asked, progress: Progress = lambda _, __: None
+) -> Report:
+    """What `archive` would move now, of a journal of so many bytes. Reads only, beside an engine too."""
     parts: list[Part] = []
     base, events = reader.base(), tuple(_movable_events(reader, asked))
     while cut := _cut(reader, base, asked):
@@ -116,15 +143,12 @@ def foresee(reader: SqlReader, path: Path, asked: Asked, progress: Progress = la
         base = books.carry(_live(reader))
         fills = tuple(fill for fill in _movable_fills(reader, cut) if fill[3] > before or not parts)
         parts.append(_part(books, _Ended(books, base, fills, () if parts else events), before + 1, cut))
-    return Report(True, str(folder_of(path)), tuple(parts), size(path), size(path))
+    return Report(True, str(folder), tuple(parts), size, size)
 
 
-def _move_all(
-    connection: apsw.Connection, path: Path, folder: Path, asked: Asked, progress: Progress, at: Boundary
-) -> Iterator[Part]:
-    reader = SqlReader(connection, str(path), owned=False)
-    while cut := _cut(reader, reader.base(), asked):
-        yield _move(connection, reader, folder, cut, asked, progress, at)
+def _move_all(hold: Hold, asked: Asked, progress: Progress, at: Boundary) -> Iterator[Part]:
+    while cut := _cut(hold.reader, hold.reader.base(), asked):
+        yield _move(hold, cut, asked, progress, at)
 
 
 def _cut(reader: SqlReader, base: Base, asked: Asked) -> int:
@@ -190,29 +214,27 @@ def _name(first_seq: int, last_seq: int) -> str:
     return f"facts-{first_seq:012d}-{last_seq:012d}.ndjson.gz"
 
 
-def _move(
-    connection: apsw.Connection,
-    reader: SqlReader,
-    folder: Path,
-    cut: int,
-    asked: Asked,
-    progress: Progress,
-    at: Boundary,
-) -> Part:
+def _move(hold: Hold, cut: int, asked: Asked, progress: Progress, at: Boundary) -> Part:
     """One file."""
-    base = reader.base()
-    final = folder / _name(base.seq + 1, cut)
+    reader, base = hold.reader, hold.reader.base()
+    final = hold.folder / _name(base.seq + 1, cut)
     unfinished = final.with_name(final.name + _UNFINISHED)
     writer = Writer(unfinished, base.seq + 1, base.hash)
-    books = _fold(reader, base, cut, writer.fact, progress)
-    after = books.carry(_live(reader))
-    ended = _Ended(books, after, tuple(_movable_fills(reader, cut)), tuple(_movable_events(reader, asked)))
-    past = tuple(_write_rows(writer, reader, ended, cut))
+
+    def told(done: int, words: str) -> None:
+        hold.keep()
+        progress(done, words)
+
+    with reader.snapshot():
+        books = _fold(reader, base, cut, writer.fact, told)
+        after = books.carry(_live(reader))
+        ended = _Ended(books, after, tuple(_movable_fills(reader, cut)), tuple(_movable_events(reader, asked)))
+    past = tuple(_write_rows(writer, hold, ended, cut))
     digest = writer.close()
     at("written")
     inspect(unfinished, digest)
     unfinished.rename(final)
-    _sync_folder(folder)
+    _sync_folder(hold.folder)
     at("named")
     fact = Archived(
         at_ns=asked.now_ns,
@@ -223,89 +245,78 @@ def _move(
         digest=digest.hex(),
         by=asked.by,
     )
-    with connection:
-        _name_it(connection, reader, fact, after, digest)
-        connection.executemany("INSERT INTO past_signals VALUES (?, ?, ?, ?)", past)
-        _keep_open_signals(connection, reader, frozenset(ended.signals), cut)
-        _take_out(connection, ended, cut)
-        at("moved")
+    steps = [
+        *_named(reader, fact, after, digest),
+        ("INSERT INTO past_signals VALUES (?, ?, ?, ?)", past),
+        _open_signals_kept(reader, frozenset(ended.signals), cut),
+        *_taken_out(ended, cut),
+    ]
+    hold.write(steps, lambda: at("moved"))
     at("committed")
     return replace(_part(books, ended, base.seq + 1, cut), bytes=_size_of(final))
 
 
-def _write_rows(writer: Writer, reader: SqlReader, ended: _Ended, cut: int) -> Iterator[Past]:
+def _write_rows(writer: Writer, hold: Hold, ended: _Ended, cut: int) -> Iterator[Past]:
     """Gives what the journal keeps of each signal: what a repeat is answered with, all but the checks it passed."""
+    reader = hold.reader
     for row in filter(None, map(reader.signal, ended.signals)):
+        hold.keep()
         writer.row("signals", encode(row))
         kept = replace(row, checks=tuple(check for check in row.checks if not check.passed))
         yield row.signal.signal_id, row.outcome.value, cut, encode(kept)
     for order in filter(None, map(reader.order, ended.orders)):
+        hold.keep()
         writer.row("orders", encode(order))
     for fill in ended.fills:
         writer.row("fills", encode(fill))
     going = frozenset(ended.events)
-    for event in reader.told_events() if going else ():
-        if event.event_id in going:
-            writer.row("outbox", encode(event))
+    with reader.snapshot():
+        for event in reader.told_events() if going else ():
+            if event.event_id in going:
+                writer.row("outbox", encode(event))
 
 
-def _name_it(connection: apsw.Connection, reader: SqlReader, fact: Archived, base: Base, digest: bytes) -> None:
+def _named(reader: SqlReader, fact: Archived, base: Base, digest: bytes) -> Steps:
     newest = next(reader.query("SELECT max(at_ns) FROM journal WHERE seq <= ?", fact.last_seq))[0]
     row = (fact.last_seq, fact.first_seq, fact.name, digest, newest, encode(base))
-    connection.execute("INSERT INTO archives VALUES (?, ?, ?, ?, ?, ?, NULL)", row)
-    _append(connection, reader, fact)
+    return [("INSERT INTO archives VALUES (?, ?, ?, ?, ?, ?, NULL)", (row,)), *_appended(reader, fact)]
 
 
-def _append(connection: apsw.Connection, reader: SqlReader, fact: AnyFact) -> None:
+def _appended(reader: SqlReader, fact: AnyFact) -> Steps:
     """One more fact of the chain, and what follows from it in the audit log."""
     place = reader.place()
     seq, body = place.seq + 1, encode(fact)
-    connection.execute(JOURNAL, journal_values(seq, fact, body, chain(place.hash, seq, body)))
     sql, values = FROM_FACTS[type(fact)]
-    connection.execute(sql, values(seq, fact))
+    return [
+        (JOURNAL, (journal_values(seq, fact, body, chain(place.hash, seq, body)),)),
+        (sql, (values(seq, fact),)),
+    ]
 
 
-def _keep_open_signals(connection: apsw.Connection, reader: SqlReader, ended: frozenset[str], cut: int) -> None:
+def _open_signals_kept(reader: SqlReader, ended: frozenset[str], cut: int) -> tuple[str, Sequence[Values]]:
     """A signal that stays is no longer told by facts that go."""
     found = "SELECT signal_id FROM signals WHERE received_seq <= ?1 OR judged_seq <= ?1"
-    for (signal_id,) in list(reader.query(found, cut)):
-        if signal_id not in ended and (row := reader.signal(signal_id)) is not None:
-            connection.execute(
-                "UPDATE signals SET received_seq = NULL, judged_seq = NULL, row = ? WHERE signal_id = ?",
-                (encode(replace(row, confirmed=None)), signal_id),
-            )
+    told = [signal_id for (signal_id,) in reader.query(found, cut) if signal_id not in ended]
+    rows = ((signal_id, reader.signal(signal_id)) for signal_id in told)
+    return (
+        "UPDATE signals SET received_seq = NULL, judged_seq = NULL, row = ? WHERE signal_id = ?",
+        [(encode(replace(row, confirmed=None)), signal_id) for signal_id, row in rows if row is not None],
+    )
 
 
-def _take_out(connection: apsw.Connection, ended: _Ended, cut: int) -> None:
-    for sql, values in (
-        ("DELETE FROM signals WHERE signal_id = ?", ((signal_id,) for signal_id in ended.signals)),
-        ("DELETE FROM orders WHERE cid = ?", ((cid,) for cid in ended.orders)),
-        ("DELETE FROM fills WHERE account = ? AND symbol = ? AND exec_id = ?", (fill[:3] for fill in ended.fills)),
-        ("DELETE FROM outbox WHERE event_id = ?", ((event_id,) for event_id in ended.events)),
-    ):
-        connection.executemany(sql, values)
-    connection.execute("DELETE FROM journal WHERE seq <= ?", (cut,))
+def _taken_out(ended: _Ended, cut: int) -> Steps:
+    return [
+        ("DELETE FROM signals WHERE signal_id = ?", [(signal_id,) for signal_id in ended.signals]),
+        ("DELETE FROM orders WHERE cid = ?", [(cid,) for cid in ended.orders]),
+        ("DELETE FROM fills WHERE account = ? AND symbol = ? AND exec_id = ?", [fill[:3] for fill in ended.fills]),
+        ("DELETE FROM outbox WHERE event_id = ?", [(event_id,) for event_id in ended.events]),
+        ("DELETE FROM journal WHERE seq <= ?", [(cut,)]),
+    ]
 
 
-def _shorten(connection: apsw.Connection, at: Boundary) -> str:
-    """Give free pages back to the disk; also those of a run that was interrupted before. Why not, when it fails."""
-    if not connection.execute("PRAGMA freelist_count").get:
-        return ""
-    at("shorten")
-    try:
-        connection.execute("VACUUM")
-        connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
-    except apsw.FullError as error:
-        return f"there is no room for the copy that shortening the file needs ({error}); free some and repeat"
-    except apsw.BusyError as error:
-        return f"somebody is reading the journal ({error}); repeat when that is over"
-    at("shortened")
-    return ""
-
-
-def _sweep(connection: apsw.Connection, path: Path, folder: Path) -> None:
+def _sweep(hold: Hold) -> None:
     """Files of a run that was interrupted, and those that were to be deleted."""
-    archives = SqlReader(connection, str(path), owned=False).archives()
+    archives, folder = hold.reader.archives(), hold.folder
     named = {row.name for row in archives}
     end = archives[-1].last_seq if archives else 0
     for file in sorted(folder.glob("facts-*.ndjson.gz*")):
@@ -325,31 +336,32 @@ def _first(file: Path) -> int:
 # ------------------------------------------------------------------------------------------------------------ deleting
 
 
-def retain(path: Path, asked: Asked, dry_run: bool = False, at: Boundary = lambda _: None) -> Report:
+def retain(held: Held, asked: Asked, dry_run: bool = False, at: Boundary = lambda _: None) -> Report:
     """Delete archives all of whose facts are older than `keep_ns`. The ids of their signals stay. JournalFailed."""
-    folder = folder_of(path)
-    with alone(path, asked.now_ns) as connection:
-        reader = SqlReader(connection, str(path), owned=False)
-        old_ns = asked.now_ns - asked.keep_ns
-        old = [row for row in reader.archives() if row.discarded_ns is None and row.newest_ns < old_ns]
+    with held as hold:
+        folder, old_ns = hold.folder, asked.now_ns - asked.keep_ns
+        old = [row for row in hold.reader.archives() if row.discarded_ns is None and row.newest_ns < old_ns]
         parts = tuple(Part(r.name, r.first_seq, r.last_seq, bytes=_size_of(folder / r.name)) for r in old)
         if not dry_run:
             for row in old:
-                _discard(connection, reader, row, asked)
+                _discard(hold, row, asked)
             at("committed")
             try:
-                _sweep(connection, path, folder)
+                _sweep(hold)
             except OSError as error:
                 raise JournalFailed(f"{error.filename}: {error.strerror}; repeat to delete it") from error
         return Report(dry_run, str(folder), parts, sum(p.bytes for p in parts), 0)
 
 
-def _discard(connection: apsw.Connection, reader: SqlReader, row: ArchiveRow, asked: Asked) -> None:
+def _discard(hold: Hold, row: ArchiveRow, asked: Asked) -> None:
     """First it is written down, then the file goes."""
     fact = Discarded(at_ns=asked.now_ns, first_seq=row.first_seq, last_seq=row.last_seq, name=row.name, by=asked.by)
-    with connection:
-        connection.execute("UPDATE archives SET discarded_ns = ? WHERE last_seq = ?", (asked.now_ns, row.last_seq))
-        _append(connection, reader, fact)
+    hold.write(
+        [
+            ("UPDATE archives SET discarded_ns = ? WHERE last_seq = ?", [(asked.now_ns, row.last_seq)]),
+            *_appended(hold.reader, fact),
+        ]
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------ verifying
@@ -406,11 +418,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(number)
     finally:
         os.close(number)
-
-
-def size(path: Path) -> int:
-    """With the write-ahead log."""
-    return _size_of(path) + _size_of(path.with_name(path.name + "-wal"))
 
 
 def _size_of(path: Path) -> int:

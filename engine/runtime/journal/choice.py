@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from engine.runtime.clock import Clock
 from engine.runtime.config import Config, JournalSection
-from engine.runtime.journal import sqlite
+from engine.runtime.journal import sqlite, sqlite_hold
+from engine.runtime.journal.archive import Held
 from engine.runtime.journal.base import Journal
 from engine.runtime.journal.reading import SqlReader
 
@@ -35,8 +36,7 @@ def journal_of(config: Config, clock: Clock, environment: Mapping[str, str], fir
         standby=section.standby,
         first_event=first_event,
     )
-    lock = Path(config.engine.data_dir) / f"{section.schema}.lock"
-    return PostgresJournal(address_of(section, environment), terms, clock, lock)
+    return PostgresJournal(address_of(section, environment), terms, clock, _lock_of(config))
 
 
 def reader_of(config: Config, environment: Mapping[str, str]) -> SqlReader:
@@ -46,6 +46,37 @@ def reader_of(config: Config, environment: Mapping[str, str]) -> SqlReader:
     from engine.runtime.journal.postgres_reading import open_reader
 
     return open_reader(address_of(config.journal, environment))
+
+
+def archives_of(config: Config) -> Path:
+    """Where a journal's archives are made: a folder of its own, so that no other journal's are in it."""
+    if config.journal.url:
+        return Path(config.engine.data_dir) / f"{config.journal.schema}.archive"
+    return sqlite_hold.archives_of(Path(config.journal.path))
+
+
+def hold_of(config: Config, clock: Clock, environment: Mapping[str, str]) -> Held:
+    """The journal for work on the whole of it, with no engine on it. Raises JournalFailed."""
+    section = config.journal
+    if not section.url:
+        return sqlite_hold.hold_file(Path(section.path), clock.now_ns())
+    from engine.runtime.journal.postgres_hold import hold_server
+
+    at = address_of(section, environment)
+    return hold_server(at, _lock_of(config), archives_of(config), section.durability, clock)
+
+
+def bytes_of(config: Config, reader: SqlReader, environment: Mapping[str, str]) -> int:
+    """Raises JournalFailed."""
+    if not config.journal.url:
+        return sqlite_hold.bytes_of(Path(config.journal.path))
+    from engine.runtime.journal import postgres_hold
+
+    return postgres_hold.bytes_of(reader, address_of(config.journal, environment))
+
+
+def _lock_of(config: Config) -> Path:
+    return Path(config.engine.data_dir) / f"{config.journal.schema}.lock"
 
 
 def address_of(section: JournalSection, environment: Mapping[str, str]) -> "Address":

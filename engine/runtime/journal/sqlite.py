@@ -7,8 +7,7 @@ copied into the file at quiet moments through a connection of its own, never by 
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Literal, TypeVar
@@ -50,7 +49,7 @@ class SqliteJournal:
         self.durability = durability
         self._clock = clock
         self._linger_seconds = linger_seconds
-        self._where, self._where_log = str(self.path), str(_wal(self.path))
+        self._where, self._where_log = str(self.path), str(wal_of(self.path))
         self._lock = Lock(self.path.with_name(self.path.name + ".lock"))
         self._commit_last_ns = self._commit_max_ns = self._began = 0
         self._wal_pages = 0
@@ -128,7 +127,7 @@ class SqliteJournal:
             self._group.stats(),
             commit_last_ns=self._commit_last_ns,
             commit_max_ns=self._commit_max_ns,
-            size_bytes=_size(self.path) + _size(_wal(self.path)),
+            size_bytes=size_of(self.path) + size_of(wal_of(self.path)),
             wal_bytes=wal,
         )
 
@@ -170,7 +169,7 @@ class SqliteJournal:
         try:
             _create(self.path)
             self._connection = connect(self.path, self.durability)
-            _refuse_a_damaged_log(self._connection, self.path)
+            refuse_a_damaged_log(self._connection, self.path)
             migrate(self._connection, where, self._clock.now_ns())
             self._reader_connection = _connect_to_read(self.path)
             self._reader = SqlReader(self._reader_connection, where)
@@ -182,10 +181,10 @@ class SqliteJournal:
             self._copier = apsw.Connection(where)
             self._copier.execute("PRAGMA schema_version")  # before its first look it does not know that there is a log
         except apsw.Error as error:
-            raise JournalFailed(f"{where}: {_sentence(error)}{_damage(self.path, error)}") from error
+            raise JournalFailed(f"{where}: {sentence_of(error)}{damage_of(self.path, error)}") from error
         except OSError as error:
             raise JournalFailed(f"{where}: {error.strerror}") from error
-        self._files = _inode(self.path), _inode(_wal(self.path))
+        self._files = _inode(self.path), _inode(wal_of(self.path))
         self._connection.set_wal_hook(self._grown)
         self._connection.set_busy_timeout(0)
         if self.durability == "power":
@@ -256,7 +255,7 @@ class SqliteJournal:
 
     def _unwritten(self, error: Exception) -> JournalFailed:
         if isinstance(error, apsw.Error):
-            return JournalFailed(f"{self.path}: {_sentence(error)}")
+            return JournalFailed(f"{self.path}: {sentence_of(error)}")
         return JournalFailed(f"{self.path}: a row cannot be written: {error}")  # a number of more than 64 bits
 
     def _land(self) -> JournalFailed | None:
@@ -266,7 +265,7 @@ class SqliteJournal:
             if (_inode(self._where), _inode(self._where_log)) != self._files:
                 return JournalFailed(f"{self.path}: the file was moved or deleted while the engine was running")
         except apsw.Error as error:
-            return JournalFailed(f"{self.path}: {_sentence(error)}")
+            return JournalFailed(f"{self.path}: {sentence_of(error)}")
         took = self._clock.ticks_ns() - self._began
         self._commit_last_ns = took
         self._commit_max_ns = max(self._commit_max_ns, took)
@@ -308,7 +307,7 @@ class SqliteJournal:
         except apsw.BusyError:
             return False  # somebody else is at it
         except apsw.Error as error:
-            self._group.fail(JournalFailed(f"{self.path}: {_sentence(error)}"))
+            self._group.fail(JournalFailed(f"{self.path}: {sentence_of(error)}"))
             return False
         return bool(pages == copied)
 
@@ -358,41 +357,16 @@ def open_reader(path: Path) -> SqlReader:
         connection = _connect_to_read(Path(path))
         check_kind(connection, str(path))
     except apsw.Error as error:
-        raise JournalFailed(f"{path}: {_sentence(error)}{_damage(Path(path), error)}") from error
+        raise JournalFailed(f"{path}: {sentence_of(error)}{damage_of(Path(path), error)}") from error
     return SqlReader(connection, str(path))
 
 
-@contextmanager
-def alone(path: Path, at_ns: int) -> Iterator[apsw.Connection]:
-    """The journal's file for work on the whole of it, while no engine runs on it. Raises JournalFailed.
-
-    Sound and of this program's version, as at the start of an engine; whatever is committed is synced.
-    """
-    if not Path(path).is_file():
-        raise JournalFailed(f"{path}: there is no journal here")
-    lock = Lock(path.with_name(path.name + ".lock"))
-    lock.take()
-    try:
-        connection = connect(path, "power")
-        try:
-            _refuse_a_damaged_log(connection, path)
-            migrate(connection, str(path), at_ns)
-            SqlReader(connection, str(path), owned=False).verify_tail()
-            yield connection
-        finally:
-            connection.close()
-    except apsw.Error as error:
-        raise JournalFailed(f"{path}: {_sentence(error)}{_damage(path, error)}") from error
-    finally:
-        lock.release()
-
-
-def _refuse_a_damaged_log(connection: apsw.Connection, path: Path) -> None:
+def refuse_a_damaged_log(connection: apsw.Connection, path: Path) -> None:
     frames, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
-    lost = commits_behind(_wal(path), max(frames, 0))
+    lost = commits_behind(wal_of(path), max(frames, 0))
     if lost > 1 and was_synced(connection):
         raise JournalFailed(
-            f"{_wal(path)}: the write-ahead log is damaged at frame {frames + 1}, and {lost} whole commits"
+            f"{wal_of(path)}: the write-ahead log is damaged at frame {frames + 1}, and {lost} whole commits"
             " stand behind that place"
         )
 
@@ -415,7 +389,7 @@ def _connect_to_read(path: Path) -> apsw.Connection:
         connection.execute("PRAGMA schema_version")
     except (apsw.CantOpenError, apsw.ReadOnlyError):
         # In a folder that may not be written, there is no shared memory to be had; nobody can be writing either.
-        if _wal(path).exists():
+        if wal_of(path).exists():
             raise
         flags = apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI
         connection = apsw.Connection(f"{path.absolute().as_uri()}?immutable=1", flags=flags)
@@ -427,7 +401,7 @@ def _create(path: Path) -> None:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
 
 
-def _wal(path: Path) -> Path:
+def wal_of(path: Path) -> Path:
     return path.with_name(path.name + "-wal")
 
 
@@ -438,14 +412,14 @@ def _inode(path: "Path | str") -> int:
         return -1
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
     try:
         return os.stat(path).st_size
     except FileNotFoundError:
         return 0
 
 
-def _sentence(error: apsw.Error) -> str:
+def sentence_of(error: apsw.Error) -> str:
     """SQLite's words, with ours before them where theirs do not say what to do."""
     match error:
         case apsw.FullError():
@@ -467,7 +441,7 @@ def _sentence(error: apsw.Error) -> str:
     return f"{meaning} ({type(error).__name__}: {error})"
 
 
-def _damage(path: Path, error: apsw.Error) -> str:
+def damage_of(path: Path, error: apsw.Error) -> str:
     """Where the file is damaged, as far as SQLite can tell; only asked when it is."""
     if not isinstance(error, apsw.CorruptError):
         return ""
