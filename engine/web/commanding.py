@@ -27,6 +27,8 @@ AnyRequest: TypeAlias = Request[Any, Any, Any]
 
 RETRY_AFTER_SECONDS = "1"  # of a body that was not taken because the engine is busy or not ready
 JSON = re.compile(r"application/([\w.-]+\+)?json\s*(;.*)?", re.IGNORECASE)
+# With an answer that does not wait for the rest of a body: the server closes, and a client must ask on another line.
+LAST = {"Connection": "close"}
 _TRACE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}.*")  # W3C Trace Context
 
@@ -80,7 +82,7 @@ def commanding_routes(ports: Ports, base: str, body_max: int) -> list[HTTPRouteH
         if not whole:
             why = f"is larger than {body_max} bytes"
             _, told = ports.answer(await ports.turn_away(raw, why, trace_id(request)))
-            return Response(told, status_code=413, media_type=MediaType.JSON)
+            return Response(told, status_code=413, media_type=MediaType.JSON, headers=LAST)
         return answered(ports, await ports.submit(raw, trace_id(request)))
 
     @post(f"{base}/stop", summary="Stop: no more entries, cancel, flatten, verify, report", status_code=200)

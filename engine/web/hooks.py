@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from engine.web.commanding import JSON, answered, beginning, trace_id
+from engine.web.commanding import JSON, LAST, answered, beginning, trace_id
 from engine.web.ports import NotLetIn, Ports
 from engine.web.turned_away import TurnedAway
 
@@ -28,7 +28,7 @@ def hook_routes(ports: Ports, body_max: int, turned_away: TurnedAway) -> list[HT
             raise HTTPException(status_code=415, detail="the content type must be application/json")
         raw, whole = await beginning(request, body_max)
         if not whole:
-            raise HTTPException(status_code=413)
+            raise HTTPException(status_code=413, headers=LAST)
         address = request.client.host if request.client else ""
         headers = {key.lower(): value for key, value in request.headers.items()}
         try:
