@@ -9,8 +9,10 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
 import pytest
 from confluent_kafka import Consumer, Producer
@@ -136,8 +138,44 @@ def redis(monkeypatch: pytest.MonkeyPatch) -> Iterator[RedisServer]:
     yield from redis_running()
 
 
+# A loaded machine may be late with an answer: that is no silence here.
+PATIENT_ESS = {"timeout_seconds = 0.5": "timeout_seconds = 20\nstale_seconds = 60"}
+
+
 def redis_words(server: RedisServer) -> dict[str, str]:
     return {"127.0.0.1:6379": f"127.0.0.1:{server.port}", "# password_env": "password_env"}
+
+
+class RiskService(BaseHTTPRequestHandler):
+    """Says how bad it is at `/api/risk/ess/status`."""
+
+    level = "NORMAL"
+    paths: ClassVar[set[str]] = set()
+
+    def do_GET(self) -> None:
+        self.paths.add(self.path)
+        body = json.dumps({"level": self.level, "reason": "drawdown of the fund"}).encode()
+        self.send_response(200)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def risk() -> Iterator[type[RiskService]]:
+    class Mine(RiskService):
+        paths: ClassVar[set[str]] = set()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Mine) as server:
+        Mine.port = server.server_port  # type: ignore[attr-defined]
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield Mine
+        server.shutdown()
+        thread.join()
 
 
 class Model:
@@ -168,11 +206,13 @@ class Model:
 
 
 def test_a_decision_comes_by_redis_and_an_emergency_stops_openers_and_lets_a_reducer_through(
-    tmp_path: Path, redis: RedisServer
+    tmp_path: Path, redis: RedisServer, risk: Any
 ) -> None:
     model = Model(redis)
-    with ExampleSite(tmp_path, "decisions", "binance-usdm", redis_words(redis)) as site:
+    there = redis_words(redis) | {"127.0.0.1:8010": f"127.0.0.1:{risk.port}", **PATIENT_ESS}
+    with ExampleSite(tmp_path, "decisions", "binance-usdm", there) as site:
         site.start()
+        assert risk.paths == {"/api/risk/ess/status"}
         model.decide("d1", site.price())
         told = model.confirmed("d1")
         assert told["outcome"] == "executed" and Decimal(told["filled_qty"]) > 0
@@ -198,6 +238,17 @@ def test_a_decision_comes_by_redis_and_an_emergency_stops_openers_and_lets_a_red
         model.decide("d6", site.price(), quantity="0.003")
         turned = model.confirmed("d6")
         assert turned["outcome"] == "executed", turned["reason"]
+
+        risk.level = "CRITICAL"
+        until(lambda: not site.health()["entry_ready"])
+        model.decide("d7", site.price(), quantity="0.002")
+        blocked = model.confirmed("d7")
+        assert blocked["outcome"] == "refused" and "drawdown of the fund" in blocked["reason"], blocked["reason"]
+        model.close("d8")
+        closed = model.confirmed("d8")
+        assert (closed["outcome"], closed["filled_qty"]) == ("executed", "0.003") and site.held() == 0
+        risk.level = "NORMAL"
+        site.ready()
         ended_whole(site)
 
 
