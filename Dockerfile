@@ -4,7 +4,9 @@ WORKDIR /src
 COPY pyproject.toml README.md LICENSE run.py ./
 COPY engine engine
 COPY actors actors
-RUN python -m venv /opt/surefire && /opt/surefire/bin/pip install --no-cache-dir .
+# docker build --build-arg EXTRAS=ccxt: with the other exchanges.
+ARG EXTRAS=
+RUN python -m venv /opt/surefire && /opt/surefire/bin/pip install --no-cache-dir ".${EXTRAS:+[$EXTRAS]}"
 
 FROM python:3.12-slim
 COPY --from=build /opt/surefire /opt/surefire
