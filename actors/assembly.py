@@ -20,11 +20,11 @@ from msgspec.structs import replace
 
 from actors.hooks import open_ess, open_hook, open_post
 from actors.metrics import IntervalLog, LagWatch
-from actors.real import admit, is_real, open_real, public_hosts, vault_of
+from actors.real import admit, is_real, looked_at, open_real, public_hosts, vault_of
 from actors.web import ports_for
 from actors.wiring import AccountParts, Engine, Parts, run_engine
 from engine.core.breakers import OwnTerms, StallTerms, StormTerms
-from engine.core.messages import Instrument, InstrumentKind, KeyNoted, Malformed, Quote
+from engine.core.messages import Instrument, InstrumentKind, Malformed, Quote
 from engine.core.tally import Tally
 from engine.edges.base import LivingSink, Sink, Source
 from engine.edges.dialects import DialectTerms
@@ -48,14 +48,12 @@ from engine.runtime.config import (
     SourceSection,
     config_hash,
 )
-from engine.runtime.journal.base import Journal, JournalFailed
 from engine.runtime.journal.choice import journal_of
 from engine.venues.base import SECOND
 from engine.venues.keys import KeyProblem
 from engine.venues.link import LinkVenue
 from engine.venues.paper import Faults, PaperTerms, PaperVenue
 from engine.venues.throttle import Limit, Throttle
-from engine.venues.vault import VaultProblem, recorded, unrecorded
 from engine.web.serve import serve
 from engine.web.terms import terms_of, warn_of_insecurity
 
@@ -123,8 +121,7 @@ async def _live(
                 account = open_account(name, section, market, clock, rng, folder)
             held.callback(account.venue.close)  # type: ignore[attr-defined]
             venues.append(account)
-        looked = () if vault is None else unrecorded(vault.path)
-        sealed = None if vault is None else vault.path
+        looked = looked_at(vault, config.accounts, clock)
         del vault  # the signers are made: nothing of this process opens it again
         hearers: list[Hears] = [*(v.venue for v in venues if isinstance(v.venue, PaperVenue)), board]
         start_market(services, market, hearers, clock, rng)
@@ -156,7 +153,7 @@ async def _live(
             interval_log=IntervalLog(folder / "latency.hlog", clock),
             build=build,
             config_hash=config_hash(config),
-            looked=tuple(KeyNoted(at_ns=n.at_ns, account=n.account, name=n.name, what=n.what, by=n.by) for n in looked),
+            looked=looked,
         )
         drained = trio.Event()
 
@@ -167,8 +164,6 @@ async def _live(
                 drained.set()
 
         engine = await services.start(engine_task)
-        if sealed is not None:
-            await _on_record(parts.journal, sealed, clock)
         port = 0
         if terms is not None:
             warn_of_insecurity(config.api)
@@ -178,15 +173,6 @@ async def _live(
         task_status.started((engine, port))
         await drained.wait()
         services.cancel_scope.cancel()
-
-
-async def _on_record(journal: Journal, vault: Path, clock: Clock) -> None:
-    """The looks at keys are durable in the chain; else the next start writes them there once more."""
-    try:
-        await journal.durable(journal.append(()))
-        recorded(vault, clock, "run")
-    except (JournalFailed, VaultProblem) as error:
-        LOG.warning("looks at keys are not marked as recorded", reason=str(error))
 
 
 def own_terms(section: BreakersSection) -> OwnTerms:

@@ -3,15 +3,16 @@
 Nothing of this trades. What is found is the same for `check`, which shows it, and for a start, which it may prevent.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
+from functools import partial
 from pathlib import Path
 from random import Random
 
 import structlog
 import trio
 
-from actors.wiring import AccountParts
-from engine.core.messages import Failed, InstrumentKind
+from actors.wiring import AccountParts, Looked
+from engine.core.messages import Failed, InstrumentKind, KeyNoted
 from engine.runtime.clock import Clock
 from engine.runtime.config import REAL as REAL_NAMES
 from engine.runtime.config import AccountSection, Config
@@ -21,7 +22,7 @@ from engine.venues.keys import Credentials, KeyProblem, Secret, read_credentials
 from engine.venues.order_socket import OrderSocket
 from engine.venues.registry import REAL, THROTTLES, WORLDS, RealVenue, Setup
 from engine.venues.throttle import Throttle
-from engine.venues.vault import Vault, open_vault, unlock_of
+from engine.venues.vault import Vault, VaultProblem, open_vault, recorded, unlock_of, unrecorded
 
 AGAIN_SECONDS = 1.0
 LOG = structlog.get_logger("venue")
@@ -90,6 +91,26 @@ def vault_of(config: Config, environ: Mapping[str, str], by: str) -> Vault | Non
     if not needs_vault(config):
         return None
     return open_vault(Path(config.vault.path), unlock_of(config.vault, environ), by)
+
+
+def looked_at(vault: Vault | None, accounts: Container[str], clock: Clock) -> Looked | None:
+    """For the journal: what is on record in none, and the looks for these accounts, whoever else has those on record.
+
+    Raises VaultProblem.
+    """
+    if vault is None:
+        return None
+    notes = dict.fromkeys((*unrecorded(vault.path), *(look for look in vault.looks if look.account in accounts)))
+    vault.looks[:] = [look for look in vault.looks if look.account not in accounts]
+    facts = (KeyNoted(at_ns=n.at_ns, account=n.account, name=n.name, what=n.what, by=n.by) for n in notes)
+    return Looked(tuple(facts), partial(_recorded, vault.path, clock))
+
+
+def _recorded(path: Path, clock: Clock) -> None:
+    try:
+        recorded(path, clock, "run")
+    except VaultProblem as problem:
+        LOG.warning("looks at keys will be put on record once more", reason=str(problem))
 
 
 def needs_vault(config: Config) -> bool:

@@ -30,7 +30,7 @@ from actors.assembly import (
 )
 from actors.hooks import open_ess
 from actors.metrics import IntervalLog, LagWatch, MetricsMail, metrics
-from actors.real import admit, is_real, open_real, public_hosts, vault_of
+from actors.real import admit, is_real, looked_at, open_real, public_hosts, vault_of
 from actors.shards import Holding, Inlet, Router, Shards, Unusable
 from actors.shards_web import Process, Readers, change_limits, dump_all, ports_for_shards
 from actors.web import Running
@@ -242,6 +242,7 @@ async def _make(common: Common, holding: Holding, services: trio.Nursery, held: 
     config = of_shard(common.config, section)
     try:
         venues = await _open_accounts(common, config, holding, services, held)
+        looked = looked_at(common.vault, config.accounts, common.clock)
         sinks = open_sinks(config, common.broadcast, common.clock, os.environ)
         ess, service = open_ess(config.ess, os.environ) if config.ess.url else (None, None)
     except (Inadmissible, KeyProblem, OSError) as error:
@@ -268,6 +269,7 @@ async def _make(common: Common, holding: Holding, services: trio.Nursery, held: 
         ess=ess,
         build=common.build,
         config_hash=config_hash(config),
+        looked=looked,
     )
 
 

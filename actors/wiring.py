@@ -111,6 +111,13 @@ class EssParts(Struct, frozen=True):
     every_seconds: float
 
 
+class Looked(Struct, frozen=True):
+    """Looks at keys of the vault from before the journal was open; `recorded` is called when they are durable in it."""
+
+    facts: tuple[KeyNoted, ...]
+    recorded: Callable[[], None]
+
+
 class Parts(Struct, frozen=True):
     """Everything that is chosen outside: by run.py for life, by tests for theirs."""
 
@@ -131,7 +138,7 @@ class Parts(Struct, frozen=True):
     ess: EssParts | None = None
     build: str = ""
     config_hash: str = ""
-    looked: tuple[KeyNoted, ...] = ()  # at keys of the vault, before the journal was open
+    looked: Looked | None = None
     relist_seconds: float = 3600.0  # between two readings of the venues' instruments
 
 
@@ -249,8 +256,10 @@ async def run_engine(
     met = tuple(row.account for row in state.reconciled)
     firsts = (Reconciled(account=a.name, venue_ns=started.at_ns) for a in parts.accounts if a.name not in met)
     cursors = begin((sink.name for sink in parts.sinks), state.cursors, state.events)
-    parts.journal.append((started, *parts.looked), (*firsts, *cursors))
+    first = parts.journal.append((started, *(parts.looked.facts if parts.looked else ())), (*firsts, *cursors))
     async with trio.open_nursery() as nursery:
+        if parts.looked is not None:
+            nursery.start_soon(_record, parts.journal, first, parts.looked.recorded)
         nursery.start_soon(_leave_when_taken_over, parts.journal)
         nursery.start_soon(metrics, measurements, parts.tally, parts.lag, parts.interval_log)
         watch = partial(stalls, breakers, world, trip)
@@ -259,6 +268,14 @@ async def run_engine(
         )
         await _run(engine, state, stop, nursery, task_status)
         nursery.cancel_scope.cancel()
+
+
+async def _record(journal: Journal, seq: int, recorded: Callable[[], None]) -> None:
+    try:
+        await journal.durable(seq)
+    except JournalFailed:
+        return  # the next start writes them down
+    recorded()
 
 
 async def _leave_when_taken_over(journal: Journal) -> None:

@@ -99,10 +99,11 @@ class Unlock(Struct, frozen=True):
 class Vault:
     """An open vault. It holds the key, no secret; let go of it when the signers are made."""
 
-    __slots__ = ("_box", "by", "entries", "path")
+    __slots__ = ("_box", "by", "entries", "looks", "path")
 
     def __init__(self, path: Path, file: VaultFile, box: AESGCM, by: str) -> None:
         self.path, self.entries, self._box, self.by = path, file.entries, box, by
+        self.looks: list[Note] = []  # that were taken here
 
     def __repr__(self) -> str:
         return f"Vault({self.path}, {len(self.entries)} entries)"
@@ -116,7 +117,7 @@ class Vault:
             )
         if entry.account != account:
             raise VaultProblem(f"{self.path}: the key '{name}' is account '{entry.account}'s, not '{account}'s")
-        note(self.path, clock, self.by, "decrypted", name, account)
+        self.looks.append(note(self.path, clock, self.by, "decrypted", name, account))
         told = _unsealed(self._box, entry.sealed, _bound(entry))
         if told is None:
             raise VaultProblem(f"{self.path}: the key '{name}' was changed, or put in another's place")
@@ -206,7 +207,7 @@ def relock(path: Path, unlock: Unlock, new: Unlock, clock: Clock) -> int:
     return len(entries)
 
 
-def note(path: Path, clock: Clock, by: str, what: str, name: str, account: str) -> None:
+def note(path: Path, clock: Clock, by: str, what: str, name: str, account: str) -> Note:
     """One line to the vault's audit file, on the disk before this returns. Raises VaultProblem."""
     line, file = Note(clock.now_ns(), by, what, name, account), audit_of(path)
     try:
@@ -218,6 +219,7 @@ def note(path: Path, clock: Clock, by: str, what: str, name: str, account: str) 
             os.close(number)
     except OSError as error:
         raise VaultProblem(f"{file} cannot be written ({error.strerror}); no key is used unseen") from None
+    return line
 
 
 def notes(path: Path) -> tuple[Note, ...]:
