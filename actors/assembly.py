@@ -270,7 +270,7 @@ def open_account(
         )
     throttle = Throttle((Limit(section.orders_per_second, SECOND),), clock)
     swift = venue if isinstance(venue, LinkVenue) else None
-    return AccountParts(name, section.venue, venue, throttle, section.limits, swift)
+    return AccountParts(name, section.venue, venue, throttle, section.limits, swift, section.bounds)
 
 
 def paper_terms(section: PaperSection) -> PaperTerms:

@@ -140,13 +140,14 @@ def react(reaction: Reaction, ports: GatePorts) -> None:
 def steer(message: Steered, admission: Admission, ports: GatePorts) -> None:
     """New limits take effect with the next signal; the change is in the audit log with who made it."""
     try:
-        outcome = admission.change_limits(message.account, message.changes, message.by, ports.world.clock.now_ns())
-        if isinstance(outcome, str):
+        now_ns = ports.world.clock.now_ns()
+        outcome = admission.change_limits(message.account, message.changes, message.by, now_ns, message.stamp)
+        if isinstance(outcome, tuple):
             return message.reply(outcome, 0)
-        limits, facts, rows = outcome
-        seq = ports.world.journal.append((*message.facts, *facts), (*rows, *message.rows))
+        facts = (*message.facts, *outcome.facts)
+        seq = ports.world.journal.append(facts, (*outcome.rows, *message.rows))
     except BaseException:  # raised again: whoever waits gets an answer, and the supervisor the failure
         message.reply(Lost("the risk gate failed on this change; look at the limits before asking again"), 0)
         raise
-    ports.world.observe((*message.facts, *facts))
-    message.reply(limits, seq)
+    ports.world.observe(facts)
+    message.reply(outcome.limits, seq)

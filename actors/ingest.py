@@ -5,6 +5,7 @@ A full gate makes this actor wait, its own channel fills, and the source waits i
 
 from collections import deque
 from collections.abc import Callable
+from typing import Literal
 
 import trio
 from msgspec import Struct
@@ -203,6 +204,7 @@ def bury(
     acknowledger: Acknowledger,
     ports: IngestPorts,
     verdict: Admitted | None = None,
+    status: Literal["malformed", "refused"] = "malformed",
 ) -> None:
     """What cannot be read is kept with its reasons, and stops nothing (SPEC ING6). `verdict`: of what was a signal."""
     letter = replace(letter, place=arrival.fallback_id or "")
@@ -220,7 +222,7 @@ def bury(
     ports.world.observe(facts)
     ports.dead_letter(letter)
     row = None if verdict is None else verdict.row
-    acknowledger.put(seq, arrival.answer, Receipt("malformed", row=row, malformed=letter))
+    acknowledger.put(seq, arrival.answer, Receipt(status, row=row, malformed=letter))
 
 
 async def obey(control: Control, arrival: Arrival, acknowledger: Acknowledger, ports: IngestPorts) -> None:
@@ -286,26 +288,40 @@ def change(
     ports: IngestPorts,
 ) -> None:
     """New limits, by the gate. What it has not looked at leaves no trace, and may be asked for again."""
-    world = ports.world
 
-    def told(outcome: Limits | str | Lost, seq: int) -> None:
+    def told(outcome: Limits | tuple[Refusal, ...] | Lost, seq: int) -> None:
         for each in names:
             ports.deliveries.end(each, isinstance(outcome, Limits))
         if isinstance(outcome, Lost):
             acknowledger.put(0, arrival.answer, Receipt("busy", text=outcome.why))
-        elif isinstance(outcome, str):
-            for each in names:
-                keep(replace(each, answer=outcome), ports)
-            seq = world.journal.append((fact,))
-            world.observe((fact,))
-            acknowledger.put(seq, arrival.answer, Receipt("refused", text=outcome))
+        elif isinstance(outcome, tuple):
+            turn_down(control, fact, outcome, names, arrival, acknowledger, ports)
         else:
             acknowledger.put(seq, arrival.answer, Receipt("recorded"))
 
     for each in names:
         ports.deliveries.begin(each)
     by = f"event/{control.source}"
-    post(ports.gate, Steered(control.account, dict(control.changes), by, told, (fact,), names))
+    post(ports.gate, Steered(control.account, dict(control.changes), by, told, (fact,), names, control.stamp))
+
+
+def turn_down(
+    control: Control,
+    fact: ControlReceived,
+    reasons: tuple[Refusal, ...],
+    names: tuple[Delivery, ...],
+    arrival: Arrival,
+    acknowledger: Acknowledger,
+    ports: IngestPorts,
+) -> None:
+    """New limits that may not be: a dead letter with every reason, and the same answer to a repeat."""
+    text = "; ".join(f"{refusal.field} {refusal.reason}" for refusal in reasons)
+    for each in names:
+        keep(replace(each, answer=text), ports)
+    ports.world.journal.append((fact,))
+    ports.world.observe((fact,))
+    letter = malformed(arrival.raw, reasons, control.source, control.received_ns, control.control_id)
+    bury(letter, arrival, acknowledger, ports, status="refused")
 
 
 def trip(control: Control, world: World) -> int:

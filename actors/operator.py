@@ -35,6 +35,7 @@ from engine.core.messages import (
     Order,
     OrderReport,
     PositionReport,
+    Refusal,
     Rejection,
     Standing,
     Sweep,
@@ -148,9 +149,9 @@ class Operator:
     async def set_limits(self, account: str, changes: dict[str, object], by: str) -> Limits | str:
         """The new limits, or why they were refused. Durable when this returns. Raises JournalFailed otherwise."""
         answered = trio.Event()
-        answers: list[tuple[Limits | str | Lost, int]] = []
+        answers: list[tuple[Limits | tuple[Refusal, ...] | Lost, int]] = []
 
-        def reply(outcome: Limits | str | Lost, seq: int) -> None:
+        def reply(outcome: Limits | tuple[Refusal, ...] | Lost, seq: int) -> None:
             answers.append((outcome, seq))
             answered.set()
 
@@ -162,6 +163,8 @@ class Operator:
         outcome, seq = answers[0]
         if isinstance(outcome, Lost):
             return outcome.why
+        if isinstance(outcome, tuple):
+            return "; ".join(f"{refusal.field} {refusal.reason}" for refusal in outcome)
         if unwritten := await self._durable(seq):
             raise JournalFailed(f"the change is in force, but not durable: {unwritten}")
         return outcome

@@ -18,8 +18,10 @@ from engine.core.messages import (
     Failed,
     Limits,
     Quote,
+    Refusal,
     Signal,
     SignalRow,
+    Stamp,
     Standing,
     Timed,
 )
@@ -83,9 +85,10 @@ class Steered(Struct, frozen=True):
     account: str
     changes: dict[str, object]
     by: str
-    reply: Callable[[Limits | str | Lost, int], None]
+    reply: Callable[[Limits | tuple[Refusal, ...] | Lost, int], None]
     facts: tuple[AnyFact, ...] = ()
     rows: tuple[Delivery, ...] = ()
+    stamp: Stamp | None = None  # of a policy
 
 
 class Tick(Struct, frozen=True):

@@ -83,7 +83,8 @@ def open_real(
             quote=quote,
         )
     )
-    return AccountParts(name, section.exchange or section.venue, venue, throttle, section.limits)
+    venue_name = section.exchange or section.venue
+    return AccountParts(name, venue_name, venue, throttle, section.limits, bounds=section.bounds)
 
 
 def vault_of(config: Config, environ: Mapping[str, str], by: str) -> Vault | None:

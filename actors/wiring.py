@@ -42,6 +42,7 @@ from actors.relister import RelisterPorts, relister
 from actors.stalls import stalls
 from engine.core.admission import AccountTerms, Admission
 from engine.core.blotter import Seen
+from engine.core.bounds import Bounds
 from engine.core.breakers import Breakers, OwnTerms
 from engine.core.cursors import begin
 from engine.core.ess import EssTerms, Said, Unanswered, Watch
@@ -101,6 +102,7 @@ class AccountParts(Struct, frozen=True):
     throttle: Throttle
     limits: Limits | None
     swift: Swift | None = None
+    bounds: Bounds | None = None
 
 
 class EssParts(Struct, frozen=True):
@@ -609,7 +611,7 @@ def _admission(engine: Engine, state: OpenState) -> Admission:
     parts = engine.parts
     admission = Admission(
         parts.env,
-        {a.name: AccountTerms(name=a.name, venue=a.venue_name) for a in parts.accounts},
+        {a.name: AccountTerms(name=a.name, venue=a.venue_name, bounds=a.bounds) for a in parts.accounts},
         engine.instrument,
     )
     admission.recover(state)
@@ -617,7 +619,11 @@ def _admission(engine: Engine, state: OpenState) -> Admission:
     for account in parts.accounts:
         row = newest.get(account.name)
         if account.limits is None or (row is not None and row.by != "config"):
-            continue  # changed while running: that stands until it is changed again
+            # Changed while running: that stands until it is changed again, inside the bounds that there are now.
+            tightened = admission.tighten(account.name, account.limits or Limits(), parts.clock.now_ns())
+            if tightened is not None:
+                parts.journal.append(tightened.facts, tightened.rows)
+            continue
         if row is None or row.limits != account.limits:
             facts, rows = admission.set_limits(account.name, account.limits, "config", parts.clock.now_ns())
             parts.journal.append(facts, rows)

@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import asdict, replace
 
 from engine.core.announce import alert_event, confirmation_event
+from engine.core.bounds import Bounds, beyond, within
 from engine.core.exposure import DAY, SECOND, Exposure, Strange, sensible
 from engine.core.halts import kind_of
 from engine.core.limits import faults
@@ -40,12 +41,14 @@ from engine.core.messages import (
     Outcome,
     Position,
     Quote,
+    Refusal,
     Row,
     Signal,
     SignalConflicted,
     SignalEnded,
     SignalReceived,
     SignalRow,
+    Stamp,
     Standing,
     Transferred,
     TransferReport,
@@ -55,6 +58,7 @@ from engine.core.rules import Verdict, judge
 from engine.core.usage import usage
 
 KEEP_NS = 10 * SECOND  # an ended signal stays in memory this long: by then a look into the journal finds it
+BOUNDS_BY = "config bounds"  # who sets limits that the config no longer allows
 BY = "risk/"  # prefix of `Halt.by` for the halts asked for here
 
 _NOBODYS = Signal("", "", "", Action.RECORD, "", "", "", "", 0, 0)  # stands for none, of no symbol
@@ -68,6 +72,7 @@ class AccountTerms(Struct, frozen=True):
     name: str
     venue: str
     quote: str = "USDT"
+    bounds: Bounds | None = None  # how far its limits may be loosened while the engine runs
 
 
 Status = Literal["accepted", "refused", "recorded", "repeated", "conflict"]
@@ -81,6 +86,14 @@ class Admitted(Struct, frozen=True):
     facts: tuple[AnyFact, ...] = ()
     rows: tuple[Row, ...] = ()
     enact: Enact | None = None
+
+
+class Changed(Struct, frozen=True):
+    """New limits in force, with the facts and rows to append."""
+
+    limits: Limits
+    facts: tuple[AnyFact, ...]
+    rows: tuple[Row, ...]
 
 
 class Reaction(Struct, frozen=True):
@@ -124,6 +137,7 @@ class Admission:
         self._exposures = {name: self._exposure(terms) for name, terms in accounts.items()}
         self._signals: dict[str, SignalRow] = {}
         self._ended: deque[tuple[int, str]] = deque()  # when, signal id; oldest first
+        self._set: dict[str, LimitsRow] = {}  # how the limits in force came to be
         self._breached: dict[str, dict[str, None]] = {}  # account -> rules whose halt was asked for
 
     # ------------------------------------------------------------------------------------------------------- signals
@@ -216,36 +230,73 @@ class Admission:
     # -------------------------------------------------------------------------------------------------------- limits
 
     def set_limits(
-        self, account: str, limits: Limits, by: str, now_ns: int
+        self, account: str, limits: Limits, by: str, now_ns: int, stamp: Stamp | None = None
     ) -> tuple[tuple[AnyFact, ...], tuple[Row, ...]]:
-        """Limits in force from the next signal on, with their place in the audit log (SPEC RSK10)."""
+        """Limits in force from the next signal on, with their place in the audit log (SPEC RSK10).
+
+        `stamp` None: at a start, which says nothing of the moment at which they were made.
+        """
         assert not faults(limits), f"limits that nobody checked: {faults(limits)}"
         exposure = self._exposures[account]
+        before, set_ = exposure.limits, self._set.get(account)
+        made_ns = set_.made_ns if set_ is not None else 0
+        policy = set_.policy if set_ is not None else -1
+        if stamp is not None:
+            made_ns = min(now_ns if stamp.made_ns is None else stamp.made_ns, now_ns)
+            policy = policy if stamp.version is None else stamp.version
         version = exposure.row.limits_version + 1
         exposure.limits = limits
         exposure.row = replace(exposure.row, limits_version=version)
         row = exposure.changed_row()
         assert row is not None
-        fact = LimitsSet(at_ns=now_ns, account=account, cause=by, version=version, limits=limits, by=by)
-        return (fact,), (LimitsRow(account=account, version=version, limits=limits, by=by, at_ns=now_ns), row)
+        changed = differences(before, limits)
+        fact = LimitsSet(
+            at_ns=now_ns, account=account, cause=by, version=version, limits=limits, by=by, changed=changed
+        )
+        self._set[account] = LimitsRow(account, version, limits, by, now_ns, made_ns, policy)
+        return (fact,), (self._set[account], row)
 
     def change_limits(
-        self, account: str, changes: Mapping[str, object], by: str, now_ns: int
-    ) -> str | tuple[Limits, tuple[AnyFact, ...], tuple[Row, ...]]:
-        """Some limits by name, the others as they are (the defaults, for an account without). A text: why not."""
+        self, account: str, changes: Mapping[str, object], by: str, now_ns: int, stamp: Stamp | None = None
+    ) -> Changed | tuple[Refusal, ...]:
+        """Some limits by name, the others as they are (the defaults, for an account without); or every reason why not.
+
+        `stamp` is a policy's: one that was overtaken on its way changes nothing.
+        """
         if account not in self._exposures:
-            return f"there is no account {account!r}"
+            return (Refusal("account", f"there is no account {account!r}"),)
+        late = () if stamp is None else self._overtaken(account, stamp)
         before = self._exposures[account].limits or Limits()
         try:
             limits = msgspec.convert(asdict(before) | _as_text(changes), Limits, strict=False)
         except msgspec.ValidationError as error:
-            return str(error)
+            return (*late, Refusal("limits", str(error)))
         if insane := _insane(limits):
-            return insane
-        wrong = faults(limits)
-        if wrong:
-            return "; ".join(f"{refusal.field} {refusal.reason}" for refusal in wrong)
-        return limits, *self.set_limits(account, limits, by, now_ns)
+            return (*late, *insane)
+        if wrong := (*late, *faults(limits), *beyond(limits, self._accounts[account].bounds)):
+            return wrong
+        return Changed(limits, *self.set_limits(account, limits, by, now_ns, stamp or Stamp()))
+
+    def tighten(self, account: str, fallback: Limits, now_ns: int) -> Changed | None:
+        """Limits that an earlier run was allowed to set, brought inside the bounds that the config has now."""
+        limits = self._exposures[account].limits
+        bounds = self._accounts[account].bounds
+        if limits is None or not beyond(limits, bounds):
+            return None
+        tightened = within(limits, bounds)
+        limits = fallback if faults(tightened) else tightened
+        return Changed(limits, *self.set_limits(account, limits, BOUNDS_BY, now_ns))
+
+    def _overtaken(self, account: str, stamp: Stamp) -> tuple[Refusal, ...]:
+        """Why a policy is older than what is in force."""
+        set_ = self._set.get(account)
+        found: list[Refusal] = []
+        if set_ is not None and stamp.made_ns is not None and stamp.made_ns < set_.made_ns:
+            late = plain(Decimal(set_.made_ns - stamp.made_ns).scaleb(-9))
+            found.append(Refusal("timestamp", f"is {late} s before the limits in force, which are by {set_.by}"))
+        if set_ is not None and stamp.version is not None and stamp.version <= set_.policy:
+            found.append(Refusal("version", f"is {stamp.version}, but version {set_.policy} is in force already"))
+        return tuple(found)
 
     def limits(self, account: str) -> Limits | None:
         return self._exposures[account].limits
@@ -271,7 +322,7 @@ class Admission:
 
     def recover(self, books: OpenBooks) -> None:
         """Begin from what the journal holds; called once, before anything else."""
-        limits = {row.account: row for row in books.limits}
+        limits = self._set = {row.account: row for row in books.limits}
         accounts = {row.account: row for row in books.accounts}
         for name, exposure in self._exposures.items():
             newest = limits.get(name)
@@ -494,15 +545,32 @@ def _as_text(changes: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def _insane(limits: Limits) -> str:
-    """Which figure is no number to reckon with; empty: none."""
+def _insane(limits: Limits) -> tuple[Refusal, ...]:
+    """Which figures are no numbers to reckon with."""
+    found = []
     for name, figure in asdict(limits).items():
         if isinstance(figure, Decimal):
             try:
                 sane(figure)
             except BadNumber as error:
-                return f"{name} {error}"
-    return ""
+                found.append(Refusal(name, str(error)))
+    return tuple(found)
+
+
+def differences(before: Limits | None, after: Limits) -> tuple[tuple[str, str, str], ...]:
+    """What a change has changed: (limit, old, new). Of an account's first limits all are new."""
+    old, new = {} if before is None else asdict(before), asdict(after)
+    return tuple(
+        (name, _said(old[name]) if name in old else "", _said(value))
+        for name, value in new.items()
+        if name not in old or old[name] != value
+    )
+
+
+def _said(value: object) -> str:
+    if isinstance(value, Decimal):
+        return plain(value)
+    return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _mid(quote: Quote | None) -> Decimal | None:

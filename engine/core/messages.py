@@ -216,6 +216,13 @@ class Malformed(Message, frozen=True):
     place: str = ""  # where the transport found it, such as file and offset
 
 
+class Stamp(Message, frozen=True):
+    """What the sender of a policy says of its place among others; None: nothing."""
+
+    made_ns: int | None = None  # when it was made, by his clock
+    version: int | None = None
+
+
 class Control(Message, frozen=True):
     """An event that steers the engine: `ess.tripped`, `ess.cleared`, `policy.updated` or `model.promoted`.
 
@@ -231,6 +238,7 @@ class Control(Message, frozen=True):
     received_ns: int
     control_id: str
     changes: tuple[tuple[str, object], ...] = ()
+    stamp: Stamp = Stamp()  # policy.updated only
     body_hash: str = ""
     names: tuple[str, ...] = ()  # known by these it is a repeat; none: it is carried out as often as it comes
 
@@ -1004,9 +1012,12 @@ class Resumed(Fact, frozen=True):
 
 
 class LimitsSet(Fact, frozen=True):
+    """`changed` says what was before: (limit, old, new) as texts, old "" where there was none."""
+
     version: int
     limits: Limits
     by: str
+    changed: tuple[tuple[str, str, str], ...] = ()
 
 
 class ControlReceived(Fact, frozen=True):
@@ -1155,11 +1166,15 @@ class Reconciled(Message, frozen=True):
 
 
 class LimitsRow(Message, frozen=True):
+    """`made_ns` and `policy`: up to which moment and version of a sender's policies these limits are."""
+
     account: str
     version: int
     limits: Limits
     by: str
     at_ns: int
+    made_ns: int = 0
+    policy: int = -1  # none had a version so far
 
 
 class Delivery(Message, frozen=True):

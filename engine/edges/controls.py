@@ -2,7 +2,7 @@
 
     {"type": "ess.tripped", "id": "e-1", "level": "CRITICAL", "reason": "venue insolvent"}
     {"type": "ess.cleared", "id": "e-2", "reason": "false alarm"}
-    {"type": "policy.updated", "id": "p-1", "data": {"account": "main", "limits": {"positions_max": 2}}}
+    {"type": "policy.updated", "id": "p-1", "data": {"account": "main", "version": 7, "limits": {"positions_max": 2}}}
     {"type": "model.promoted", "id": "m-1", "data": {"model": "lstm", "version": "12"}}
 
 What stops is read kindly, and from every source: a stop must not be lost over a field too many. What loosens (a
@@ -12,7 +12,7 @@ The data of each is kept whole.
 
 from typing import get_type_hints
 
-from engine.core.messages import Control, Limits
+from engine.core.messages import Control, Limits, Stamp
 from engine.edges import fields
 from engine.edges.envelope import TIMES, settle_ids
 from engine.edges.fields import Wrong, identifier
@@ -55,7 +55,8 @@ _TABLES: dict[str, Table | None] = {
     "ess.tripped": None,  # anything is taken
     "ess.cleared": _COMMON,
     "policy.updated": {
-        **_COMMON,
+        **{key: field for key, field in _COMMON.items() if key != "version"},
+        **known_as("policy_version", fields.whole, "version", "revision"),
         **known_as("account", fields.account, "account_id"),
         **known_as("limits", _limits, "policy"),
     },
@@ -97,6 +98,7 @@ def to_control(name: str, data: Body, form: Form, terms: DialectTerms, origin: O
         received_ns=origin.received_ns,
         control_id=control_id,
         changes=got.get("limits", ()),
+        stamp=Stamp(got.get("created_ns"), got.get("policy_version")) if name == "policy.updated" else Stamp(),
         body_hash=origin.body_hash,
         names=names_of(name, got.get("signal_id"), origin),
     )

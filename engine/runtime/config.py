@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import fields, replace
 
+from engine.core.bounds import Bounds, beyond
 from engine.core.limits import faults
 from engine.core.messages import Limits
 from engine.runtime.toml_lines import KeyPath
@@ -166,6 +167,7 @@ class PaperSection(Section, frozen=True):
 
 class AccountSection(Section, frozen=True):
     limits: Limits  # no default: an account without limits does not trade
+    bounds: Bounds | None = None  # the loosest that they may be made while the engine runs; named like the limits
     venue: Literal["paper", "link", "bybit", "binance", "ccxt"] = "paper"
     host: str = "127.0.0.1"  # link; a real venue: mainnet, testnet, demo, or a URL (a local exchange, a regional site)
     port: Port = 0  # link
@@ -651,6 +653,8 @@ def _account_conflicts(name: str, account: AccountSection) -> Iterator[tuple[Key
         yield path, f"{table_name(path)} with venue 'link' needs 'port', where the paper venue listens"
     if account.venue in REAL:
         yield from _real_conflicts(path, account)
+    for fault in beyond(account.limits, account.bounds):
+        yield (*path, "limits", fault.field), f"{dotted((*path, 'limits', fault.field))} {fault.reason}"
     for fault in faults(account.limits):
         yield (*path, "limits", fault.field), f"{dotted((*path, 'limits', fault.field))} {fault.reason}"
 

@@ -15,6 +15,7 @@ import trio
 from msgspec.structs import replace
 
 from actors.wiring import AccountParts, Engine, EssParts, Parts, run_engine
+from engine.core.bounds import Bounds
 from engine.core.ids import is_ours
 from engine.core.messages import (
     Answer,
@@ -228,6 +229,7 @@ class House:
         self.shelf, self.hand = Shelf(), Hand(self.clock)
         self.dead: list[Malformed] = []
         self.ess: EssParts | None = None
+        self.bounds: Bounds | None = None
         self.quoting = True
         self.quote: Callable[[str], Quote | None] = self.venue.quote
         self.engine: Engine
@@ -264,7 +266,7 @@ class House:
             clock=self.clock,
             journal=MemoryJournal(self.disk, self.clock),
             rng=Random(2),
-            accounts=(AccountParts(ACCOUNT, "paper", self.venue, throttle, self.limits, self.swift),),
+            accounts=(AccountParts(ACCOUNT, "paper", self.venue, throttle, self.limits, self.swift, self.bounds),),
             quote=lambda symbol: self.quote(symbol),
             sources=(self.hand,),
             sinks=(self.shelf,),

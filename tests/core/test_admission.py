@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from msgspec import Struct
 from msgspec.structs import replace
 
-from engine.core.admission import BY, KEEP_NS, AccountTerms, Admission, Admitted, Reaction
+from engine.core.admission import BY, KEEP_NS, AccountTerms, Admission, Admitted, Changed, Reaction
+from engine.core.bounds import Bounds
 from engine.core.exposure import DAY
 from engine.core.messages import (
     AccountRow,
@@ -19,6 +20,7 @@ from engine.core.messages import (
     DayRolled,
     Event,
     Halt,
+    Instrument,
     Judged,
     Limits,
     LimitsRow,
@@ -28,12 +30,14 @@ from engine.core.messages import (
     Position,
     Quantity,
     Quote,
+    Refusal,
     Side,
     Signal,
     SignalConflicted,
     SignalEnded,
     SignalReceived,
     SignalRow,
+    Stamp,
     TargetPosition,
     Trade,
 )
@@ -61,7 +65,11 @@ def gate(limits: Limits | None = None, wallet: str = "100000") -> Admission:
 
 
 def bare() -> Admission:
-    return Admission("test", {"a": AccountTerms("a", "paper")}, lambda _, symbol: {"BTCUSDT": LINEAR}.get(symbol))
+    return Admission("test", {"a": AccountTerms("a", "paper")}, listed)
+
+
+def listed(_: str, symbol: str) -> Instrument | None:
+    return {"BTCUSDT": LINEAR}.get(symbol)
 
 
 def send(
@@ -343,11 +351,12 @@ def test_a_new_day_is_written_down_before_the_first_signal_of_it() -> None:
 def test_limits_change_at_once_and_each_version_is_on_record() -> None:
     admission = gate()
     outcome = admission.change_limits("a", {"order_btc_max": "0.05", "positions_max": 5}, "me", NOW)
-    assert not isinstance(outcome, str)
-    limits, facts, rows = outcome
+    assert isinstance(outcome, Changed)
+    limits, facts, rows = outcome.limits, outcome.facts, outcome.rows
     assert (limits.order_btc_max, limits.positions_max, limits.confluence_min) == (D("0.05"), 5, 3)
-    assert facts == (LimitsSet(at_ns=NOW, account="a", cause="me", version=2, limits=limits, by="me"),)
-    assert rows[0] == LimitsRow("a", 2, limits, "me", NOW)
+    changed = (("order_btc_max", "1", "0.05"), ("positions_max", "3", "5"))
+    assert facts == (LimitsSet(at_ns=NOW, account="a", cause="me", version=2, limits=limits, by="me", changed=changed),)
+    assert rows[0] == LimitsRow("a", 2, limits, "me", NOW, made_ns=NOW)
     assert admission.limits("a") == limits
     refused = send(admission)
     assert [c.rule for c in refused.row.checks if not c.passed] == ["RSK4.order_max"]
@@ -368,19 +377,89 @@ def test_limits_change_at_once_and_each_version_is_on_record() -> None:
 def test_senseless_limits_are_refused_and_change_nothing(changes: dict[str, object], words: str) -> None:
     admission = gate()
     outcome = admission.change_limits("a", changes, "me", NOW)
-    assert isinstance(outcome, str) and words in outcome
+    assert isinstance(outcome, tuple) and any(words in f"{refusal.field} {refusal.reason}" for refusal in outcome)
     assert admission.limits("a") == Limits()
 
 
 def test_limits_of_an_unknown_account_cannot_change() -> None:
-    assert gate().change_limits("b", {}, "me", NOW) == "there is no account 'b'"
+    assert gate().change_limits("b", {}, "me", NOW) == (Refusal("account", "there is no account 'b'"),)
+
+
+def bounded(**bounds: object) -> Admission:
+    admission = Admission("test", {"a": AccountTerms("a", "paper", bounds=Bounds(**bounds))}, listed)
+    admission.set_limits("a", Limits(), "config", NOW)
+    return admission
+
+
+def test_a_change_may_tighten_as_it_likes_and_loosen_up_to_the_bounds() -> None:
+    admission = bounded(positions_max=4, stop_distance_min=D("0.0004"), symbols=("BTCUSDT", "ETHUSDT"))
+    good = {"symbols": ["ETHUSDT"], "positions_max": 4, "stop_distance_min": "0.0004", "exposure_max": "999999"}
+    assert isinstance(admission.change_limits("a", good, "me", NOW), Changed)
+    wrong = {"symbols": [], "positions_max": 5, "stop_distance_min": "0.0003", "daily_loss_max": "-1"}
+    refused = admission.change_limits("a", wrong, "me", NOW)
+    assert isinstance(refused, tuple)
+    assert {refusal.field: refusal.reason for refusal in refused} == {
+        "daily_loss_max": "must not be negative",
+        "symbols": "may be some of BTCUSDT, ETHUSDT (the config's bound), but would be all symbols",
+        "positions_max": "may be at most 4 (the config's bound), but would be 5",
+        "stop_distance_min": "may be at least 0.0004 (the config's bound), but would be 0.0003",
+    }
+    limits = admission.limits("a")
+    assert limits is not None and (limits.positions_max, limits.symbols) == (4, ("ETHUSDT",)), "nothing of it was done"
+
+
+@pytest.mark.parametrize(
+    ("stamp", "words"),
+    [
+        (Stamp(), ""),
+        (Stamp(made_ns=NOW), ""),
+        (Stamp(made_ns=NOW - 1), "timestamp is 0.000000001 s before the limits in force, which are by ann"),
+        (Stamp(version=8), ""),
+        (Stamp(version=7), "version is 7, but version 7 is in force already"),
+        (Stamp(made_ns=NOW - SECOND, version=6), "version is 6"),
+        (Stamp(made_ns=NOW + DAY, version=8), ""),
+    ],
+)
+def test_a_policy_that_was_overtaken_on_its_way_changes_nothing(stamp: Stamp, words: str) -> None:
+    admission = gate()
+    first = admission.change_limits("a", {"positions_max": 5}, "event/bus", NOW - SECOND, Stamp(NOW - 2 * SECOND, 7))
+    assert isinstance(first, Changed)
+    assert isinstance(admission.change_limits("a", {"positions_max": 6}, "ann", NOW), Changed)
+    late = admission.change_limits("a", {"positions_max": 9}, "event/bus", NOW + SECOND, stamp)
+    limits = admission.limits("a")
+    assert limits is not None and limits.positions_max == (6 if words else 9)
+    if words:
+        assert isinstance(late, tuple) and words in "; ".join(f"{r.field} {r.reason}" for r in late)
+        assert len(late) == (stamp.made_ns is not None and stamp.made_ns < NOW) + (stamp.version is not None)
+    else:
+        assert isinstance(late, Changed)
+        assert isinstance(admission.change_limits("a", {"positions_max": 7}, "bob", NOW + 2 * SECOND), Changed), (
+            "a person is never too late, whatever a sender's clock says"
+        )
+        after = admission.change_limits("a", {"positions_max": 8}, "event/bus", NOW + 9 * SECOND, Stamp(NOW + SECOND))
+        assert isinstance(after, tuple), "what was made before his change is"
+
+
+def test_the_place_of_policies_and_the_bounds_hold_after_a_restart() -> None:
+    row = LimitsRow("a", 4, replace(Limits(), positions_max=9), "event/bus", NOW, made_ns=NOW, policy=7)
+    admission = Admission("test", {"a": AccountTerms("a", "paper", bounds=Bounds(positions_max=6))}, listed)
+    admission.recover(Books(limits=(row,)))
+    refused = admission.change_limits("a", {"positions_max": 2}, "event/bus", NOW + 1, Stamp(NOW - 1, 7))
+    assert isinstance(refused, tuple) and [refusal.field for refusal in refused] == ["timestamp", "version"]
+    tightened = admission.tighten("a", Limits(), NOW + 2)
+    assert tightened is not None and tightened.limits.positions_max == 6
+    (fact,) = tightened.facts
+    assert isinstance(fact, LimitsSet) and (fact.by, fact.changed) == ("config bounds", (("positions_max", "9", "6"),))
+    assert isinstance(tightened.rows[0], LimitsRow) and tightened.rows[0].policy == 7
+    assert admission.tighten("a", Limits(), NOW + 3) is None
 
 
 def test_an_account_without_limits_gets_the_defaults_with_its_first_change() -> None:
     admission = bare()
     outcome = admission.change_limits("a", {"positions_max": 1, "symbols": ["BTCUSDT"], "btc_price": 50000}, "me", NOW)
-    assert not isinstance(outcome, str)
-    assert (outcome[0].symbols, outcome[0].btc_price, outcome[0].exposure_max) == (("BTCUSDT",), 50000, 120000)
+    assert isinstance(outcome, Changed)
+    limits = outcome.limits
+    assert (limits.symbols, limits.btc_price, limits.exposure_max) == (("BTCUSDT",), 50000, 120000)
 
 
 @pytest.mark.parametrize(("required", "distance"), [(True, D("0.01")), (False, None)])

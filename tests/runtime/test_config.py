@@ -306,6 +306,14 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
             '[ess]\nurl = "http://h/x"\non_timeout = "block"\ntoken_env = "geheim-1"',
             "line 4: ess.token_env must be the name of an environment variable, in capitals",
         ),
+        (
+            "[accounts.main.limits]\npositions_max = 5\n[accounts.main.bounds]\npositions_max = 4",
+            "line 2: accounts.main.limits.positions_max may be at most 4 (the config's bound), but would be 5",
+        ),
+        (
+            "[accounts.main.limits]\n[accounts.main.bounds]\npositions_mx = 4",
+            "line 3: unknown key 'positions_mx' in [accounts.main.bounds]; did you mean 'positions_max'?",
+        ),
         ('[[sources]]\nkind = "webhook"', "line 1: [[sources]] number 1 of kind 'webhook' needs 'secret_env'"),
         (
             '[[sources]]\nkind = "webhook"\nsecret_env = ["geheim-1234567890"]',

@@ -243,6 +243,13 @@ def _resumed(fact: Resumed) -> str:
     return f"resumed {fact.scope}" + (f": {fact.kind} by {fact.whose}" if fact.kind else "")
 
 
+def _changes(fact: LimitsSet) -> str:
+    """What was, and what is; of an account's first limits, and of facts from before that was told, all that is."""
+    if not fact.changed or not any(old for _, old, _ in fact.changed):
+        return encode(fact.limits).decode()
+    return "; ".join(f"{name}: {old or 'none'} -> {new or 'none'}" for name, old, new in fact.changed)
+
+
 # Tables that follow from facts rather than from rows.
 FROM_FACTS: dict[type, tuple[str, Callable[..., Values]]] = {
     Filled: (FILLS, _fill),
@@ -265,7 +272,7 @@ FROM_FACTS: dict[type, tuple[str, Callable[..., Values]]] = {
     Resumed: (AUDIT, _who(lambda f: f.by, _resumed, lambda f: f.note)),
     LimitsSet: (
         AUDIT,
-        _who(lambda f: f.by, lambda f: f"set limits, version {f.version}", lambda f: encode(f.limits).decode()),
+        _who(lambda f: f.by, lambda f: f"set limits, version {f.version}", lambda f: _changes(f)),
     ),
     ControlReceived: (AUDIT, _who(lambda f: f.source, lambda f: f"sent {f.name}", lambda f: f.body)),
     Mismatched: (
