@@ -58,7 +58,10 @@ STEERING: tuple[dict[str, Any], ...] = (
     {"type": "ess.cleared", "id": "e-2", "reason": "false alarm"},
     {"type": "policy.updated", "id": "p-1", "data": {"account": "main", "limits": {"positions_max": 2}}},
     {"type": "policy.updated", "account": "main", "limits": {"daily_loss_max": "250", "loss_latch": "day"}},
-    {"type": "policy.updated", "data": {"version": 7, "timestamp": "2026-01-02T03:04:05Z", "limits": {"symbols": ["X"]}}},
+    {
+        "type": "policy.updated",
+        "data": {"version": 7, "timestamp": "2026-01-02T03:04:05Z", "limits": {"symbols": ["X"]}},
+    },
     {"type": "model.promoted", "id": "m-1", "data": {"model": "lstm", "version": "12"}},
 )
 ENVELOPE = ("type", "event", "event_type", "data", "payload", "dialect", "time", "metadata", "limits", "account")
