@@ -178,7 +178,8 @@ async def test_a_policy_event_changes_limits_at_once_or_says_why_not(autojump_cl
         assert (await home.hand.send(buy("b", qty="0.05"))).status == "accepted"
         wrong = {"type": "policy.updated", "id": "p2", "data": {"account": "nobody", "limits": {"positions_max": 1}}}
         answer = await home.hand.send(wrong)
-        assert answer.status == "refused" and "nobody" in answer.text
+        assert answer.status == "refused" and answer.malformed is not None
+        assert "nobody" in answer.malformed.reasons[0].reason and home.dead == [answer.malformed]
         await home.at_rest()
         assert home.facts(LimitsSet)[-1].limits.order_btc_max == D("0.05")
         assert home.disk.reader().limits()[0].by == "event/hand"
