@@ -26,6 +26,7 @@ from tests.crash.bomb import around
 from tests.crash.points import Disk, install
 from tests.crash.wires import VENUES, hasten
 from tests.engine_toml import LOCAL_KEYS
+from tests.patience import PATIENCE_SECONDS
 from tests.sim.truth import AnyEntry, CancelWired, Declined, Synced, Wired
 
 PRELOADED = (actors.assembly, engine.web.serve)
@@ -47,6 +48,7 @@ class Launch(Struct, frozen=True):
     broken_disk: str = ""  # a file: while it exists, what is named in it ("sync", "write") fails on the journal
     venue: str = "paper"  # or a face of the local exchange
     environment: tuple[tuple[str, str], ...] = ()
+    on_a_server: bool = False  # the journal is
 
 
 def launch(task: Launch) -> None:
@@ -57,6 +59,8 @@ def launch(task: Launch) -> None:
         os.dup2(os.open(f"life-{task.life}.{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o640), number)
     os.environ |= LOCAL_KEYS
     hasten(task.venue)
+    if task.on_a_server:
+        wait_for_it()
     watch(task.life, Path(task.folder) / "witness.ndjson", VENUES[task.venue])
     if task.mutant:
         _mutate(task.mutant)
@@ -113,6 +117,13 @@ def watch(life: int, path: Path, venue_kind: Any) -> None:
     around(venue_kind, "submit", submitting)
     around(venue_kind, "cancel", canceling)
     around(Group, "_settle", settling)
+
+
+def wait_for_it() -> None:
+    """A commit takes long on a loaded machine; here no server is out of reach, and what protects need not go first."""
+    from engine.runtime.journal import postgres  # takes long, and few lives have it
+
+    postgres.PROTECTION_SECONDS = PATIENCE_SECONDS
 
 
 def _mutate(name: str) -> None:

@@ -118,6 +118,7 @@ class Site:
             broken_disk,
             self.venue,
             tuple(ENVIRONMENT.items()),
+            bool(self._journal),
         )
         self.engine = _FORKS.Process(target=launch, args=(task,), name=f"life-{self.life}")
         with _ONE_AT_A_TIME:

@@ -423,7 +423,7 @@ def test_a_message_without_an_id_is_known_by_its_place_and_moment(
 async def test_a_broker_that_goes_away_is_waited_for(broker: Broker) -> None:
     name = topic(broker.cluster)
     produce(broker.cluster, name, *map(order, range(3)))
-    async with reading(broker.cluster, Topics((name,))) as home:
+    async with reading(broker.cluster, Topics((name,), session_seconds=6.0)) as home:
         early = await home.take(3, answer=None)
         await trio.to_thread.run_sync(broker.stop, signal.SIGKILL)
         try:
