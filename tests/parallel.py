@@ -12,14 +12,19 @@ from xdist.scheduler.loadscope import LoadScopeScheduling
 
 WORKERS_PER_CORE = 2  # much of the time is waiting, for a process to start or a proof that takes a minute
 TEST_BY_TEST = ("tests/crash/", "tests/process/", "tests/test_bench.py", "tests/test_process.py")
+# These share Kafka's broker, the fixture `kafka`, which takes long to start: a process without them starts none.
 ONE_BROKER = (
     "tests/edges/test_kafka.py",
+    "tests/process/test_systems.py::test_a_hedge_comes_by_kafka",
+    "tests/process/test_scaleout.py",
+    "tests/process/test_policy.py::test_by_kafka",
     "tests/test_bench.py::test_a_message_of_kafkas_comes_to_the_wire",
-)  # it takes long to start
+)
 # What takes longest is begun first, so that nobody waits for it in the end; the rest as it stands in the folders.
 FIRST = (
     "tests/sim/test_mutants.py",
     "tests/sim/test_seeds.py",
+    *ONE_BROKER,
     "tests/process/test_binance.py",
     "tests/process/test_bybit.py",
     "tests/process/test_kafka.py",

@@ -46,7 +46,10 @@ def test_the_checkout_is_found(repo_root: Path):
 
 def test_what_is_dealt_out_first_is_there(repo_root: Path):
     for start in (*parallel.FIRST, *parallel.TEST_BY_TEST):
-        assert list(repo_root.glob(f"{start}*")), start
+        file, _, test = start.partition("::")
+        found = list(repo_root.glob(f"{file}*"))
+        assert found, start
+        assert not test or f"def {test}" in found[0].read_text(encoding="utf-8"), start
 
 
 def test_a_file_whose_tests_share_something_stays_in_one_process():
