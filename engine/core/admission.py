@@ -570,7 +570,7 @@ def differences(before: Limits | None, after: Limits) -> tuple[tuple[str, str, s
 def _said(value: object) -> str:
     if isinstance(value, Decimal):
         return plain(value)
-    return " ".join(value) if isinstance(value, tuple) else str(value)
+    return " ".join(value) or "all" if isinstance(value, tuple) else str(value)
 
 
 def _mid(quote: Quote | None) -> Decimal | None:

@@ -78,3 +78,11 @@ class Connected(Protocol):
     def down(self) -> str:
         """Why it does not come through now; "" when it does."""
         ...
+
+
+def words(error: BaseException) -> str:
+    """What went wrong on the way to a far end: HTTP libraries put an empty error around the one that says it."""
+    text, inner = str(error), error.__cause__ or error.__context__
+    while not text and inner is not None:
+        text, inner = str(inner), inner.__cause__ or inner.__context__
+    return f"{type(error).__name__}: {text}".rstrip(": ")[:200]

@@ -13,6 +13,7 @@ import trio
 from msgspec import Struct
 
 from engine.core.ess import Said, Unanswered
+from engine.edges.base import words
 from engine.edges.strict import Body, Json, read, shown
 from engine.runtime.log import Secret
 
@@ -60,7 +61,7 @@ class RiskService:
             try:
                 status, raw = await self._get()
             except (httpx.HTTPError, OSError, trio.BrokenResourceError) as error:
-                return Unanswered(f"{type(error).__name__}: {error}".rstrip(": ")[:200])
+                return Unanswered(words(error))
             if status != 200:
                 return Unanswered(f"it answered {status}")
             return understood(raw, self._terms)

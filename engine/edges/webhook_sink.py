@@ -14,7 +14,7 @@ import trio
 from msgspec import Struct
 
 from engine.core.messages import OutboxRow
-from engine.edges.base import SinkDown
+from engine.edges.base import SinkDown, words
 from engine.edges.ndjson import row_line
 from engine.edges.webhook import signed
 from engine.runtime.clock import Clock
@@ -115,7 +115,7 @@ class HookSink:
         except trio.TooSlowError:
             return f"no answer in {terms.timeout_seconds:g} s"
         except (httpx.HTTPError, httpx.InvalidURL, OSError, trio.BrokenResourceError) as error:
-            return f"{type(error).__name__}: {error}".replace(terms.url.reveal(), terms.place).rstrip(": ")[:200]
+            return words(error).replace(terms.url.reveal(), terms.place)
         if 200 <= status < 300:
             return ""
         if terms.drop and 400 <= status < 500 and status not in LATER:

@@ -1,8 +1,11 @@
 """Events posted to a receiver that is well, slow, wrong, gone, or refuses: signed, in order, at least once."""
 
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from engine.edges.webhook_sink import HookSink, PostTerms
 from engine.runtime.clock import live_clock
 from engine.runtime.log import Secret
 from tests.patience import PATIENCE_SECONDS
+from tests.web.test_door import certificate
 
 SECRETS = (Secret("canary-out-one-0123456789"), Secret("canary-out-two-0123456789"))
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -209,6 +213,26 @@ async def test_of_an_answer_nothing_counts_but_its_status(answer: bytes) -> None
         there.answer = lambda _: answer
         await sink.send(rows(1, 2))
         assert there.ids == [1, 2]
+
+
+async def test_over_tls_the_receiver_must_be_who_it_says(tmp_path: Path) -> None:
+    cert, key = certificate(tmp_path)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    there = Receiver()
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_ssl_over_tcp, there.serve, 0, context, host="127.0.0.1"))
+        there.port = listeners[0].transport_listener.socket.getsockname()[1]
+        url = Secret(f"https://127.0.0.1:{there.port}/events")
+        with trio.fail_after(PATIENCE_SECONDS):
+            async with living(there.sink(url=url)) as stranger:
+                with pytest.raises(SinkDown, match="CERTIFICATE_VERIFY_FAILED"):
+                    await stranger.send(rows(1))
+            assert there.posted == []
+            async with living(there.sink(url=url, ca_file=cert)) as known:
+                await known.send(rows(1))
+            assert there.ids == [1]
+        nursery.cancel_scope.cancel()
 
 
 async def test_nobody_there_is_a_sink_that_is_down() -> None:

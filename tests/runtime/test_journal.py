@@ -18,6 +18,7 @@ from engine.core.messages import (
     AccountRow,
     Alerted,
     Cursor,
+    Delivery,
     Halt,
     Halted,
     HaltEnded,
@@ -460,6 +461,41 @@ async def test_open_trades_are_loaded_and_all_are_paged_newest_first(make: Make)
         reader.close()
     async with opened(make) as (_, state):
         assert state.trades == (rows[5],)
+
+
+async def test_a_name_stands_for_its_first_body_before_and_after_a_restart(make: Make) -> None:
+    first = Delivery("desk/msg_1", "a" * 32, NOW, "limits \u2265 bounds; version is 7")
+    async with opened(make) as (journal, _):
+        assert await journal.delivery("desk/msg_1") is None
+        await write(journal, ((), (first, Delivery("control/p-1", "b" * 32, NOW + 1))))
+        await write(journal, ((), (Delivery("desk/msg_1", "c" * 32, NOW + 2),)))
+        assert await journal.delivery("desk/msg_1") == first
+        reader = journal.reader()
+        assert reader.delivery("desk/msg_1") == first
+        reader.close()
+    async with opened(make) as (journal, _):
+        assert await journal.delivery("desk/msg_1") == first
+        assert await journal.delivery("control/p-1") == Delivery("control/p-1", "b" * 32, NOW + 1)
+        assert await journal.delivery("desk/msg_2") is None
+
+
+async def test_the_audit_log_says_what_a_change_of_limits_changed(make: Make) -> None:
+    def set_(version: int, *changed: tuple[str, str, str]) -> LimitsSet:
+        return LimitsSet(
+            at_ns=NOW, account=ACCOUNT, cause="me", version=version, limits=Limits(), by="me", changed=changed
+        )
+
+    async with opened(make) as (journal, _):
+        facts = (
+            set_(1, ("positions_max", "", "3")),
+            set_(2, ("positions_max", "3", "2"), ("symbols", "all", "BTCUSDT")),
+        )
+        await write(journal, ((*facts, set_(3)), ()))
+        reader = journal.reader()
+        details = [entry.detail for entry in reversed(reader.audit_log(10))]
+        reader.close()
+    assert details[1] == "positions_max: 3 -> 2; symbols: all -> BTCUSDT"
+    assert all(detail.startswith("{") for detail in (details[0], details[2])), "the first, and one of an older program"
 
 
 async def test_signals_are_paged_newest_first(make: Make) -> None:

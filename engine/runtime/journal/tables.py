@@ -245,9 +245,9 @@ def _resumed(fact: Resumed) -> str:
 
 def _changes(fact: LimitsSet) -> str:
     """What was, and what is; of an account's first limits, and of facts from before that was told, all that is."""
-    if not fact.changed or not any(old for _, old, _ in fact.changed):
+    if not any(old for _, old, _ in fact.changed):
         return encode(fact.limits).decode()
-    return "; ".join(f"{name}: {old or 'none'} -> {new or 'none'}" for name, old, new in fact.changed)
+    return "; ".join(f"{name}: {old} -> {new}" for name, old, new in fact.changed)
 
 
 # Tables that follow from facts rather than from rows.
