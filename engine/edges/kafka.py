@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from functools import partial
 from hashlib import blake2b
+from itertools import chain, repeat
 from threading import Event as ThreadEvent
 from typing import Any
 
@@ -43,7 +44,8 @@ BUSY_SECONDS = 0.2  # until a message that the engine could not take is offered 
 DRAIN_SECONDS = 10.0  # for what is in hand of a partition that is taken from us
 LEAVE_SECONDS = 2.0  # the same, when the engine stops
 SEND_SECONDS = 10.0  # without an answer for so long the broker counts as down
-SLICE_SECONDS = 0.2  # how long a thread may hold up a cancellation
+LOOK_SECONDS = (0.001, 0.001, 0.002, 0.005, 0.01, 0.02)  # until it is looked again whether the brokers have it all
+LAST_SECONDS = 0.2  # for what is told of the events that are given up at the end
 SETTLE_NS = 100_000_000  # between two commits: what a crash between them brings again is known by its id
 TOPIC_CHARS_MAX = 80  # a longer name stands in an id by its digest
 TRACES = ("trace_id", "x-trace-id", "correlation_id", "x-correlation-id")
@@ -599,9 +601,14 @@ class KafkaSink:
         self.down = ""
 
     async def _flush(self) -> None:
+        """Looked after from the loop: a thread that waits for the brokers would cost each batch two wake-ups."""
+        self._producer.poll(0)
         with trio.move_on_after(SEND_SECONDS):
-            while await trio.to_thread.run_sync(self._producer.flush, SLICE_SECONDS):
-                pass
+            for pause in chain(LOOK_SECONDS, repeat(LOOK_SECONDS[-1])):
+                if not len(self._producer):
+                    break
+                await trio.sleep(pause)
+                self._producer.poll(0)
         if len(self._producer):
             raise SinkDown(f"{self._cluster.servers}: {self.down or 'no answer'}")
         failed, self._failed, self._left = self._failed, [], []
@@ -611,7 +618,7 @@ class KafkaSink:
     def close(self) -> None:
         """What is not delivered by now stays in the outbox."""
         self._producer.purge()
-        self._producer.flush(SLICE_SECONDS)
+        self._producer.flush(LAST_SECONDS)
 
     def _produce(self, row: OutboxRow) -> None:
         event = row.event

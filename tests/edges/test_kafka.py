@@ -517,8 +517,8 @@ class Full:
         self.room -= 1
         self.took.append(value)
 
-    def flush(self, _: float) -> int:
-        return 0
+    def poll(self, _: float) -> None:
+        pass
 
     def __len__(self) -> int:
         return 0
