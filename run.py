@@ -101,6 +101,12 @@ def _flatten(arguments: Namespace) -> int:
     return flatten(arguments)
 
 
+def _limits(arguments: Namespace) -> int:
+    from actors.commands.steering import limits
+
+    return limits(arguments)
+
+
 def _clear(arguments: Namespace) -> int:
     from actors.commands.clearing import clear
 
@@ -126,6 +132,7 @@ COMMANDS: dict[str, Callable[[Namespace], int]] = {
     "stop": _stop,
     "resume": _resume,
     "flatten": _flatten,
+    "limits": _limits,
     "clear": _clear,
 }
 

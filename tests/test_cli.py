@@ -16,7 +16,7 @@ import pytest
 import trio
 
 import run
-from engine.core.messages import Halt, PositionReport
+from engine.core.messages import Halt, Limits, LimitsRow, PositionReport
 from engine.runtime.commandline import EXIT_CODES, FAILED, INTERRUPTED, OK, REFUSED, UNREACHABLE, USAGE
 from engine.runtime.config import parse
 from engine.web import app, asking
@@ -39,6 +39,7 @@ COMMANDS = (
     "stop",
     "resume",
     "flatten",
+    "limits",
     "clear",
 )
 
@@ -57,7 +58,7 @@ def engine_answering(status: int, body: bytes) -> Iterator[tuple[str, list[tuple
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST
+        do_GET = do_PATCH = do_POST
 
         def log_message(self, format: str, *args: object) -> None:
             pass
@@ -194,7 +195,7 @@ def test_the_configs_in_the_readme_are_valid(repo_root: Path):
 # -------------------------------------------------------------------------------------------- asking a running engine
 
 
-@pytest.mark.parametrize("command", ["stop", "resume", "flatten"])
+@pytest.mark.parametrize("command", ["stop", "resume", "flatten", "limits"])
 def test_no_engine_is_code_3_and_says_where_it_was_looked_for(
     command: str, nobody: str, capsys: pytest.CaptureFixture[str]
 ):
@@ -257,6 +258,35 @@ def test_resume_says_what_is_still_halted(capsys: pytest.CaptureFixture[str]):
         "still closed: engine, ess.tripped (by event/http): ess.cleared ends it",
         "still halted: account/main, daily loss (by gate)",
     ]
+
+
+def test_limits_are_shown_and_changed_with_the_types_that_the_engine_wants(capsys: pytest.CaptureFixture[str]):
+    row = LimitsRow("main", 4, Limits(positions_max=2, symbols=("BTCUSDT",)), "ann", 1)
+    with engine_answering(200, encode({"limits": [row, LimitsRow("far", 1, Limits(), "config", 1)]})) as (port, asked):
+        assert run.main(["limits", "main", "--port", port]) == OK
+        told = capsys.readouterr().out.splitlines()
+        assert run.main(["limits", "nobody", "--port", port]) == FAILED
+    assert asked[0][:2] == ("GET", "/api/execution/limits")
+    assert told[0] == "main:" and "  positions_max = 2" in told and "  symbols = BTCUSDT" in told
+    assert (
+        "  stop_required = true" in told
+        and "  balance_share = 0.02" in told
+        and not any("far" in line for line in told)
+    )
+    capsys.readouterr()
+    changes = ["positions_max=2", "daily_loss_max=250.5", "symbols=BTCUSDT,ETHUSDT", "stop_required=true", "orders_x=y"]
+    with engine_answering(200, encode({"account": "main", "limits": row.limits})) as (port, asked):
+        assert run.main(["limits", "main", *changes[:4], "--port", port]) == OK
+        assert run.main(["limits", "main", "positions_max 2", "--port", port]) == USAGE
+        run.main(["limits", "main", changes[4], "--json", "--port", port])
+    assert asked[0][:2] == ("PATCH", "/api/execution/limits/main")
+    assert json.loads(asked[0][2]) == {
+        **{"positions_max": 2, "daily_loss_max": "250.5", "symbols": ["BTCUSDT", "ETHUSDT"], "stop_required": True}
+    }
+    assert json.loads(asked[1][2]) == {"orders_x": "y"}, "what is no limit, the engine says"
+    assert len(asked) == 2
+    said = capsys.readouterr().out.splitlines()
+    assert said[:3] == ["main:", "  positions_max = 2", "  daily_loss_max = 500"]
 
 
 def test_a_refusal_is_code_1_in_the_engines_words(capsys: pytest.CaptureFixture[str]):

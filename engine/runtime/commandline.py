@@ -259,8 +259,16 @@ def _add_steering(commands: Any) -> None:
     flatten.add_argument("--account", metavar="NAME", help="only this account")
     flatten.add_argument("--symbol", metavar="SYMBOL", help="only this symbol")
     flatten.add_argument("--reason", default="asked for on the command line", metavar="TEXT", help="for the audit log")
+    limits = _add(
+        commands,
+        "limits",
+        "show an account's limits, or change some; in force with the next signal, and after a restart",
+        "  surefire limits\n  surefire limits main\n  surefire limits main positions_max=2 symbols=BTCUSDT,ETHUSDT",
+    )
+    limits.add_argument("account", nargs="?", metavar="ACCOUNT", help="default: all, to look at")
+    limits.add_argument("changes", nargs="*", metavar="NAME=VALUE", help="what is not named stays as it is")
     _add_clear(commands)
-    for command in (stop, resume, flatten):
+    for command in (stop, resume, flatten, limits):
         _add_config(command)
         _add_api_port(command)
 

@@ -1,6 +1,8 @@
 """Limits that change while a real engine runs, by every door: bounded, in order, audited, through a kill (RSK10)."""
 
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,7 +15,7 @@ import trio
 from engine.runtime.config import load
 from engine.runtime.journal.choice import reader_of
 from tests.patience import PATIENCE_SECONDS
-from tests.process.test_hooks import Running
+from tests.process.test_hooks import ROOT, Running
 from tests.redis import PASSWORD, RedisServer, running
 
 BOUNDS = """
@@ -131,6 +133,31 @@ def test_by_a_followed_file_that_is_read_again_at_each_start(tmp_path: Path) -> 
             lines.write(json.dumps(event) + "\n")
 
     story(engine, lambda: send, "file")
+
+
+def test_by_the_command_line(tmp_path: Path) -> None:
+    engine = Running(tmp_path, BOUNDS)
+
+    def command(*words: str) -> "subprocess.CompletedProcess[str]":
+        port = str(engine.client.base_url.port)
+        return subprocess.run(
+            [sys.executable, str(ROOT / "run.py"), "limits", *words, "--config", str(engine.config), "--port", port],
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+        )
+
+    with engine:
+        changed = command("main", "positions_max=8", "daily_loss_max=400")
+        assert (changed.returncode, changed.stdout) == (0, "main:\n  positions_max = 8\n  daily_loss_max = 400\n")
+        too_far = command("main", "positions_max=9")
+        assert too_far.returncode == 1 and "at most 8 (the config's bound)" in too_far.stderr
+        assert "  positions_max = 8\n" in command().stdout
+    reader = reader_of(load(engine.config), engine.environment)
+    entry = next(entry for entry in reader.audit_log(1000) if entry.what == "set limits, version 2")
+    reader.close()
+    assert entry.who.endswith("(command line)")
+    assert entry.detail == "positions_max: 3 -> 8; daily_loss_max: 500 -> 400"
 
 
 @pytest.fixture
