@@ -309,11 +309,14 @@ class House:
 
     async def at_rest(self) -> None:
         """Nothing on its way any more, neither here nor there, and everything durable and published."""
-        await trio.sleep(0.1)
-        await self.until(self.engine.quiet)
-        await trio.sleep(0.1)
         journal = self.engine.parts.journal
-        await journal.durable(journal.append(()))
+        await trio.sleep(0.1)
+        while True:
+            await self.until(self.engine.quiet)
+            await trio.sleep(0.1)
+            await journal.durable(journal.append(()))
+            if self.engine.quiet():  # else a fill has come meanwhile, and what it moves is on its way
+                return
 
     # ------------------------------------------------------------------------------------------------------- the books
 
