@@ -55,6 +55,9 @@ SEEN_KEPT_NS = 600 * SECOND  # executions older than the last comparison by this
 
 
 def fold_report(sheet: Sheet, report: OrderReport, now_ns: int) -> None:
+    """What the venue says of an order as a whole. Executions are booked by their own reports only: a quantity that is
+    filled here and not booked is remembered, and asked for.
+    """
     order = sheet.orders.get(report.cid)
     if order is None:
         return _report_on_other(sheet, report, now_ns)
@@ -132,19 +135,41 @@ def _may_be_left_over(sheet: Sheet, report: OrderReport, now_ns: int) -> bool:
 
 
 def fold_fill(sheet: Sheet, report: FillReport, now_ns: int) -> None:
+    """One execution moves the position, once, whosever order it was of, and whatever that one's state."""
     if report.exec_id in sheet.seen:
         return
     order = sheet.orders.get(report.cid) or sheet.ended.get(report.cid)
     late = order is not None and order.cid in sheet.ended
-    price_of_fee = sheet.worth(report.fee_asset) if report.fee else None
-    fee_quote = fee_worth(
-        sheet.instrument,
-        report.fee,
-        report.fee_asset,
-        report.price,
-        None if price_of_fee is None else report.fee * price_of_fee,
-    )
     before = sheet.position
+    after, fact = _booked(sheet, report, order, now_ns)
+    if after.serial != before.serial:
+        # Stops of the position before were refused because it had gone at the venue; that says nothing of this one.
+        sheet.stop_failures = 0
+        sheet.not_before[Leg.STOP] = sheet.not_before[Leg.TARGET] = 0
+    sheet.facts.append(fact)
+    sheet.seen[report.exec_id] = Seen(report.venue_ns, fact.delta, report.cid)
+    sheet.position = after
+    if order is not None:
+        order = sheet.apply(fact)
+        sheet.event("order.filled", order.cid, now_ns, fact)
+        if late or order.filled_qty > order.qty:
+            what = "a fill after the end" if late else f"filled {order.filled_qty} of {order.qty}"
+            sheet.facts.append(_corrected(fact, what))
+            sheet.alert("critical", "correction", f"{order.cid}: {what}", now_ns)
+            if order.filled_qty > order.qty:
+                sheet.quarantine(f"{order.cid} was overfilled", now_ns)
+    elif fact.foreign:
+        sheet.alert("warning", "foreign_fill", f"execution {report.exec_id} is not ours", now_ns)
+    else:
+        sheet.facts.append(_corrected(fact, "a fill of an order no longer held"))
+    _lifecycle(sheet, before, fact, order, now_ns)
+
+
+def _booked(sheet: Sheet, report: FillReport, order: Order | None, now_ns: int) -> tuple[Position, Filled]:
+    """The position after an execution, and the fact of it; the sheet stays as it is."""
+    before, price_of_fee = sheet.position, sheet.worth(report.fee_asset) if report.fee else None
+    in_quote = None if price_of_fee is None else report.fee * price_of_fee
+    fee_quote = fee_worth(sheet.instrument, report.fee, report.fee_asset, report.price, in_quote)
     after, realised = apply_fill(
         before,
         sheet.instrument,
@@ -164,15 +189,12 @@ def fold_fill(sheet: Sheet, report: FillReport, now_ns: int) -> None:
         closing=before.closing,
     )
     trace_id = order.trace_id if order else (sheet.trade.trace_id if sheet.trade else report.exec_id)
-    here: dict[str, Any] = {
-        "at_ns": now_ns,
-        "account": before.account,
-        "symbol": before.symbol,
-        "trace_id": trace_id,
-        "cause": report.exec_id,
-    }
     fact = Filled(
-        **here,
+        at_ns=now_ns,
+        account=before.account,
+        symbol=before.symbol,
+        trace_id=trace_id,
+        cause=report.exec_id,
         cid=report.cid,
         exec_id=report.exec_id,
         venue_order_id=report.venue_order_id,
@@ -189,27 +211,12 @@ def fold_fill(sheet: Sheet, report: FillReport, now_ns: int) -> None:
         delta=after.qty - before.qty,
         leg=order.leg if order else None,
     )
-    if fresh:
-        # Stops of the position before were refused because it had gone at the venue; that says nothing of this one.
-        sheet.stop_failures = 0
-        sheet.not_before[Leg.STOP] = sheet.not_before[Leg.TARGET] = 0
-    sheet.facts.append(fact)
-    sheet.seen[report.exec_id] = Seen(report.venue_ns, after.qty - before.qty, report.cid)
-    sheet.position = after
-    if order is not None:
-        order = sheet.apply(fact)
-        sheet.event("order.filled", order.cid, now_ns, fact)
-        if late or order.filled_qty > order.qty:
-            what = "a fill after the end" if late else f"filled {order.filled_qty} of {order.qty}"
-            sheet.facts.append(Corrected(**{**here, "cause": report.exec_id}, cid=order.cid, what=what))
-            sheet.alert("critical", "correction", f"{order.cid}: {what}", now_ns)
-            if order.filled_qty > order.qty:
-                sheet.quarantine(f"{order.cid} was overfilled", now_ns)
-    elif not is_ours(report.cid):
-        sheet.alert("warning", "foreign_fill", f"execution {report.exec_id} is not ours", now_ns)
-    else:
-        sheet.facts.append(Corrected(**here, cid=report.cid, what="a fill of an order no longer held"))
-    _lifecycle(sheet, before, fact, order, now_ns)
+    return after, fact
+
+
+def _corrected(fill: Filled, what: str) -> Corrected:
+    of = {"account": fill.account, "symbol": fill.symbol, "trace_id": fill.trace_id, "cause": fill.exec_id}
+    return Corrected(at_ns=fill.at_ns, cid=fill.cid, what=what, **of)
 
 
 def _lifecycle(sheet: Sheet, before: Position, fill: Filled, order: Order | None, now_ns: int) -> None:

@@ -121,6 +121,8 @@ class ArchiveRow(Struct, frozen=True):
 
 
 class Journal(Protocol):
+    """What an engine writes to: one writer, facts and rows in one transaction, nothing told before it is durable."""
+
     async def open(self) -> OpenState:
         """Lock, migrate, verify the tail, load. Raises JournalFailed."""
         ...

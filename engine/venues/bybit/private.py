@@ -33,6 +33,8 @@ class PrivateTerms(Struct, frozen=True):
 
 
 class Private:
+    """One connection of the private stream: logs in, subscribes, and hands on what it hears."""
+
     def __init__(self, terms: PrivateTerms) -> None:
         self._terms = terms
         self._heard_at = 0.0

@@ -78,6 +78,7 @@ class Abilities(Struct, frozen=True, kw_only=True):
 
 
 def abilities(ready: Ready, kind: InstrumentKind) -> Abilities:
+    """What can be relied on, read off what ccxt says of the exchange; what it does not say is not there."""
     has, name = ready.has, ready.exchange
     linear = kind is InstrumentKind.LINEAR
     create, trades, opened = (_part(ready, what) for what in ("createOrder", "fetchMyTrades", "fetchOpenOrders"))
