@@ -167,6 +167,8 @@ class Member:
     def liquidate(self, symbol: str, now_ns: int) -> Record | Rejection:
         """Close the position as the venue does it, with an order that nobody sent."""
         qty = self.matching.account.qty(symbol)
+        if not qty:
+            return Rejection("liquidate", "invalid", f"there is no position in {symbol.partition(':')[2]} to liquidate")
         side = Side.SELL if qty > 0 else Side.BUY
         request = OrderRequest(symbol, "", side, OrderType.MARKET, abs(qty), reduce_only=True)
         return self.place(request, now_ns, marks={"liquidation": True})

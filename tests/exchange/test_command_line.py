@@ -26,6 +26,8 @@ def test_a_running_exchange_takes_orders_from_the_command_line(capsys: pytest.Ca
         assert (planned["do"], planned["code"], planned["text"], planned["times"]) == ("refuse", -1007, "no answer", 2)
         book = ['bids=[["50000","1"]]', 'asks=[["50001","1"]]']
         assert tell(port, "do", "book", "symbol=BTCUSDT", *book) == OK
+        assert tell(port, "do", "liquidate", "face=bybit", "symbol=BTCUSDT") == OK
+        assert "there is no position in BTCUSDT to liquidate" in capsys.readouterr().out
         assert tell(port, "clear") == OK
         capsys.readouterr()
         assert tell(port, "state") == OK
