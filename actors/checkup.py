@@ -102,8 +102,9 @@ def _look_at_api(config: Config) -> Finding:
         terms = terms_of(api, os.environ)
     except TermsProblem as problem:
         return Finding("api", False, str(problem))
-    who = ", ".join(token.name for token in terms.tokens) or "whoever reaches it may ask for everything"
-    return Finding("api", True, f"{api.host}, {'TLS' if api.tls_cert else 'no TLS'}, tokens: {who}")
+    names = ", ".join(token.name for token in terms.tokens)
+    who = f"tokens: {names}" if names else "no tokens: whoever reaches it may ask for everything"
+    return Finding("api", True, f"{api.host}, {'TLS' if api.tls_cert else 'no TLS'}, {who}")
 
 
 async def _look_at_ess(section: EssSection) -> Finding:
