@@ -121,7 +121,7 @@ class Looked(Struct, frozen=True):
 
 
 class Parts(Struct, frozen=True):
-    """Everything that is chosen outside: by run.py for life, by tests for theirs."""
+    """Everything that is chosen outside: by assembly.py for life, by tests for theirs."""
 
     env: str
     clock: Clock

@@ -1,6 +1,6 @@
 """The journal's chain of hashes, and what must hold over a whole journal, checked offline from what it wrote.
 
-Pure: takes lines and rows, returns findings. Opening the file is the reader's business, printing run.py's. The facts
+Pure: takes lines and rows, returns findings. Opening the file is the reader's business, printing a command's. The facts
 are folded once more by the same small functions that the engine uses, and the tables must say what the fold says.
 """
 

@@ -1,6 +1,6 @@
 """What a person may want to read: one JSON line per event, a fixed phrase plus fields. Never what the journal holds.
 
-Actors write with `structlog.get_logger("their name")`; `configure`, called once by run.py, says where it goes. Secrets
+Actors write with `structlog.get_logger("their name")`; `configure`, called once by a command, says where. Secrets
 are known by value, because keys, headers and exception texts can hold one anywhere: every `Secret` made is starred out
 of every line from then on.
 """
