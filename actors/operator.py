@@ -313,6 +313,8 @@ class Operator:
 
     async def _cancel_directly(self, account: Account, left: Left, problems: list[str]) -> None:
         for order in left.entries:
+            if why := self._world.journal.barred(opening=False):
+                return _note(problems, f"{account.name}: {why}")
             LOG.warning("cancelling at the venue directly", account=account.name, cid=order.cid)
             cancel = Cancel(order.cid, order.symbol, order.venue_order_id)
             answer = await attempt(partial(account.venue.cancel, cancel), CALL_SECONDS)
@@ -351,7 +353,11 @@ class Operator:
         fact = intent(order, by)
         seq = world.journal.append((fact,), (order,))
         world.observe((fact,))
-        if unwritten := await self._durable(seq):  # as with any protective order: it can open nothing, so it goes
+        unwritten = await self._durable(seq)
+        if why := world.journal.barred(opening=False):  # another engine may own the account
+            del self._sold[account.name, held.symbol]
+            return _note(problems, f"{account.name}/{held.symbol}: {why}")
+        if unwritten:  # as with any protective order: it can open nothing, so it goes
             _note(problems, f"{order.cid} is sent though its intent is not durable: {unwritten}")
         answer = await attempt(lambda: account.venue.submit(order, lambda: None), CALL_SECONDS)
         if isinstance(answer, Failure):

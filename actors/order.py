@@ -387,6 +387,7 @@ async def cancel(command: Cancel, seq: int, ports: OrderPorts) -> None:
         pass  # a cancel is harmless, and wanted all the more
     await _until_ours(False, ports)
     await ports.account.throttle.wait(Lane.REDUCE, "cancel")
+    await _until_ours(False, ports)  # a process that was stopped meanwhile may have lost the account
     sent_ns = world.clock.now_ns()
     answer = await ports.account.venue.cancel(command)
     hear(answer, sent_ns, ports.account.name, ports)

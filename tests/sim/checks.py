@@ -47,6 +47,7 @@ from engine.core.messages import (
 from engine.runtime.journal.base import Record
 from tests.sim.truth import (
     AnyEntry,
+    CancelWired,
     Copied,
     Crashed,
     Declined,
@@ -57,6 +58,7 @@ from tests.sim.truth import (
     Fell,
     Funded,
     Held,
+    Leased,
     Phase,
     Probed,
     Ready,
@@ -152,6 +154,11 @@ class Evidence:
             elif isinstance(entry, DiskMended):
                 found[-1] = (found[-1][0], entry.at_ns)
         return found
+
+    @cached_property
+    def leased(self) -> bool:
+        """Engines share the accounts, with leases."""
+        return any(isinstance(entry, Leased) for entry in self.entries)
 
     @cached_property
     def unwritten(self) -> frozenset[str]:
@@ -342,7 +349,7 @@ def venue_orders_are_known(e: Evidence) -> Iterator[Violation]:
         return
     live = {cid for cid in e.submitted if cid not in e.ended}
     standing = e.open_at_venue
-    last = max((s.life for s in e.entries if isinstance(s, Ready)), default=0)
+    last = next((s.life for s in reversed(e.entries) if isinstance(s, Ready)), 0)
     waiting = {cid for cid, life in e.held.items() if life == last}
     for cid in sorted(live - set(standing) - waiting):
         yield Violation("I5", e.end_ns, f"{cid} is not ended in the journal and not open at the venue")
@@ -773,7 +780,7 @@ def positions_are_protected(e: Evidence) -> Iterator[Violation]:
 def one_engine_at_a_time(e: Evidence) -> Iterator[Violation]:
     """P1, J4: while one engine has the journal, another that is started on it by mistake does not come up."""
     living: set[int] = set()
-    for entry in e.entries:
+    for entry in e.entries if not e.leased else ():
         match entry:
             case Ready(life=life):
                 if living:
@@ -781,6 +788,38 @@ def one_engine_at_a_time(e: Evidence) -> Iterator[Violation]:
                 living.add(life)
             case Crashed(life=life) | Fell(life=life):
                 living.discard(life)
+
+
+def one_holder_at_a_time(e: Evidence) -> Iterator[Violation]:
+    """I6: once another engine has the lease, nothing is signed by the one before, and no order of it that arrives late
+    is unknown to the journal that the other goes by.
+
+    What was signed before may still arrive, for as long as its signature is good: the books know of it (I2).
+    """
+    holder, since_ns = 0, 0
+    stale: dict[str, int] = {}  # orders of those who had lost the lease when they arrived
+    sent: dict[str, int] = {}
+    for entry in e.entries if e.leased else ():
+        match entry:
+            case Leased(life=life):
+                holder, since_ns = life, entry.at_ns
+            case Wired() | CancelWired():
+                cid = entry.order.cid if isinstance(entry, Wired) else entry.cid
+                signed_ns = entry.signed_ns or entry.at_ns
+                if isinstance(entry, Wired):
+                    sent[cid] = entry.life
+                if entry.life != holder and signed_ns > since_ns:
+                    what = "an order" if isinstance(entry, Wired) else "a cancel"
+                    late = (signed_ns - since_ns) / SECOND
+                    text = f"life {entry.life} signed {what}, {cid}, {late:.3f} s after life {holder} had the lease"
+                    yield Violation("I6", entry.at_ns, text)
+            case Taken(cid=cid) if cid in sent and sent[cid] != holder:
+                stale[cid] = entry.at_ns
+            case _:
+                pass
+    for cid, at_ns in stale.items():
+        if cid not in e.submitted and cid not in e.unwritten:
+            yield Violation("I6", at_ns, f"{cid} arrived after a take-over, and the journal has no intent of it")
 
 
 def nothing_broke(e: Evidence) -> Iterator[Violation]:
@@ -825,6 +864,7 @@ CHECKS: tuple[Check, ...] = (
     comes_to_rest,
     positions_are_protected,
     one_engine_at_a_time,
+    one_holder_at_a_time,
     nothing_broke,
 )
 

@@ -85,6 +85,7 @@ class Faults(Struct, frozen=True):
     freeze_mean: float = 0.0  # the process is stopped for a while
     freeze_max: float = 0.0
     rival_mean: float = 0.0  # a second engine is started on the same journal
+    lease_seconds: float = 0.0  # two engines share the accounts, with leases of this length; 0: there is one
 
 
 class Load(Struct, frozen=True):
@@ -168,6 +169,7 @@ FAMILIES: dict[str, Draw] = {
     "frozen engines": lambda r: {"freeze_mean": r.choice((10.0, 30.0)), "freeze_max": r.choice((2.0, 15.0, 60.0))},
     "second engines": lambda r: {"rival_mean": r.choice((10.0, 30.0))},
     "halts": lambda r: {"halt_mean": r.choice((5.0, 15.0, 40.0))},
+    "two engines": lambda r: {"lease_seconds": r.choice((2.0, 5.0, 10.0))},
 }
 CHANNELS = (
     "the private stream",
@@ -181,7 +183,11 @@ CHANNELS = (
 FACED = 0.2  # of the seeds speak a real venue's protocol
 OF_PROTOCOLS = ("unreadable answers", "unknown words", "lost listen keys")  # families that a plain call does not know
 FACES = ("bybit", "binance-spot", "binance-usdm")
+# A journal that two engines share is on a server: no kill tears its log, and who comes second stands by. Without it
+# nothing may be sent at all, not even what protects; its own failures are looked for with real servers.
+OF_A_DISK = ("failing disk", "torn commits", "second engines")
 DIES = 0.35  # of the seeds, one of them
+TWO = 0.15  # of the seeds have two engines: the others keep what they had
 ON = 0.4  # of the families, in a seed that is not quiet
 
 
@@ -190,7 +196,10 @@ def draw(seed: int) -> Options:
     nature_draws = Random(f"{seed}/nature")
     share = Random(f"{seed}/families").choice((0.1, ON, ON, ON, 0.6))
     # A coin for each name, so that a new family changes no other's: yesterday's seeds keep what they had.
-    on = tuple(name for name in FAMILIES if Random(f"{seed}/coin/{name}").random() < share)
+    shares = {"two engines": TWO}
+    on = tuple(name for name in FAMILIES if Random(f"{seed}/coin/{name}").random() < shares.get(name, share))
+    if "two engines" in on:
+        on = tuple(name for name in on if name not in OF_A_DISK)
     dead = Random(f"{seed}/dead")
     drawn = Random(f"{seed}/face")
     face = drawn.choice(FACES) if drawn.random() < FACED else "memory"
@@ -203,6 +212,8 @@ def draw(seed: int) -> Options:
         load=_load(Random(f"{seed}/load")),
         dead=dead.choice(CHANNELS) if dead.random() < DIES else "",
     )
+    if "two engines" in on and options.dead == "the disk":
+        options = replace(options, dead="")
     return with_families(options, on)
 
 

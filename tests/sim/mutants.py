@@ -73,9 +73,9 @@ from engine.venues.binance.api import Api
 from engine.venues.binance.decoding import execution_id
 from engine.venues.bybit.client import BybitVenue
 from engine.venues.throttle import Lane, Throttle
-from tests.sim import shrink, world
+from tests.sim import shared, shrink, world
 from tests.sim.checks import Violation
-from tests.sim.faults import OF_PROTOCOLS, Options, draw, with_families
+from tests.sim.faults import OF_A_DISK, OF_PROTOCOLS, Options, draw, with_families
 from tests.sim.seeds import Stuck, cores, shrunk_from, spread, story, time_limit
 from tests.sim.shrink import Cut
 from tests.sim.world import BEGAN_NS, SINKS, Report, run_seed
@@ -1159,6 +1159,13 @@ def canary() -> Patch:
 CROWD = {"signals": 60, "gap_mean": 0.5, "burst": 2, "close_share": 0.0, "sell_share": 0.1}
 CRASHES = ("crashes at any time", "crashes at boundaries")
 
+STOPPED_IN_TURNS = Likely(
+    on=("two engines", "frozen engines"),
+    off=OF_A_DISK,
+    faults={"lease_seconds": 2.0, "freeze_mean": 10.0, "freeze_max": 15.0},
+    load={"signals": 40, "gap_mean": 1.0, "faulty_seconds": 240.0},
+)
+
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "code-in-200-ignored",
@@ -1543,6 +1550,18 @@ MUTANTS: tuple[Mutant, ...] = (
         "a second engine on the same journal is not turned away",
         lock_ignored,
         Likely(on=("second engines",)),
+    ),
+    Mutant(
+        "lease-not-in-the-commit",
+        "a commit does not ask whether its engine still has the lease",
+        lambda: swap(shared._View, "_check", lambda view: None),
+        STOPPED_IN_TURNS,
+    ),
+    Mutant(
+        "lease-not-at-the-wire",
+        "an engine that wakes up sends without a look at its lease",
+        lambda: swap(shared.LeasedJournal, "barred", lambda journal, opening: ""),
+        STOPPED_IN_TURNS,
     ),
     Mutant(
         "epoch-not-raised",

@@ -57,6 +57,8 @@ from tests.sim.truth import (
     Executed,
     Frozen,
     HaltCalled,
+    Leased,
+    Ousted,
     Ready,
     Receipted,
     Replied,
@@ -181,6 +183,8 @@ GOALS: tuple[str, ...] = (
     "an order left a process that had been stopped before its first byte",
     "a second engine was turned away",
     "a second engine was started while the first was stopped",
+    "another engine took the accounts over",
+    "an engine found itself taken over",
     "the same signal came again",
     "the same id came with another body",
     "a message could not be read",
@@ -432,7 +436,7 @@ def cover(e: Evidence) -> Iterator[str]:
 def surroundings(e: Evidence) -> Iterator[str]:
     """Sources, sinks, disks."""
     copies = Counter[tuple[str, int]]()
-    started, frozen = True, False
+    started, frozen, holder = True, False, 0
     for entry in e.entries:
         match entry:
             case DiskBroke(how=how):
@@ -453,6 +457,12 @@ def surroundings(e: Evidence) -> Iterator[str]:
                 yield "a second engine was started while the first was stopped"
             case TurnedAway():
                 yield "a second engine was turned away"
+            case Leased(life=life):
+                if holder not in (0, life):
+                    yield "another engine took the accounts over"
+                holder = life
+            case Ousted():
+                yield "an engine found itself taken over"
             case Wired(signed_ns=signed_ns) if signed_ns and entry.at_ns > signed_ns:
                 yield "an order left a process that had been stopped before its first byte"
             case Receipted(status="repeated"):

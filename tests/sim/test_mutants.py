@@ -26,6 +26,7 @@ MEANT = {  # the bug, and the promise that it breaks
     "overfill-not-told": "R22",
     "ban-ignored": "I13",
     "lock-ignored": "J4",
+    "lease-not-at-the-wire": "I6",
     "daily-loss-reset": "I14",
     "stop-not-replaced": "I31",
 }

@@ -51,6 +51,18 @@ class Fell(Entry, frozen=True):
     why: str
 
 
+class Leased(Entry, frozen=True):
+    """It has the lease, and a higher epoch than whoever had it before."""
+
+    life: int
+
+
+class Ousted(Entry, frozen=True):
+    """It has found that another engine has taken the accounts over, and has ended."""
+
+    life: int
+
+
 class TurnedAway(Entry, frozen=True):
     """A second engine was started by mistake, on the journal of one that lives; it would not run."""
 
@@ -271,6 +283,8 @@ AnyEntry: TypeAlias = (
     | Ready
     | Crashed
     | Fell
+    | Leased
+    | Ousted
     | TurnedAway
     | Frozen
     | Thawed

@@ -188,6 +188,9 @@ def bans_are_obeyed(e: Evidence) -> Iterator[Violation]:
             yield Violation("I13", entry.at_ns, f"{cid} was sent during a ban that the engine had been told of")
 
 
+LEASE_OVER = "the lease has not been renewed for"
+
+
 def protection_passes_halts(e: Evidence) -> Iterator[Violation]:
     """I7's other half: what closes or protects is not held back at the door."""
     for record, fact in e.facts(Unsent):
@@ -197,6 +200,8 @@ def protection_passes_halts(e: Evidence) -> Iterator[Violation]:
             continue  # Spot has no reduce-only: a sale waits until it cannot sell what an earlier one has sold
         if fact.reason == SUPERSEDED and any(_same_leg_later(order, o) for _, o in e.submitted.values()):
             continue  # both waited for a rate limit, and one of them goes
+        if e.leased and fact.reason.startswith(LEASE_OVER):
+            continue  # another engine may own the account by then: it protects
         if order.reduce_only and not order.valid_until_ns:
             yield Violation("I7", record.at_ns, f"{fact.cid} closes, and was held back: {fact.reason}")
 

@@ -27,7 +27,7 @@ from engine.core.tally import Tally
 from engine.edges.base import SinkDown
 from engine.edges.signals import DialectTerms
 from engine.runtime.clock import Clock
-from engine.runtime.journal.base import JournalFailed, Record
+from engine.runtime.journal.base import Fenced, JournalFailed, Record
 from engine.runtime.journal.memory import MemoryJournal
 from engine.runtime.schedule import JumpClock, seeded_schedule
 from engine.venues.throttle import Limit, Throttle
@@ -39,6 +39,7 @@ from tests.sim.faces.wire import account, manners, office, section
 from tests.sim.faults import Faults, Options, draw, suited
 from tests.sim.feed import ACCOUNT, Feed, probe_body
 from tests.sim.freezer import Freezer, below
+from tests.sim.shared import LeasedJournal, SharedDisk
 from tests.sim.truth import (
     Copied,
     Crashed,
@@ -47,6 +48,8 @@ from tests.sim.truth import (
     Fell,
     Frozen,
     HaltCalled,
+    Leased,
+    Ousted,
     Phase,
     Probed,
     Ready,
@@ -128,9 +131,9 @@ def run_seed(
 class Incarnation:
     """One life of the engine, from its start to its crash. Dead, it has no effects any more."""
 
-    def __init__(self, world: "World", number: int, disk: WorldDisk | None = None) -> None:
+    def __init__(self, world: "World", number: int, disk: WorldDisk | None = None, host: int = 0) -> None:
         self.number, self.alive = number, True
-        self.world = world
+        self.world, self.host = world, host
         self.disk = disk or world.disk
         self.scope = trio.CancelScope()
         self.over = trio.Event()
@@ -159,7 +162,8 @@ class Incarnation:
                 if self.alive:  # what a dying engine stumbles over is nobody's business
                     self._fell(errors)
         self.alive, self.nursery = False, None
-        self.disk.release(self.journal)
+        if not world.shared:
+            self.disk.release(self.journal)
         self.over.set()
 
     async def _live(self, parts: Parts, task_status: trio.TaskStatus[Engine] = trio.TASK_STATUS_IGNORED) -> None:
@@ -173,7 +177,9 @@ class Incarnation:
 
     def _fell(self, errors: BaseExceptionGroup[Exception]) -> None:
         world, why = self.world, summary(errors)
-        if errors.split(JournalFailed)[1] is None and "another engine is running" in why:
+        if world.shared and errors.split(Fenced)[1] is None:
+            world.truth.tell(Ousted(world.wall_ns(), life=self.number))
+        elif errors.split(JournalFailed)[1] is None and "another engine is running" in why:
             world.truth.reach("a second engine was turned away")
             world.truth.tell(TurnedAway(world.wall_ns(), life=self.number, why=why))
         else:
@@ -181,9 +187,9 @@ class Incarnation:
 
     def owns(self, task: trio.lowlevel.Task) -> bool:
         """Whether a task belongs to this process."""
-        if task.name == "journal.commit":  # of trio's own nursery
+        if task.name in ("journal.commit", "journal.lease"):  # of trio's own nursery
             frame = getattr(task.coro, "cr_frame", None)
-            return frame is not None and frame.f_locals.get("self") is self.journal.committer
+            return frame is not None and frame.f_locals.get("self") in (self.journal.committer, self.journal)
         return below(task, self.root)
 
 
@@ -203,9 +209,14 @@ class World:
         self.truth.reach(f"by {options.face}")
         self.feed = Feed(options.load, seed, self.truth, self.wall_ns, self.venue.quote)
         self.feed.faults = options.faults
-        self.disk = WorldDisk(self._sync_seconds, self.truth.reach)
+        self.shared: SharedDisk | None = None  # where two engines share the accounts
+        if options.faults.lease_seconds:
+            self.shared = SharedDisk(self._sync_seconds, self.truth.reach, options.faults.lease_seconds)
+        self.disk = self.shared or WorldDisk(self._sync_seconds, self.truth.reach)
         self.disk.torn = options.faults.torn
-        self.life: Incarnation | None = None
+        self.newest: list[Incarnation | None] = [None] * (2 if self.shared else 1)  # of each host
+        self.stopped: Incarnation | None = None  # by `freeze`
+        self.grounded: set[int] = set()  # hosts whose engines are not started again
         self.lives = 0
         self.kills = 0  # drawn
         self.crashes = 0  # carried out
@@ -229,7 +240,8 @@ class World:
             self.freezer = Freezer()
             await nursery.start(self.venue.run)
             self._phase("faults")
-            nursery.start_soon(self._live_and_die)
+            for host in range(len(self.newest)):
+                nursery.start_soon(self._live_and_die, host)
             for task in (
                 self._crash_now_and_then,
                 self._break_disk,
@@ -271,6 +283,10 @@ class World:
             self.rested = self._judge(self._evidence(quiescent=True))
             await self._live_on_without(self.options.dead)
         self.ending = True
+        for waiting_life in self.newest:
+            if waiting_life is not None and waiting_life is not self.life:
+                waiting_life.alive = False  # it waits for a lease that it is not to get any more
+                waiting_life.scope.cancel()
         if self.life is not None:
             self.life.stop.set()
             with trio.move_on_after(END_SECONDS) as waiting:
@@ -319,19 +335,27 @@ class World:
         self.truth.tell(Phase(self.wall_ns(), name=name))
 
     @property
+    def life(self) -> Incarnation | None:
+        """The one that trades: where two engines share the accounts, the one that has the lease, as far as it lives."""
+        if self.shared is None:
+            return self.newest[0]
+        living = [life for life in self.newest if life is not None and life.alive]
+        return next((life for life in living if self.shared.holds(life.journal)), living[0] if living else None)  # type: ignore[arg-type]
+
+    @property
     def engine(self) -> Engine | None:
         return self.life.engine if self.life is not None and self.life.alive else None
 
     # ------------------------------------------------------------------------------------------------- life and death
 
-    async def _live_and_die(self) -> None:
+    async def _live_and_die(self, host: int) -> None:
         async with trio.open_nursery() as nursery:
             while not self.ending:
                 self.lives += 1
-                self.life = Incarnation(self, self.lives)
-                nursery.start_soon(self.life.run)
-                await self.life.over.wait()
-                if self.ending:
+                self.newest[host] = life = Incarnation(self, self.lives, host=host)
+                nursery.start_soon(life.run)
+                await life.over.wait()
+                if self.ending or host in self.grounded:
                     return
                 await trio.sleep(self.fate.choice((0.05, 0.5, 3.0, 20.0)) if self.faults.crash_mean else 0.5)
 
@@ -358,10 +382,13 @@ class World:
         life.alive = False
         self.crashes += 1
         self.truth.reach(f"crash at {where}")
-        kept = self.disk.crash(self.fate)
+        if isinstance(life.journal, LeasedJournal):
+            life.journal.killed = True
+        kept = self.shared.kill(life.journal, self.fate) if self.shared else self.disk.crash(self.fate)  # type: ignore[arg-type]
         self.truth.tell(Synced(self.wall_ns(), seq=kept))
         self.truth.tell(Crashed(self.wall_ns(), life=life.number, where=where, kept=kept))
-        self.thaw()
+        if self.stopped is life or not self.shared:
+            self.thaw()
         life.scope.cancel()
         life.over.set()
         if self.office is not None:
@@ -371,6 +398,7 @@ class World:
         """SIGSTOP: it keeps what it has, locks too, and does nothing until `thaw`."""
         if life.alive and not self.freezer.frozen:
             self.freezer.freeze(life.owns)
+            self.stopped = life
             self.frozen_ns = self.wall_ns()
             self.truth.tell(Frozen(self.wall_ns(), life=life.number))
 
@@ -380,9 +408,10 @@ class World:
         if self.wall_ns() - self.frozen_ns > PING_TIMEOUT_NS:
             self.venue.give_up_on_clients()
         self.freezer.thaw()
-        assert self.life is not None
-        if self.life.alive:
-            self.truth.tell(Thawed(self.wall_ns(), life=self.life.number))
+        assert self.stopped is not None
+        if self.stopped.alive:
+            self.truth.tell(Thawed(self.wall_ns(), life=self.stopped.number))
+        self.stopped = None
 
     async def _freeze_now_and_then(self) -> None:
         fate = Random(f"{self.options.seed}/freezes")
@@ -406,7 +435,7 @@ class World:
     async def _start_rivals(self) -> None:
         """A person starts a second engine by mistake, now and then while the first one is stopped."""
         fate = Random(f"{self.options.seed}/rivals")
-        while self.faults.rival_mean:
+        while self.faults.rival_mean and not self.shared:  # there it stands by, and does so anyway
             await trio.sleep(fate.expovariate(1 / self.faults.rival_mean))
             if self.engine is not None and self.faults.rival_mean:
                 if self.freezer.frozen:
@@ -429,8 +458,13 @@ class World:
     async def _crash_now_and_then(self) -> None:
         while self.faults.crash_mean:
             await trio.sleep(self.fate.expovariate(1 / self.faults.crash_mean))
-            if self.life is not None and self.faults.crash_mean and self.crashes < CRASHES_MAX:
-                self.kill(self.life, "any time")
+            life = self._one_of_two() if self.shared else self.life
+            if life is not None and self.faults.crash_mean and self.crashes < CRASHES_MAX:
+                self.kill(life, "any time")
+
+    def _one_of_two(self) -> Incarnation | None:
+        """Mostly the one that has the lease."""
+        return self.fate.choice((self.life, self.life, *self.newest))
 
     async def _break_disk(self) -> None:
         """The disk is full, or lies; after a while a person mends it and starts the engine again."""
@@ -449,8 +483,9 @@ class World:
         if self.disk.full or self.disk.fail_sync:
             self.disk.full = self.disk.fail_sync = False
             self.truth.tell(DiskMended(self.wall_ns()))
-            if self.life is not None:
-                self.kill(self.life, "restart after the disk failed")
+            for life in self.newest:
+                if life is not None:
+                    self.kill(life, "restart after the disk failed")
 
     # --------------------------------------------------------------------------------------------------------- people
 
@@ -532,7 +567,7 @@ class World:
     def parts(self, life: Incarnation) -> Parts:
         clock = Clock(now_ns=self.wall_ns, ticks_ns=self.wall_ns)
         rng = Random(f"{self.options.seed}/engine/{life.number}")
-        life.journal = MemoryJournal(life.disk, clock, lambda where: self._journaled(life, where))
+        life.journal = self._journal(life, clock)
         return Parts(
             env="sim",
             clock=clock,
@@ -546,6 +581,17 @@ class World:
             dead_letter=lambda malformed: None,
             tally=Tally(),
         )
+
+    def _journal(self, life: Incarnation, clock: Clock) -> MemoryJournal:
+        def passed(where: str) -> None:
+            self._journaled(life, where)
+
+        if self.shared is None or life.disk is not self.shared:
+            return MemoryJournal(life.disk, clock, passed)
+        return LeasedJournal(self.shared, clock, passed, life.host, lambda: self._leased(life))
+
+    def _leased(self, life: Incarnation) -> None:
+        self.truth.tell(Leased(self.wall_ns(), life=life.number))
 
     def _account(self, life: Incarnation, clock: Clock, rng: Random) -> AccountParts:
         if self.office is None:
