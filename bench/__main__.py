@@ -9,7 +9,7 @@ import msgspec
 
 from engine.core.money import use_exact_context
 
-NAMES = ("path", "sustained", "core", "memory", "recovery", "exchange", "peers", "soak", "durable", "kafka")
+NAMES = ("path", "sustained", "core", "memory", "recovery", "exchange", "peers", "soak", "durable", "kafka", "takeover")
 
 
 def main(given: list[str]) -> int:

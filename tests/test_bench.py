@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from bench import __main__ as bench
-from bench import core, durable, exchange, kafka, memory, path, peers, recovery, submitters, sustained, tap
+from bench import core, durable, exchange, kafka, memory, path, peers, recovery, submitters, sustained, takeover, tap
 from bench.figures import figures, ratio
 from engine.runtime.websocket import text_frame
 from tests.postgres import ENVIRONMENT, Server
@@ -165,3 +165,10 @@ def test_a_durable_intent_on_a_server_has_its_floor(postgres: Server, monkeypatc
     assert ordered(report.intent) and ordered(report.bare)
     assert 1_000 < report.commit_bytes < 20_000
     assert report.over_bare is not None and durable.lines(report)[-1].startswith("target: p99 within 2x")
+
+
+def test_a_take_over_is_timed_from_the_kill(postgres: Server):
+    report = takeover.measure(options(takeover, "--rounds", "1", "--lease-seconds", "1"))
+    assert report.complete and len(report.kill_seconds) == 1
+    assert report.hand_over_seconds > 0 and report.kill_seconds[0] > 0
+    assert takeover.lines(report)[-1].startswith("target: within 6 s of a kill")

@@ -348,7 +348,7 @@ class World:
 
     # ------------------------------------------------------------------------------------------------- life and death
 
-    async def _live_and_die(self, host: int) -> None:
+    async def _live_and_die(self, host: int = 0) -> None:
         async with trio.open_nursery() as nursery:
             while not self.ending:
                 self.lives += 1
