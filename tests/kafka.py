@@ -26,6 +26,7 @@ class Named(Broker):
 
     def __init__(self, servers: str) -> None:
         self.cluster = Cluster(servers)
+        self.authority = ""
 
     def start(self) -> None:
         self.stop()

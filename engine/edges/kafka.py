@@ -207,8 +207,7 @@ class KafkaSource:
         self._burying = Producer(_producing(cluster)) if terms.dead_letters else None
         self._begin_anew()
         self._room = trio.Semaphore(FLIGHT_MAX)
-        self._ending = False  # nothing more is handed in; what is in hand is waited for
-        self._stopping = False  # the thread, too, is to end
+        self._stopping = False
 
     def _settings(self, cluster: Cluster) -> dict[str, object]:
         return reading_settings(cluster, self._terms.group) | {
@@ -246,7 +245,7 @@ class KafkaSource:
         """
         self._arrivals = arrivals
         self._begin_anew()
-        self._ending = self._stopping = False
+        self._stopping = False
         self._token = trio.lowlevel.current_trio_token()
         self._again, to_send_again = trio.open_memory_channel[Arrival](float("inf"))  # no more than are flying
         self._unburied, unburied = trio.open_memory_channel[Unburied](float("inf"))  # likewise
@@ -258,7 +257,6 @@ class KafkaSource:
             try:
                 await trio.sleep_forever()
             finally:
-                self._ending = True
                 with trio.CancelScope(shield=True), trio.move_on_after(LEAVE_SECONDS):
                     while any(track.in_hand() for track in self._tracks.values()):  # noqa: ASYNC110
                         await trio.sleep(0.02)
@@ -410,14 +408,9 @@ class KafkaSource:
     # ------------------------------------------------------------------------------------------------------- in trio
 
     def _read(self, fresh: list[Fresh]) -> None:
-        """Handed in at once where nothing waits: a task that had to be woken for it would cost turns of the loop."""
-        straight = 0
-        if not self._waiting and not self._ending:
-            straight = next((n for n, each in enumerate(fresh) if not self._hand_in_now(each)), len(fresh))
-        self._taken += straight
-        self._waiting.extend(fresh[straight:])
-        if self._waiting:
-            self._some_waiting.set()
+        """In the loop's own task, which nothing may fail: what a message is made into, a task of ours makes."""
+        self._waiting.extend(fresh)
+        self._some_waiting.set()
 
     def _leave(self, places: frozenset[Place], drained: ThreadEvent) -> None:
         """What was not handed in yet is dropped: the next owner reads it."""
@@ -445,31 +438,42 @@ class KafkaSource:
     async def _hand_in_all(self) -> None:
         """For ever; waits while the engine has no room."""
         while True:
-            while not self._waiting:
+            if not self._waiting:
                 self._some_waiting = trio.Event()
                 await self._some_waiting.wait()
-            await self._room.acquire()
-            if not self._waiting:  # dropped meanwhile
-                self._room.release()
-                continue
-            self._taken += 1
-            fresh = self._waiting.popleft()
-            fresh.track.begin(fresh.offset)
-            await self._arrivals.send(self._arrival(fresh))
+                self._hand_in_one()  # with no turn of the loop in between
+            elif not self._hand_in_one():
+                await self._hand_in_next()
+            else:
+                await trio.lowlevel.checkpoint()
 
-    def _hand_in_now(self, fresh: Fresh) -> bool:
-        """Whether there was room."""
+    def _hand_in_one(self) -> bool:
+        """Whether there was room for it."""
+        if not self._waiting:  # dropped meanwhile
+            return True
         try:
             self._room.acquire_nowait()
         except trio.WouldBlock:
             return False
+        fresh = self._waiting[0]
         try:
             self._arrivals.send_nowait(self._arrival(fresh))
-        except (trio.WouldBlock, trio.BrokenResourceError, trio.ClosedResourceError):
-            self._room.release()  # who waits for room will be told what is broken
+        except trio.WouldBlock:
+            self._room.release()
             return False
+        self._waiting.popleft()
+        self._taken += 1
         fresh.track.begin(fresh.offset)
         return True
+
+    async def _hand_in_next(self) -> None:
+        await self._room.acquire()
+        if not self._waiting:  # dropped meanwhile
+            return self._room.release()
+        self._taken += 1
+        fresh = self._waiting.popleft()
+        fresh.track.begin(fresh.offset)
+        await self._arrivals.send(self._arrival(fresh))
 
     def _arrival(self, fresh: Fresh) -> Arrival:
         message, place, track, offset = fresh.message, fresh.place, fresh.track, fresh.offset

@@ -341,11 +341,16 @@ async def test_of_a_partition_that_goes_in_the_middle_of_a_read_only_what_is_in_
 ) -> None:
     """Later messages' offsets, committed by us, would pass over what we dropped for the next owner to read."""
     monkeypatch.setattr("engine.edges.kafka.Consumer", Moving)
+    got: list[str] = []
     async with reading(Cluster("127.0.0.1:1"), Topics(("t",))) as home:
-        assert [got.fallback_id for got in await home.take(2)] == ["t:0:50:1700", "t:1:7:1700"]
+        while "t:1:7:1700" not in got:
+            got += [arrival.fallback_id or "" for arrival in await home.take(1)]
         await until(lambda: (1, 8) in Scripted.last.offsets())
         assert await home.quiet(0.3)
-    assert Scripted.last.log[:2] == [("waited", [(0, 51)]), ("begun", [(1, 8)])]
+    # The first was in hand when its partition went, or still waited; the one behind it has never been ours.
+    drained = "t:0:50:1700" in got
+    assert [pair for pair in Scripted.last.offsets() if pair[0] == 0] == ([(0, 51)] if drained else [])
+    assert len(got) == 1 + drained
 
 
 async def test_what_waits_for_room_when_its_partition_goes_is_left_to_the_next_owner(
