@@ -16,9 +16,11 @@ import pytest
 import trio
 
 import run
-from engine.core.messages import Halt, Limits, LimitsRow, PositionReport
+from engine.core.messages import Halt, Halted, Limits, LimitsRow, LimitsSet, PositionReport
+from engine.runtime.clock import live_clock
 from engine.runtime.commandline import EXIT_CODES, FAILED, INTERRUPTED, OK, REFUSED, UNREACHABLE, USAGE
 from engine.runtime.config import parse
+from engine.runtime.journal.sqlite import SqliteJournal
 from engine.web import app, asking
 from engine.web.ports import Left, ResumeReport, StopReport
 from engine.web.views import Problem, Reason
@@ -390,6 +392,31 @@ def test_archive_without_a_journal_and_retain_without_an_age_say_so(tmp_path: Pa
     with pytest.raises(SystemExit):
         run.main(["journal", "retain", "--keep-days", "0", *data])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_audit_log_tells_who_did_what_the_latest_last(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    data = ["--data-dir", str(tmp_path)]
+    assert run.main(["audit", "log", *data]) == REFUSED
+    assert "there is no journal here" in capsys.readouterr().err
+    trio.run(_acted, tmp_path / "journal.sqlite")
+    assert run.main(["audit", "log", *data]) == OK
+    assert capsys.readouterr().out.splitlines() == [
+        "2024-08-08 12:00:00  ann halted account/main: lunch",
+        "2024-08-08 12:00:01  ann set limits, version 1 [main]: daily_loss_max: 500 -> 300",
+    ]
+    assert run.main(["audit", "log", "--last", "1", "--json", *data]) == OK
+    (entry,) = json.loads(capsys.readouterr().out)["entries"]
+    assert (entry["who"], entry["what"], entry["account"]) == ("ann", "set limits, version 1", "main")
+
+
+async def _acted(path: Path) -> None:
+    noon, changed = 1_723_118_400 * 1_000_000_000, (("daily_loss_max", "500", "300"),)
+    halted = Halted(at_ns=noon, halt=Halt("account/main", "lunch", noon, "ann"))
+    limits = LimitsSet(at_ns=noon + 10**9, account="main", version=1, limits=Limits(), by="ann", changed=changed)
+    journal = SqliteJournal(path, "process", live_clock())
+    await journal.open()
+    await journal.durable(journal.append((halted, limits)))
+    await journal.close()
 
 
 def test_old_facts_are_archived_found_by_the_audit_and_deleted(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

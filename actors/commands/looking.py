@@ -16,9 +16,9 @@ from engine.core.money import use_exact_context
 from engine.runtime.commandline import FAILED, OK, REFUSED, UNREACHABLE, Quit
 from engine.runtime.config import Config, of_shard
 from engine.runtime.journal.archive import whole
-from engine.runtime.journal.base import JournalFailed, NoJournal
+from engine.runtime.journal.base import AuditEntry, JournalFailed, NoJournal
 from engine.runtime.journal.choice import archives_of, name_of, reader_of
-from engine.runtime.terminal import show_audit
+from engine.runtime.terminal import show_audit, show_audit_log
 from engine.web.explain import buried, order_ids, render_text
 from engine.web.explain import explain as explained
 from engine.web.wire import encode
@@ -40,11 +40,27 @@ def explain(arguments: argparse.Namespace) -> int:
 def audit(arguments: argparse.Namespace) -> int:
     use_exact_context()
     config = config_of(arguments)
+    if arguments.what == "log":
+        return _log(config, arguments.last, arguments.json)
     if config.shards:
         return _audit_shards(config, arguments.json)
     report = _verified(config, arguments.archives or archives_of(config))
     show_audit(report, sys.stdout, arguments.json)
     return OK if report.sound else FAILED
+
+
+def _log(config: Config, last: int, as_json: bool) -> int:
+    """The last lines of the audit log, oldest first; of all shards, where there are some."""
+    entries: list[AuditEntry] = []
+    try:
+        for one in [of_shard(config, section) for section in config.shards] or [config]:
+            with closing(reader_of(one, os.environ)) as reader:
+                entries += reader.audit_log(last)
+    except JournalFailed as error:
+        raise Quit(REFUSED, str(error)) from error
+    entries.sort(key=lambda entry: (entry.at_ns, entry.seq))
+    show_audit_log(entries[-last:], sys.stdout, as_json)
+    return OK
 
 
 def _verified(config: Config, folder: Path) -> Report:

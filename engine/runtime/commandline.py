@@ -170,14 +170,19 @@ def _add_looking(commands: Any) -> None:
     audit = _add(
         commands,
         "audit",
-        "verify the journal: its chain of hashes and its invariants",
-        "  surefire audit verify\n  surefire audit verify --archives /mnt/cold/surefire",
+        "verify the journal, its chain of hashes and its invariants; or show who did what",
+        "  surefire audit verify\n  surefire audit verify --archives /mnt/cold/surefire\n  surefire audit log",
     )
     _add_config(audit)
     audit.add_argument(
         "--archives", type=Path, metavar="DIR", help="where the archives are now (default: where they are made)"
     )
-    audit.add_argument("what", choices=("verify",), help="verify: read the whole chain and check everything")
+    audit.add_argument("--last", type=_lines, default=50, metavar="N", help="log: how many lines (default 50)")
+    audit.add_argument(
+        "what",
+        choices=("verify", "log"),
+        help="verify: read the whole chain and check everything; log: starts, stops, halts, limits, controls, keys",
+    )
 
 
 def _add_keeping(commands: Any) -> None:
@@ -312,6 +317,10 @@ def _add_api_port(parser: argparse.ArgumentParser) -> None:
 
 def _days(text: str) -> int:
     return _whole(text, 1, 1_000_000, "days")
+
+
+def _lines(text: str) -> int:
+    return _whole(text, 1, 1_000_000, "a number of lines")
 
 
 def _port(text: str) -> int:

@@ -4,7 +4,7 @@ Standard output is for results, standard error for progress; neither is coloured
 """
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from engine.runtime.journal.archive import Part
     from engine.runtime.journal.archive import Report as Archived
+    from engine.runtime.journal.base import AuditEntry
 
 _DRAW_SECONDS = 0.5
 
@@ -130,6 +131,19 @@ def show_audit(report: Report, out: TextIO, as_json: bool = False) -> None:
         style="green" if report.sound else "bold red",
         soft_wrap=True,
     )
+
+
+def show_audit_log(entries: "Sequence[AuditEntry]", out: TextIO, as_json: bool = False) -> None:
+    """A line each: when (UTC), who, what, and with what."""
+    if as_json:
+        out.write(msgspec.json.format(msgspec.json.encode({"entries": entries}), indent=2).decode() + "\n")
+        return
+    console = _console(out)
+    for entry in entries:
+        at = datetime.fromtimestamp(entry.at_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+        account = f" [{entry.account}]" if entry.account else ""
+        detail = f": {entry.detail}" if entry.detail else ""
+        console.print(f"{at}  {entry.who} {entry.what}{account}{detail}", markup=False, soft_wrap=True)
 
 
 def show_archived(report: "Archived", what: str, out: TextIO, as_json: bool = False) -> None:
