@@ -29,7 +29,12 @@ def main(given: list[str]) -> int:
         "--journal", choices=("sqlite", "postgresql"), default="sqlite", help="where it is (%(default)s)"
     )
     parser.add_argument("--venue", choices=tuple(VENUES), default="paper", help="who keeps the truth (default paper)")
+    parser.add_argument(
+        "--engines", type=int, choices=(1, 2), default=1, help="2: one stands by, and takes every killed one's accounts"
+    )
     arguments = parser.parse_args(given)
+    if arguments.engines > 1 and arguments.journal != "postgresql":
+        parser.error("two engines share a journal on a server: --journal postgresql")
     with ExitStack() as stack:
         server = stack.enter_context(throwaway(_binaries())) if arguments.journal == "postgresql" else None
         total = run_matrix(
@@ -41,6 +46,7 @@ def main(given: list[str]) -> int:
             only=arguments.only,
             venue=arguments.venue,
             server=server,
+            engines=arguments.engines,
         )
     print("\n".join(lines(total, arguments.venue)))
     for seed, violation in total.violations:

@@ -19,6 +19,7 @@ from decimal import Decimal
 from pathlib import Path
 from random import Random
 from threading import Thread
+from typing import Any
 
 from msgspec import Struct
 
@@ -95,6 +96,7 @@ def run_world(
     sync_seconds: float = 0.0,
     venue: str = "paper",
     journal: Words | None = None,
+    engines: int = 1,
 ) -> Told:
     """Raises nothing for what the engine does: that is a violation. The folder is left as it is."""
     told = Told(seed, Counter(), Counter(), [])
@@ -102,13 +104,13 @@ def run_world(
     began = time.monotonic()
     synced = sync_seconds or any(kill.point in ("commit.sync", "commit.synced") for kill in kills)
     durability = "power" if synced else rng.choice(("power", "process"))
-    with Site(folder, seed, durability, venue=venue, journal=journal) as site:
+    with Site(folder, seed, durability, venue=venue, journal=journal, engines=engines) as site:
         site.mutant, site.sync_seconds = mutant, sync_seconds
         site.keeper.begin_world(rng)
         feed = Feed(rng, site.told, site.keeper.instruments)
         try:
-            for kill in kills:
-                _one(site, feed, kill, told)
+            for kill, following in zip(kills, (*kills[1:], None), strict=True):
+                _one(site, feed, kill, told, following=following)
             for name in sorted(told.missed):
                 if not told.kills[name]:
                     _one(site, feed, Kill(name), told, PATIENCE_SECONDS)
@@ -126,18 +128,21 @@ def run_world(
     return told
 
 
-def _one(site: Site, feed: Feed, kill: Kill, told: Told, patience: float = 0.0) -> None:
+def _one(site: Site, feed: Feed, kill: Kill, told: Told, patience: float = 0.0, following: Kill | None = None) -> None:
     """One life, from its start to its kill; with `patience`, bursts go on so many seconds until its place is reached.
+
+    Where there are two hosts, the `following` one stands by meanwhile, and takes over.
 
     Raises Died for an end that was not ours, Stuck."""
     named = kill.point != RANDOM
     threads: list[Thread] = []
     began = time.monotonic()
     try:
-        site.spawn(point=kill.point, nth=kill.nth) if named else site.spawn()
+        site.spawn(**_how(kill))
         until = began + kill.seconds
         with _early(site, until if not named else None):
             site.wait_ready()
+            site.stand_by(**_how(following))
             when = points_of(site.venue)[kill.point].when if named else "flow"
             site.keeper.disturb(feed.rng, kill.point)
             threads = feed.send(site.api, feed.burst(site.keeper.burst))
@@ -163,6 +168,10 @@ def _one(site: Site, feed: Feed, kill: Kill, told: Told, patience: float = 0.0) 
     finally:
         _join(threads)
         site.engine.join(PATIENCE_SECONDS)
+
+
+def _how(kill: Kill | None) -> dict[str, Any]:
+    return {"point": kill.point, "nth": kill.nth} if kill is not None and kill.point != RANDOM else {}
 
 
 class _early:
@@ -294,11 +303,12 @@ def run_matrix(
     venue: str = "paper",
     named: Sequence[str] = (),
     server: Server | None = None,
+    engines: int = 1,
 ) -> Total:
     """Worlds of at most `each` kills, `parallel` at a time, until there were `kills`; or `only` the one of that seed.
 
     Every name (or of `named` only those) is planned at least once where there are kills enough. With
-    a `server` the journals are on it.
+    a `server` the journals are on it; with two `engines` on it each kill is followed by a take-over.
     """
     total, began = Total(Counter(), Counter(), []), time.monotonic()
     base = folder or Path(tempfile.mkdtemp(prefix="crash-"))
@@ -310,9 +320,8 @@ def run_matrix(
         while plans:
             number, its = plans.pop(0)
             try:
-                told = run_world(
-                    number, its, base / f"world-{number}", mutant, sync_seconds, venue, _on(server, number)
-                )
+                place, journal = base / f"world-{number}", _on(server, number, engines)
+                told = run_world(number, its, place, mutant, sync_seconds, venue, journal, engines)
             except Exception:  # of ours, not the engine's: the other worlds go on, and this one counts as broken
                 text = f"the instrument failed: {traceback.format_exc()}"
                 told = Told(number, Counter(), Counter(), [Violation("INSTRUMENT", time.time_ns(), text)])
@@ -336,10 +345,11 @@ def run_matrix(
     return total
 
 
-def _on(server: Server | None, number: int) -> Words | None:
+def _on(server: Server | None, number: int, engines: int) -> Words | None:
     if server is None:
         return None
-    return {"url": server.url, "schema": f"world_{number}", "password_env": next(iter(ENVIRONMENT))}
+    found: Words = {"url": server.url, "schema": f"world_{number}", "password_env": next(iter(ENVIRONMENT))}
+    return found | ({"standby": True, "lease_seconds": 1} if engines > 1 else {})
 
 
 def _plans(

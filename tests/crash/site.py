@@ -55,9 +55,12 @@ class Site:
         data: Path | None = None,
         venue: str = "paper",
         journal: Words | None = None,
+        engines: int = 1,
     ) -> None:
-        """`journal`: what its section says beside the durability."""
+        """`journal`: what its section says beside the durability. `engines`: 2, and lives are of two hosts in turn."""
         self._journal: Words = journal or {}
+        self._hosts = engines
+        self._heir: tuple[dict[str, Any], int, BaseProcess] | None = None  # how it was begun, which life, it
         self.folder, self.durability, self.venue = folder, durability, venue
         self.keeper = keeper_of(venue, folder, seed)
         self.data = data or folder / "var"
@@ -66,6 +69,7 @@ class Site:
         self.families: tuple[str, ...] = ("kills",)
         self.told: list[AnyEntry] = []  # what the world outside did and heard
         self.life = 0
+        self._begun = 0  # lives
         self.api = ("127.0.0.1", 0)
         self.engine: BaseProcess
         self._others: list[BaseProcess] = []
@@ -73,7 +77,11 @@ class Site:
     def __enter__(self) -> "Site":
         self.folder.mkdir(parents=True, exist_ok=True)
         self.keeper.begin()
-        self.config.write_text(with_journal(self.keeper.config(self.data, self.durability), self._journal))
+        text = with_journal(self.keeper.config(self.data, self.durability), self._journal)
+        if self._hosts > 1:  # consumers see the events of both in the order in which they came
+            self.data.mkdir(exist_ok=True)
+            text += f'[[sinks]]\nkind = "ndjson"\npath = "{self.data / "events.ndjson"}"\n'
+        self.config.write_text(text)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -102,11 +110,40 @@ class Site:
         file_bytes_max: int = 0,
         broken_disk: str = "",
     ) -> None:
-        """Begin a life; it is not ready yet."""
-        self.life += 1
-        arguments = ("run", "--config", str(self.config), "--json")
+        """Begin a life, or go on with the one that stands by and was begun in this way; it is not ready yet."""
+        how = {"point": point, "nth": nth} if point else {}
+        if self._heir is not None and self._heir[0] == how:
+            (_, self.life, self.engine), self._heir = self._heir, None
+            return
+        self.give_up_heir()
+        self.life, self.engine = self._begin(point, nth, by, file_bytes_max, broken_disk)
+
+    def stand_by(self, **how: Any) -> None:
+        """Begin the next life while this one lives, where there are two hosts: it waits for the lease."""
+        if self._hosts > 1:
+            self.give_up_heir()
+            self._heir = (how, *self._begin(**how))
+
+    def give_up_heir(self) -> None:
+        if self._heir is not None:
+            self._heir[2].kill()
+            self._heir[2].join()
+            self._heir = None
+
+    def _begin(
+        self,
+        point: str = "",
+        nth: int = 1,
+        by: int = signal.SIGKILL,
+        file_bytes_max: int = 0,
+        broken_disk: str = "",
+    ) -> tuple[int, BaseProcess]:
+        self._begun += 1
+        life = self._begun
+        data = ("--data-dir", str(self.folder / f"var-{life % 2}")) if self._hosts > 1 else ()
+        arguments = ("run", "--config", str(self.config), "--json", *data)
         task = Launch(
-            self.life,
+            life,
             arguments,
             str(self.folder),
             point,
@@ -120,10 +157,11 @@ class Site:
             tuple(ENVIRONMENT.items()),
             bool(self._journal),
         )
-        self.engine = _FORKS.Process(target=launch, args=(task,), name=f"life-{self.life}")
+        process = _FORKS.Process(target=launch, args=(task,), name=f"life-{life}")
         with _ONE_AT_A_TIME:
-            self.engine.start()
-        self._others.append(self.engine)
+            process.start()
+        self._others.append(process)
+        return life, process
 
     def start(self, **how: Any) -> None:
         """Returns when entries are possible. Raises Died, Stuck."""

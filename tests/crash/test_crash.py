@@ -45,6 +45,16 @@ def test_killed_at_every_place_on_a_server_the_engine_keeps_its_promises(postgre
     assert sum(told.orders for told in total.worlds) > len(places)
 
 
+def test_the_accounts_of_every_killed_engine_are_taken_over_by_one_that_stands_by(
+    postgres: Server, tmp_path: Path
+) -> None:
+    named = ("commit.before", "submit.wired", "submit.answered")
+    total = run_matrix(6, 3, each=6, parallel=1, folder=tmp_path, server=postgres, engines=2, named=named)
+    assert total.violations == []
+    assert sum(total.kills.values()) >= 6
+    assert sum(told.orders for told in total.worlds) > 10
+
+
 @pytest.mark.parametrize("face", FACES)
 def test_killed_while_it_trades_by_a_real_protocol_the_engine_keeps_its_promises(tmp_path: Path, face: str) -> None:
     total = run_matrix(len(AT_A_FACE) + 1, seed=1, each=10, parallel=1, folder=tmp_path, venue=face, named=AT_A_FACE)
