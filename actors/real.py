@@ -25,6 +25,7 @@ from engine.venues.throttle import Throttle
 from engine.venues.vault import Vault, VaultProblem, open_vault, recorded, unlock_of, unrecorded
 
 AGAIN_SECONDS = 1.0
+BY_ADDRESS = "address"  # the limit of an address, of which the venue's answers say nothing
 LOG = structlog.get_logger("venue")
 
 
@@ -63,6 +64,7 @@ def open_real(
     ccxt = section.venue == "ccxt"  # it signs by itself
     sealed = _sealed(name, section, clock, vault)
     throttle = THROTTLES[section.venue](section.orders_per_second, kind, clock)
+    throttle.share(BY_ADDRESS, section.address_share)
     throttle.account = name
     venue = REAL[section.venue](
         Setup(

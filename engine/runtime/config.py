@@ -185,6 +185,8 @@ class AccountSection(Section, frozen=True):
     leverage: Annotated[int, Meta(ge=0, le=125)] = 0  # a real venue's linear: set at the start; 0: left as it is
     margin: Literal["", "isolated", "crossed"] = ""  # binance linear: likewise
     orders_per_second: Annotated[int, Meta(ge=1, le=10_000)] = 10  # the venue's limit on requests, kept on our side
+    # bybit: of what it allows one address, our part, where accounts or engines share one; Binance says what was used.
+    address_share: Annotated[float, Meta(gt=0, le=1)] = 1.0
     paper: PaperSection = PaperSection()
 
 
@@ -676,6 +678,8 @@ def _real_conflicts(path: KeyPath, account: AccountSection) -> Iterator[tuple[Ke
         yield (*path, "key_vault"), f"{dotted((*path, 'key_vault'))} must be a key's name, as `keys list` shows it"
     if account.leverage and account.category != "linear":
         yield (*path, "leverage"), f"{dotted((*path, 'leverage'))} is only set on linear futures"
+    if account.address_share != 1 and account.venue != "bybit":
+        yield (*path, "address_share"), f"{dotted((*path, 'address_share'))} is Bybit's: others say what is used"
     if account.margin and (account.venue, account.category) != ("binance", "linear"):
         yield (*path, "margin"), f"{dotted((*path, 'margin'))} is only set on Binance's linear futures"
     yield from _ccxt_conflicts(path, account)

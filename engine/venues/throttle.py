@@ -152,6 +152,13 @@ class Throttle:
                     bucket.resize(Limit(count, bucket.limit.window_ns, name))
                 bucket.correct(used, now_ns)
 
+    def share(self, name: str, part: float) -> None:
+        """Others use this limit as well: no more than this part of it is ours."""
+        for bucket in self.buckets:
+            if bucket.limit.name == name:
+                limit = bucket.limit
+                bucket.resize(Limit(max(1, int(limit.count * part)), limit.window_ns, name))
+
     def close_until(self, at_ns: int, why: str = "the venue asked for a pause", entries_only: bool = False) -> None:
         """The venue has told us off (429, a ban): nothing goes before that time.
 

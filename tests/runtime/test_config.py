@@ -193,6 +193,11 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
             "line 7: accounts.main.margin is only set on Binance's linear futures",
         ),
         (
+            '[accounts.main]\nvenue = "binance"\nhost = "demo"\ncategory = "spot"\nkey_env = "K"\nsecret_env = "S"\n'
+            'address_share = 0.5\n[accounts.main.limits]\nsymbols = ["BTCUSDT"]',
+            "line 7: accounts.main.address_share is Bybit's: others say what is used",
+        ),
+        (
             '[accounts.main]\nvenue = "ccxt"\nhost = "testnet"\nkey_env = "K"\nsecret_env = "S"\n'
             '[accounts.main.limits]\nsymbols = ["BTCUSDT"]',
             "line 1: [accounts.main] with venue 'ccxt' needs 'exchange', ccxt's name of it in small letters, such as "

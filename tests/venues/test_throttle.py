@@ -108,3 +108,10 @@ async def test_a_ban_holds_every_lane_until_it_ends(autojump_clock: MockClock) -
     throttle.close_until(START_NS + 30 * SECOND)
     await throttle.wait(Lane.REDUCE)
     assert clock.now_ns() >= START_NS + 30 * SECOND
+
+
+async def test_of_a_limit_that_others_use_too_only_our_part_is_used(autojump_clock: MockClock) -> None:
+    throttle = Throttle((Limit(10, SECOND, "create"), Limit(600, 5 * SECOND, "address")), virtual_clock(START_NS))
+    throttle.share("address", 0.01)
+    assert [throttle.take(Lane.REDUCE) for _ in range(7)] == [True] * 6 + [False]
+    assert [bucket.limit.count for bucket in throttle.buckets] == [10, 6]
