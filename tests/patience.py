@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-PATIENCE_SECONDS = 60.0  # costs nothing where it comes, and no machine is that slow
+PATIENCE_SECONDS = 120.0  # costs nothing where it comes, and no machine is that slow
 
 
 def quickest(work: Callable[[], object], times: int = 5) -> float:

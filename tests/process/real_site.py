@@ -18,6 +18,7 @@ LIMITS: Words = {
     "positions_max": 10,
     "orders_per_second": 1000,
     "signal_ttl_seconds": 60,
+    "quote_age_max_seconds": 60,  # a loaded machine hears of the market late
 }
 
 

@@ -45,6 +45,7 @@ LIMITS: Words = {
     "orders_per_minute": 10_000,
     "losses_in_row_max": 1000,
     "order_notional_min": 5,
+    "quote_age_max_seconds": 60,  # a loaded machine hears of the market late
 }
 
 

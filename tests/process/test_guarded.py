@@ -17,6 +17,16 @@ from tests.web.test_door import certificate
 ROOT = Path(__file__).resolve().parents[2]
 READER, OPERATOR = "canary-reader-0123456789", "canary-operator-0123456789"
 KEYS = {"READER_TOKEN": READER, "OPERATOR_TOKEN": OPERATOR}
+# A loaded machine lets a process wait for seconds, which halts entries.
+PATIENT = """
+[breakers]
+loop_stall_ms = 60000
+commit_stall_ms = 60000
+[accounts.main]
+venue = "paper"
+[accounts.main.limits]
+quote_age_max_seconds = 60
+"""
 TOKENS = """
 [[api.tokens]]
 name = "reader"
@@ -32,7 +42,9 @@ env = "OPERATOR_TOKEN"
 
 def written(folder: Path, api: str, tokens: str = TOKENS) -> Path:
     config = folder / "surefire.toml"
-    config.write_text(f'[engine]\ndata_dir = "{folder}/var"\n[log]\nlevel = "debug"\n[api]\nport = 0\n{api}\n{tokens}')
+    config.write_text(
+        f'[engine]\ndata_dir = "{folder}/var"\n[log]\nlevel = "debug"\n{PATIENT}[api]\nport = 0\n{api}\n{tokens}'
+    )
     return config
 
 
@@ -55,7 +67,11 @@ def test_an_api_that_cannot_be_guarded_as_asked_does_not_start(tmp_path: Path, k
         cert, key = certificate(tmp_path)
         config = written(tmp_path, f'host = "0.0.0.0"\ntls_cert = "{cert}"\ntls_key = "{key}"')
     done = subprocess.run(
-        command("run", "--config", str(config)), env=environment(**keys), capture_output=True, text=True, timeout=60
+        command("run", "--config", str(config)),
+        env=environment(**keys),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
     )
     assert done.returncode == 4, done.stderr
     assert word in done.stderr and "refused to start" in done.stderr
