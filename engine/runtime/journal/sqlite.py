@@ -27,6 +27,7 @@ from engine.runtime.journal.writing import check_kind, land, migrate, prepare, r
 
 T = TypeVar("T")
 BUSY_SECONDS = 1.0  # how long another process may hold the write lock before it is a failure
+HAND_OVER_SECONDS = 0.0005  # at most, until the thread has begun with a commit for which an order waits
 QUIET_SECONDS = 0.2  # without a commit, before the write-ahead log is copied into the file
 WAL_PAGES_MAX = 16384  # 32 MB: then it is copied without waiting for quiet
 CLOSE_SECONDS = 10.0
@@ -235,7 +236,7 @@ class SqliteJournal:
         if self._thread is None:
             settle(self._land())
         else:
-            self._thread.take(settle)
+            self._thread.take_at_once(settle)
         self._dirty.set()
         return True
 
@@ -317,21 +318,35 @@ class _CommitThread:
 
     def __init__(self, land: Callable[[], JournalFailed | None]) -> None:
         self._land = land
-        self._work: SimpleQueue[Settle | None] = SimpleQueue()
+        self._work: SimpleQueue[tuple[Settle, threading.Lock | None] | None] = SimpleQueue()
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
     def take(self, tell: Settle) -> None:
-        self._work.put(tell)
+        self._work.put((tell, None))
+
+    def take_at_once(self, tell: Settle) -> None:
+        """The same, and give way until the thread has begun, which is not to wait for the disk.
+
+        What the loop does next would else keep the interpreter, and on a machine that has no other core to spare the
+        processor, from the thread for as long as it lasts: often longer than the commit.
+        """
+        begun = threading.Lock()
+        begun.acquire()
+        self._work.put((tell, begun))
+        begun.acquire(timeout=HAND_OVER_SECONDS)
 
     def stop(self) -> None:
         self._work.put(None)
         self._thread.join(CLOSE_SECONDS)  # it is a daemon: a disk that hangs does not hold up the exit for ever
 
     def _run(self) -> None:
-        while (tell := self._work.get()) is not None:
+        while (work := self._work.get()) is not None:
+            tell, begun = work
             error: JournalFailed | None = JournalFailed("the commit thread failed in a way that must not happen")
+            if begun is not None:
+                begun.release()
             try:
                 error = self._land()
             except BaseException:  # raised again: whoever waits must not wait for ever, whatever it was
