@@ -4,7 +4,6 @@ When the input ends and all has come to rest it writes down every stamp that the
 """
 
 import cProfile
-import gc
 import resource
 import sys
 import time
@@ -31,6 +30,7 @@ from engine.edges.base import Arrival, Source
 from engine.edges.ndjson import NdjsonFile, NdjsonSink, NdjsonSource
 from engine.runtime.clock import Clock, live_clock
 from engine.runtime.config import MarketSection
+from engine.runtime.interpreter import settle_down
 from engine.runtime.journal.sqlite import SqliteJournal
 from engine.runtime.log import configure
 from engine.venues.link import LinkVenue
@@ -164,9 +164,7 @@ async def run(task: EngineTask) -> None:
         while any(each.down for each in bus):  # noqa: ASYNC110 (likewise)
             await trio.sleep(0.01)
         ready_ns = clock.ticks_ns() - began
-        sys.setswitchinterval(0.00005)
-        gc.collect()
-        gc.freeze()
+        settle_down()
         cpu_ns = time.process_time_ns()
         print("ready", flush=True)
         await source.ended.wait()

@@ -1,10 +1,8 @@
 """`run`: the engine until it is told to stop, and the signals of the operating system beside it."""
 
 import argparse
-import gc
 import resource
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
@@ -26,6 +24,7 @@ from actors.wiring import Engine
 from engine.core.messages import Limits
 from engine.runtime.commandline import INTERRUPTED, OK, Quit
 from engine.runtime.config import Config
+from engine.runtime.interpreter import settle_down
 
 LOG = structlog.get_logger("run")
 
@@ -70,7 +69,7 @@ async def _live(config: Config, arguments: argparse.Namespace) -> int:
         running, port = await nursery.start(engine)
         engines.append(running if isinstance(running, Running) else running_of(running))
         forget_passphrase(config)
-        _settle_down()
+        settle_down()
         _say_where(config, port, arguments.json)
     return code[0]
 
@@ -82,15 +81,6 @@ def _runner(config: Config) -> Callable[..., Awaitable[None]]:
     from actors.sharing import run_shards  # with it comes PostgreSQL's client, for which nobody else should wait
 
     return run_shards
-
-
-def _settle_down() -> None:
-    """Threads take turns of 50 us, so that a commit's end does not wait for the loop, and what start-up made is not
-    looked through again (PERFORMANCE).
-    """
-    sys.setswitchinterval(0.00005)
-    gc.collect()
-    gc.freeze()
 
 
 def _say_where(config: Config, port: int, as_json: bool) -> None:
