@@ -106,10 +106,12 @@ def judge(message: Arrived, admission: Admission, ports: GatePorts, enact_by: Ca
     except BaseException:  # raised again: the caller gets its answer, and the supervisor its failure
         message.lost(True)
         raise
-    message.reply(admitted, seq)
-    world.observe(admitted.facts)
-    if (enact := admitted.enact) is not None:
-        enact_by(Enact(enact.signal, enact.plan, message.received_tick, world.clock.ticks_ns()))
+    try:
+        if (enact := admitted.enact) is not None:
+            enact_by(Enact(enact.signal, enact.plan, message.received_tick, world.clock.ticks_ns()))
+    finally:
+        message.reply(admitted, seq)
+        world.observe(admitted.facts)
     return seq
 
 

@@ -80,7 +80,7 @@ async def order_actor(
     async with trio.open_nursery() as calls:
 
         def enact_now(enact: Enact) -> None:
-            step = blotter.handle((enact,), ports.world.clock.now_ns())
+            step = blotter.handle((enact,), ports.world.clock.now_ns(), standing=False)
             moments = {enact.signal.signal_id: (enact.received_tick, enact.judged_tick)}
             act(step, blotter, ports, calls, moments, hurry=True)
 
@@ -137,13 +137,12 @@ def act(
 ) -> None:
     """Journal, tell, and start what is to be done. Synchronous: a step is whole or not at all.
 
-    `hurry`: nobody else is about to append what could share the commit of an order.
+    `hurry`: nobody else is about to append what could share the commit of an order, which comes before all else.
     """
     world = ports.world
     seq = 0
     if step.facts or step.rows:
         seq = world.journal.append(step.facts, step.rows)
-        world.observe(step.facts)
     for halt in step.halts:
         world.switch.halt(halt)
     begun: dict[str, Begun] = {}
@@ -152,8 +151,10 @@ def act(
     if hurry and step.commands:
         begin_all = partial(_begin_all, step, begun, blotter, ports, calls)
         world.journal.hurry(seq, begin_all if begun else None)
-    if step.standing is not None:
-        ports.tell(step.standing)
+    world.observe(step.facts)
+    standing = blotter.standing(world.clock.now_ns()) if hurry else step.standing
+    if standing is not None:
+        ports.tell(standing)
     for command in step.commands:
         match command:
             case Place(order=order):

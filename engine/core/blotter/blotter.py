@@ -132,14 +132,17 @@ class Blotter:
         """When the venue's position was last seen to be ours; 0: not in this run."""
         return self._sheet.agreed_ns
 
-    def handle(self, batch: Sequence[Message], now_ns: int) -> Step:
-        """Fold a batch of messages and decide what follows, at one moment."""
+    def handle(self, batch: Sequence[Message], now_ns: int, standing: bool = True) -> Step:
+        """Fold a batch of messages and decide what follows, at one moment.
+
+        Without `standing` the caller asks for it himself, when an order is on its way.
+        """
         sheet = self._sheet
         sheet.begin()
         for message in batch:
             self._take(message, now_ns)
         follow(sheet, now_ns, tidy=any(isinstance(m, Sweep) for m in batch))
-        return self._step(now_ns)
+        return self._step(now_ns, standing)
 
     def recover(self, now_ns: int) -> Step:
         """After a restart: whatever had no answer is unclear now; whatever was to be canceled or looked up, is."""
@@ -205,7 +208,7 @@ class Blotter:
             at_ns=now_ns,
         )
 
-    def _step(self, now_ns: int) -> Step:
+    def _step(self, now_ns: int, standing: bool = True) -> Step:
         sheet = self._sheet
         told = sheet.facts or sheet.enacted or sheet.position is not sheet.before
         changed = bool(told) or sheet.suspect != sheet.suspect_before
@@ -220,7 +223,7 @@ class Blotter:
             rows=tuple(rows),
             commands=tuple(sheet.commands),
             halts=tuple(sheet.halts),
-            standing=self.standing(now_ns) if changed else None,
+            standing=self.standing(now_ns) if changed and standing else None,
         )
 
     def _take(self, message: Message, now_ns: int) -> None:
