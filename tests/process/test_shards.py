@@ -126,7 +126,6 @@ def test_what_two_engines_read_is_executed_once_by_the_holder_through_a_kill_and
         until(lambda: at_rest(fleet), why=fleet.logs)  # no order is on its way: a doubt takes its minute
         one.send_signal(signal.SIGSTOP)
         sent += send(redis, fleet, 12, 12)  # some of it Redis gives to the one that is stopped
-        until(lambda: any(number for _, number in left_for(postgres, fleet)), why=fleet.logs)
         one.kill()
         sent += send(redis, fleet, 24, 6)
         assert fleet.settled(two) == {"two": {"a", "b"}}
@@ -139,6 +138,7 @@ def test_what_two_engines_read_is_executed_once_by_the_holder_through_a_kill_and
         assert books(fleet) == []
         until(lambda: ask(redis, ("xpending", "signal.execute", "surefire"))[0].pending == 0)
         assert left_for(postgres, fleet) == []
+        assert postgres.sql(f"SELECT is_called FROM {fleet.schema}.inbox_id_seq") == [(True,)]  # some had been left
         assert one.end() == two.end() == 0
         audit = fleet.run("audit", "verify")
         assert audit.returncode == 0, audit.stdout + audit.stderr
@@ -187,8 +187,9 @@ def test_an_engine_that_is_told_to_end_hands_over_at_once(postgres: Server, tmp_
         held = fleet.settled(one, two)
         assert [len(names) for names in held.values()] == [1, 1]
         theirs = {account for name in held["two"] for account in SHARDS[name]}
-        away = one.order(next(iter(theirs)), "s3")
-        assert away.status_code == 503 and f"engine 'two' holds ({two.api})" in away.text
+        other = next(iter(theirs))
+        until(lambda: f"engine 'two' holds ({two.api})" in one.order(other, "s3").text)  # it hears that twice a second
+        assert one.order(other, "s3").status_code == 503
         stopped = one.post("/stop", {"by": "test", "reason": "a drill", "flatten": False}).json()
         assert not stopped["complete"] and "engine 'two' holds" in str(stopped["problems"])
         assert one.post("/resume", {"by": "test", "scope": "engine", "note": ""}).status_code == 200
