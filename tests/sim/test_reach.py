@@ -39,7 +39,7 @@ def test_a_quiet_day_has_nothing_rare_in_it() -> None:
         ("venue.taken", 1, "9"),
         ("submit.answered", 2, "10"),
         ("submit.before", 2, "15"),
-        ("sink.before", 1, "16"),
+        ("sink.before", 2, "16"),
         ("sink.after", 1, "17"),
         ("cancel.before", 1, "19"),
         ("cancel.wired", 1, "20"),
