@@ -136,9 +136,10 @@ def test_help_has_examples_and_exit_codes(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_without_the_worlds_simulate_says_so(repo_root: Path, tmp_path: Path) -> None:
-    """As it is in an installed package: run.py and the engine, and no tests."""
+    """As it is in an installed package: run.py, the actors and the engine, and no tests."""
     shutil.copy(repo_root / "run.py", tmp_path)
     (tmp_path / "engine").symlink_to(repo_root / "engine")
+    shutil.copytree(repo_root / "actors", tmp_path / "actors")  # whose place says where the worlds would be
     run = simulate(tmp_path, "--seeds", "3")
     assert run.returncode == 4
     assert b"checkout" in run.stderr and not run.stdout
