@@ -115,6 +115,7 @@ _COUNTED = {  # by the venue, the disk and the sinks themselves, as it happens
     "query for an order that the venue has forgotten": "a query for an order that the venue had forgotten",
     "a human canceled our order": "a human canceled our order",
     "sink down": "a sink was down and had taken a part",
+    "sink away": "one sink was away for long, and the other was told",
     "a torn commit was cut": "a torn commit was cut",
     "a torn commit was whole all the same": "a torn commit was whole all the same",
     "a commit whose sync had failed was there after the restart": "a commit whose sync had failed was there afterwards",

@@ -682,7 +682,7 @@ class SimSink:
         if not life.alive:
             await trio.sleep_forever()
         if world.sink_dead if self.name == SINKS[0] else world.faults.sink_away:
-            world.truth.reach("a sink was away and the other was not")
+            world.truth.reach("sink away")
             raise SinkDown("connection refused")
         down = fate.random() < world.faults.sink_down
         for row in rows[: fate.randint(0, len(rows))] if down else rows:
