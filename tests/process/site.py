@@ -184,13 +184,14 @@ class Site:
         until = time.monotonic() + 3 * PATIENCE_SECONDS  # doubt takes its time
         before = None
         while True:
+            began = time.monotonic()
             now = self.truth() if self.at_rest() else None
             # Between an exit's fill and the cancel of its stop the engine looks at rest, and is not.
             if now is not None and before is not None and (now.orders, now.executions) == before:
                 return now
             before = None if now is None else (now.orders, now.executions)
             assert time.monotonic() < until, self.get("/orders?live=true")
-            time.sleep(0.3)
+            time.sleep(max(0.3, 3 * (time.monotonic() - began)))  # where looking takes long, so does all else
 
     def at_rest(self) -> bool:
         """Every accepted signal has its end, and what lives is a stop or a target that stands."""
