@@ -113,6 +113,7 @@ class Inlet:
 
     def written(self, count: int) -> None:
         self.unwritten -= count
+        self._clear = False  # they wait in the inbox from now on: nothing goes past them until they were read
         self._news.set()
 
     def _answered(self, number: int, receipt: Receipt) -> None:

@@ -9,7 +9,7 @@ import trio.testing
 from msgspec.structs import replace
 from trio.testing import MockClock
 
-from actors.shards import READ_MAX, Inlet, Router
+from actors.shards import LOOK_SECONDS, READ_MAX, Inlet, Router
 from engine.edges.base import Arrival, Receipt, Status
 from engine.edges.dialects import DialectTerms
 from engine.runtime.clock import Clock
@@ -25,22 +25,28 @@ class Table:
     def __init__(self) -> None:
         self.rows: list[Letter] = []
         self.away = False
+        self.slow = 0.0  # seconds until it answers
         self.lost_answers = 0  # puts that are done, and not answered
         self._count = 0
+        self._turn = trio.Lock()  # one connection: one question at a time
 
     async def put(self, letters: Sequence[Letter]) -> None:
-        await self._reach()
-        for letter in letters:
-            self._count += 1
-            self.rows.append(replace(letter, id=self._count))
-        if self.lost_answers:
-            self.lost_answers -= 1
-            raise Away("the connection is gone")
+        async with self._turn:
+            await self._reach()
+            for letter in letters:
+                self._count += 1
+                self.rows.append(replace(letter, id=self._count))
+            if self.lost_answers:
+                self.lost_answers -= 1
+                raise Away("the connection is gone")
 
     async def read(self, shard: str, struck: Sequence[int], limit: int) -> tuple[Letter, ...]:
-        await self._reach()
-        self.rows = [row for row in self.rows if row.id not in struck]
-        return tuple([row for row in self.rows if row.shard == shard][:limit])
+        async with self._turn:
+            await self._reach()
+            self.rows = [row for row in self.rows if row.id not in struck]
+            found = tuple([row for row in self.rows if row.shard == shard][:limit])
+            await trio.sleep(self.slow)
+            return found
 
     async def _reach(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -198,6 +204,22 @@ async def test_what_comes_while_earlier_ones_wait_queues_behind_them(autojump_cl
         await w.route("s3")
         assert w.table.rows == []
         assert await a.next() == "s3"
+
+
+async def test_nothing_goes_past_a_letter_that_is_written_and_not_read_yet(autojump_clock: MockClock) -> None:
+    """The engine has looked into an empty inbox while the letter was on its way there."""
+    async with world() as w:
+        a = await w.open("a")
+        w.table.away = True
+        await trio.sleep(LOOK_SECONDS * 2)  # now it is not known whether anything waits
+        w.table.away = False
+        w.table.slow = 1.0
+        await trio.sleep(LOOK_SECONDS)  # a look is under way
+        await w.route("s1")
+        while w.told("s1") != ["recorded"]:
+            await trio.sleep(0.01)
+        await w.route("s2")
+        assert [await a.next(), await a.next()] == ["s1", "s2"]
 
 
 async def test_a_letter_that_the_engine_could_not_take_is_offered_again(autojump_clock: MockClock) -> None:
