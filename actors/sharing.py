@@ -46,7 +46,7 @@ from engine.runtime.clock import Clock, live_clock
 from engine.runtime.config import Config, config_hash, first_event, of_shard
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.journal.choice import address_of, journal_of, reader_of
-from engine.runtime.journal.common import Away, Inbox, Line, Roster, found
+from engine.runtime.journal.common import Away, Inbox, Line, Roster, found, settle
 from engine.runtime.journal.identity import owner_of
 from engine.runtime.journal.lock import Lock
 from engine.runtime.supervise import Fallen, supervise
@@ -99,7 +99,7 @@ async def _live(
     beats, letters = (Line(address_of(config.journal, os.environ), owner, config.journal.durability) for _ in "12")
     held.callback(beats.close)
     held.callback(letters.close)
-    await _first_contact(beats)
+    await _first_contact(beats, config)
     common = _common(config, build, folder)
     web_terms = terms_of(config.api, os.environ) if config.api.enabled else None
     http = next((HttpSource(s.name, common.clock) for s in config.sources if s.kind == "http"), None)
@@ -134,10 +134,16 @@ def _taken(path: Path) -> Lock:
     return lock
 
 
-async def _first_contact(line: Line) -> None:
+def _homes(config: Config) -> dict[str, str]:
+    """Shards by account."""
+    return {account: section.name for section in config.shards for account in section.accounts}
+
+
+async def _first_contact(line: Line, config: Config) -> None:
     """A server that is not there at the start is a mistake sooner than a failure. Raises JournalFailed."""
     try:
         await found(line)
+        await settle(line, _homes(config))
     except Away as error:
         raise JournalFailed(str(error)) from error
 
@@ -162,9 +168,8 @@ def _shards(common: Common, owner: str, roster: Roster, inbox: Inbox, http: Http
     config = common.config
     inlets = {section.name: Inlet(section.name, inbox, common.clock) for section in config.shards}
     holdings = [Holding(Shard(s.name, s.accounts, s.prefer), inlets[s.name]) for s in config.shards]
-    homes = {account: section.name for section in config.shards for account in section.accounts}
     live = (http.name,) if http is not None else ()
-    router = Router(inlets, homes, dialect_terms(config), inbox, live, lambda shard: shards.whose(shard))
+    router = Router(inlets, _homes(config), dialect_terms(config), inbox, live, lambda shard: shards.whose(shard))
     me = Member(owner, config.engine.name)
     shards = Shards(me, holdings, roster, router, partial(_make, common), config.journal.lease_seconds / 2)
     return shards, router

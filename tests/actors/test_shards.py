@@ -216,7 +216,7 @@ async def test_nothing_goes_past_a_letter_that_is_written_and_not_read_yet(autoj
         w.table.slow = 1.0
         await trio.sleep(LOOK_SECONDS)  # a look is under way
         await w.route("s1")
-        while w.told("s1") != ["recorded"]:
+        while w.told("s1") != ["recorded"]:  # noqa: ASYNC110
             await trio.sleep(0.01)
         await w.route("s2")
         assert [await a.next(), await a.next()] == ["s1", "s2"]

@@ -1,11 +1,13 @@
 """What engines keep on the server that they share, beside their journals: who is alive, and signals for a holder.
 
 A schema of its own, with no chain and no leases: nothing in it says who may send an order. `engines` has a row for each
-engine that is alive, by the server's clock. `inbox` has what reached an engine that does not hold the account: the
-source was told "yes" when its row was committed, and the row goes when the holder's journal has what became of it.
+engine that is alive, by the server's clock. `homes` says of which shard an account is, by the first engine that named
+it: leases are of one journal, so an account in two shards would have two owners. `inbox` has what reached an engine
+that does not hold the account: the source was told "yes" when its row was committed, and the row goes when the holder's
+journal has what became of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import structlog
 import trio
@@ -32,6 +34,7 @@ _TABLES = (
         received_ns INTEGER NOT NULL, trace_id TEXT NOT NULL, fallback_id TEXT NOT NULL, delivery TEXT NOT NULL,
         flaw TEXT NOT NULL
     )""",
+    "CREATE TABLE IF NOT EXISTS homes (account TEXT PRIMARY KEY, shard TEXT NOT NULL)",
     "CREATE INDEX IF NOT EXISTS inbox_of_shard ON inbox (shard, id)",
 )
 _BEAT = (
@@ -42,6 +45,8 @@ _BEAT = (
 _FORGET = f"DELETE FROM engines WHERE until_ns < {NOW} - 60000000000"
 _ALIVE = f"SELECT id, name, holding, cannot, api FROM engines WHERE until_ns > {NOW} ORDER BY name, id"
 _WAITING = "SELECT shard, count(*) FROM inbox GROUP BY shard"
+_HOMES = "SELECT account, shard FROM homes ORDER BY account"
+_SETTLE = "INSERT INTO homes (account, shard) VALUES (?, ?) ON CONFLICT (account) DO NOTHING"
 _LEAVE_WORD = "DELETE FROM engines WHERE id = ?"
 _PUT = (
     "INSERT INTO inbox (shard, source, dialect, raw, received_ns, trace_id, fallback_id, delivery, flaw)"
@@ -130,6 +135,28 @@ async def found(line: Line) -> None:
         )
     lock = ("SELECT pg_advisory_xact_lock(hashtext(?))", [(f"surefire/{schema}",)])
     await line.ask([lock, *((sql, [()]) for sql in _TABLES)])
+
+
+async def settle(line: Line, homes: Mapping[str, str]) -> None:
+    """Accounts to shards, for good. Raises Away, and JournalFailed where another config has it otherwise."""
+    await _compare(line, homes)  # before ours is written: one that is refused must leave nothing
+    await line.ask([(_SETTLE, list(homes.items()))])
+    await _compare(line, homes)
+    for row in (await line.ask([(_WAITING, [()])]))[-1].rows:
+        if _text(row[0]) not in homes.values():
+            LOG.error("signals wait for a shard that this config has not", shard=_text(row[0]), letters=_text(row[1]))
+
+
+async def _compare(line: Line, homes: Mapping[str, str]) -> None:
+    for row in (await line.ask([(_HOMES, [()])]))[-1].rows:
+        account, shard = map(_text, row)
+        if homes.get(account, shard) != shard:
+            raise JournalFailed(
+                f"{line.at.where}: account '{account}' is of shard '{shard}', and this config has it in"
+                f" '{homes[account]}': two engines could trade it, and the journal there does not know its signals."
+                " To move it: when it is flat and every engine has ended,"
+                f" DELETE FROM {line.at.schema}.homes WHERE account = '{account}'"
+            )
 
 
 async def alive(line: Line) -> tuple[Member, ...]:
