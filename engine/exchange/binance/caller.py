@@ -114,6 +114,12 @@ def _executions(caller: Caller, order_id: int | None) -> Iterable[FillReport | F
     return [] if record is None else record.fills
 
 
+def of_symbol(caller: Caller, params: Params, records: Iterable[Record]) -> list[Record]:
+    """Those that queries show yet; of all symbols where none is asked for."""
+    listing = caller.listing(params) if word(params, "symbol") else None
+    return [r for r in records if (listing is None or r.listing is listing) and caller.member.shows(r, caller.now_ns)]
+
+
 def limit_of(params: Params, default: int, most: int) -> int:
     limit = whole(params, "limit")
     if limit is not None and limit <= 0:

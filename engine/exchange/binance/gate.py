@@ -49,6 +49,16 @@ class Route(Struct, frozen=True):
     trades: bool = False
 
 
+def public(operation: str, run: Callable[..., Any], weight: int = 1) -> Route:
+    """Asked for without a key."""
+    return Route(operation, run, weight, "none")
+
+
+def trade(operation: str, run: Callable[..., Any], weight: int = 1, orders: int = 0) -> Route:
+    """For keys that may trade."""
+    return Route(operation, run, weight, orders=orders, trades=True)
+
+
 class Gate:
     """One face's. Windows are those of the clock, as Binance's are."""
 

@@ -1,7 +1,6 @@
 """Trading and asking on Spot: what /api/v3 and the WebSocket API do."""
 
 import re
-from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +13,7 @@ from engine.exchange.binance.caller import (
     choice,
     count_open,
     limit_of,
+    of_symbol,
     trades,
     within,
 )
@@ -149,7 +149,7 @@ def order(caller: Caller, params: Params) -> Row:
 
 
 def open_orders(caller: Caller, params: Params) -> list[Row]:
-    return [order_row(record) for record in _of_symbol(caller, params, caller.member.open_records())]
+    return [order_row(record) for record in of_symbol(caller, params, caller.member.open_records())]
 
 
 def all_orders(caller: Caller, params: Params) -> list[Row]:
@@ -157,7 +157,7 @@ def all_orders(caller: Caller, params: Params) -> list[Row]:
     least = whole(params, "orderId") or 0
     found = [
         record
-        for record in _of_symbol(caller, params, caller.member.records.values())
+        for record in of_symbol(caller, params, caller.member.records.values())
         if record.serial >= least and within(params, record) and caller.member.remembers(record, caller.now_ns)
     ]
     limit = limit_of(params, 500, 1000)
@@ -343,8 +343,3 @@ def _given(caller: Caller, params: Params, name: str) -> str:
 
 def _made_up(caller: Caller) -> str:
     return f"auto-{caller.face.number()}"
-
-
-def _of_symbol(caller: Caller, params: Params, records: Iterable[Record]) -> list[Record]:
-    listing = caller.listing(params) if word(params, "symbol") else None
-    return [r for r in records if (listing is None or r.listing is listing) and caller.member.shows(r, caller.now_ns)]

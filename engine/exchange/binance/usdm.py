@@ -1,7 +1,7 @@
 """Trading and asking on USD-M futures: what /fapi and the WebSocket API do."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
@@ -26,6 +26,7 @@ from engine.exchange.binance.caller import (
     choice,
     count_open,
     limit_of,
+    of_symbol,
     trades,
     within,
 )
@@ -150,7 +151,7 @@ def open_order(caller: Caller, params: Params) -> Row:
 
 
 def open_orders(caller: Caller, params: Params) -> list[Row]:
-    found = _of_symbol(caller, params, caller.member.open_records())
+    found = of_symbol(caller, params, caller.member.open_records())
     return [order_row(record, with_average=True) for record in found if not _hidden(record)]
 
 
@@ -158,7 +159,7 @@ def all_orders(caller: Caller, params: Params) -> list[Row]:
     least = whole(params, "orderId") or 0
     found = [
         record
-        for record in _of_symbol(caller, params, caller.member.records.values())
+        for record in of_symbol(caller, params, caller.member.records.values())
         if not _hidden(record) and record.serial >= least and within(params, record) and _kept(caller, record)
     ]
     limit = limit_of(params, 500, 1000)
@@ -244,12 +245,12 @@ def algo_order(caller: Caller, params: Params) -> Row:
 
 
 def open_algo_orders(caller: Caller, params: Params) -> list[Row]:
-    found = _of_symbol(caller, params, caller.member.open_records())
+    found = of_symbol(caller, params, caller.member.open_records())
     return [algo_row(record) for record in found if _hidden(record)]
 
 
 def all_algo_orders(caller: Caller, params: Params) -> list[Row]:
-    found = _of_symbol(caller, params, caller.member.records.values())
+    found = of_symbol(caller, params, caller.member.records.values())
     rows = [algo_row(record) for record in found if is_algo(record) and within(params, record)]
     return rows[-limit_of(params, 500, 1000) :]
 
@@ -566,11 +567,6 @@ def _found(caller: Caller, record: Record) -> bool:
 
 def _kept(caller: Caller, record: Record) -> bool:
     return caller.member.remembers(record, caller.now_ns)
-
-
-def _of_symbol(caller: Caller, params: Params, records: Iterable[Record]) -> list[Record]:
-    listing = caller.listing(params) if word(params, "symbol") else None
-    return [r for r in records if (listing is None or r.listing is listing) and caller.member.shows(r, caller.now_ns)]
 
 
 def _item(one: Callable[[Caller, Params], Row], caller: Caller, params: Params) -> Row:

@@ -6,7 +6,7 @@ from typing import Any
 from engine.exchange.binance import market, spot, usdm
 from engine.exchange.binance.caller import Caller
 from engine.exchange.binance.face import Binance, Layout
-from engine.exchange.binance.gate import Limits, OrderLimit, Route
+from engine.exchange.binance.gate import Limits, OrderLimit, Route, public, trade
 from engine.exchange.binance.usdm_events import user_events
 from engine.exchange.house import House
 from engine.exchange.params import Params
@@ -27,47 +27,39 @@ def usdm_face(house: House, terms: ExchangeTerms) -> Binance:
     return Binance(house, terms, LAYOUT)
 
 
-def _public(operation: str, run: Run, weight: int = 1) -> Route:
-    return Route(operation, run, weight, "none")
-
-
-def _trade(operation: str, run: Run, weight: int = 1, orders: int = 0) -> Route:
-    return Route(operation, run, weight, orders=orders, trades=True)
-
-
 def _listen(operation: str, run: Callable[[Binance], Run]) -> Route:
     return Route(operation, lambda caller, params: run(caller.face)(caller, params), security="key")
 
 
 _V1: dict[tuple[str, str], Route] = {
-    ("GET", "ping"): _public("ping", market.ping),
-    ("GET", "time"): _public("time", market.time),
-    ("GET", "exchangeInfo"): _public("exchangeInfo", usdm.exchange_info),
-    ("GET", "depth"): _public("depth", market.depth, 5),
-    ("GET", "trades"): _public("trades", market.trades, 5),
-    ("GET", "aggTrades"): _public("aggTrades", market.agg_trades, 20),
-    ("GET", "klines"): _public("klines", market.klines, 2),
-    ("GET", "premiumIndex"): _public("premiumIndex", market.premium_index),
-    ("GET", "fundingInfo"): _public("fundingInfo", market.funding_info, 0),
-    ("GET", "ticker/price"): _public("ticker.price.v1", market.ticker_price),
-    ("GET", "ticker/bookTicker"): _public("ticker.book", market.ticker_book, 2),
-    ("GET", "ticker/24hr"): _public("ticker.24hr", market.ticker_day),
-    ("POST", "order"): _trade("order.place", usdm.place, 0, orders=1),
-    ("POST", "order/test"): _trade("order.test", usdm.place_test),
-    ("PUT", "order"): _trade("order.modify", usdm.modify, 0, orders=1),
-    ("DELETE", "order"): _trade("order.cancel", usdm.cancel),
-    ("POST", "batchOrders"): _trade("batchOrders.place", usdm.place_many, 5, orders=5),
-    ("DELETE", "batchOrders"): _trade("batchOrders.cancel", usdm.cancel_many),
-    ("DELETE", "allOpenOrders"): _trade("allOpenOrders.cancel", usdm.cancel_all),
-    ("POST", "countdownCancelAll"): _trade("countdownCancelAll", usdm.countdown, 10),
+    ("GET", "ping"): public("ping", market.ping),
+    ("GET", "time"): public("time", market.time),
+    ("GET", "exchangeInfo"): public("exchangeInfo", usdm.exchange_info),
+    ("GET", "depth"): public("depth", market.depth, 5),
+    ("GET", "trades"): public("trades", market.trades, 5),
+    ("GET", "aggTrades"): public("aggTrades", market.agg_trades, 20),
+    ("GET", "klines"): public("klines", market.klines, 2),
+    ("GET", "premiumIndex"): public("premiumIndex", market.premium_index),
+    ("GET", "fundingInfo"): public("fundingInfo", market.funding_info, 0),
+    ("GET", "ticker/price"): public("ticker.price.v1", market.ticker_price),
+    ("GET", "ticker/bookTicker"): public("ticker.book", market.ticker_book, 2),
+    ("GET", "ticker/24hr"): public("ticker.24hr", market.ticker_day),
+    ("POST", "order"): trade("order.place", usdm.place, 0, orders=1),
+    ("POST", "order/test"): trade("order.test", usdm.place_test),
+    ("PUT", "order"): trade("order.modify", usdm.modify, 0, orders=1),
+    ("DELETE", "order"): trade("order.cancel", usdm.cancel),
+    ("POST", "batchOrders"): trade("batchOrders.place", usdm.place_many, 5, orders=5),
+    ("DELETE", "batchOrders"): trade("batchOrders.cancel", usdm.cancel_many),
+    ("DELETE", "allOpenOrders"): trade("allOpenOrders.cancel", usdm.cancel_all),
+    ("POST", "countdownCancelAll"): trade("countdownCancelAll", usdm.countdown, 10),
     ("GET", "order"): Route("order.status", usdm.order),
     ("GET", "openOrder"): Route("openOrder", usdm.open_order),
     ("GET", "openOrders"): Route("openOrders", usdm.open_orders),
     ("GET", "allOrders"): Route("allOrders", usdm.all_orders, 5),
     ("GET", "userTrades"): Route("userTrades", usdm.user_trades, 5),
-    ("POST", "algoOrder"): _trade("algoOrder.place", usdm.algo_place, 0, orders=1),
-    ("DELETE", "algoOrder"): _trade("algoOrder.cancel", usdm.algo_cancel),
-    ("DELETE", "algoOpenOrders"): _trade("algoOpenOrders.cancel", usdm.algo_cancel_all),
+    ("POST", "algoOrder"): trade("algoOrder.place", usdm.algo_place, 0, orders=1),
+    ("DELETE", "algoOrder"): trade("algoOrder.cancel", usdm.algo_cancel),
+    ("DELETE", "algoOpenOrders"): trade("algoOpenOrders.cancel", usdm.algo_cancel_all),
     ("GET", "algoOrder"): Route("algoOrder.status", usdm.algo_order),
     ("GET", "openAlgoOrders"): Route("openAlgoOrders", usdm.open_algo_orders),
     ("GET", "allAlgoOrders"): Route("allAlgoOrders", usdm.all_algo_orders, 5),
@@ -76,12 +68,12 @@ _V1: dict[tuple[str, str], Route] = {
     ("GET", "leverageBracket"): Route("leverageBracket", usdm.leverage_bracket),
     ("GET", "commissionRate"): Route("commissionRate", usdm.commission_rate, 20),
     ("GET", "income"): Route("income", usdm.income, 30),
-    ("POST", "leverage"): _trade("leverage", usdm.set_leverage),
-    ("POST", "marginType"): _trade("marginType", usdm.margin_type),
+    ("POST", "leverage"): trade("leverage", usdm.set_leverage),
+    ("POST", "marginType"): trade("marginType", usdm.margin_type),
     ("GET", "positionSide/dual"): Route("positionSide", usdm.position_mode, 30),
-    ("POST", "positionSide/dual"): _trade("positionSide.set", usdm.set_position_mode),
+    ("POST", "positionSide/dual"): trade("positionSide.set", usdm.set_position_mode),
     ("GET", "multiAssetsMargin"): Route("multiAssetsMargin", usdm.assets_mode, 30),
-    ("POST", "multiAssetsMargin"): _trade("multiAssetsMargin.set", usdm.set_assets_mode),
+    ("POST", "multiAssetsMargin"): trade("multiAssetsMargin.set", usdm.set_assets_mode),
     ("GET", "rateLimit/order"): Route(
         "rateLimit.order", lambda caller, params: caller.face.gate.order_counts(caller.member.name, caller.now_ns)
     ),
@@ -91,7 +83,7 @@ _V1: dict[tuple[str, str], Route] = {
 }
 _LATER: dict[tuple[str, str], Route] = {
     ("GET", "/sapi/v1/account/apiRestrictions"): Route("apiRestrictions", spot.restrictions),
-    ("GET", "/fapi/v2/ticker/price"): _public("ticker.price", market.ticker_price),
+    ("GET", "/fapi/v2/ticker/price"): public("ticker.price", market.ticker_price),
     ("GET", "/fapi/v3/positionRisk"): Route("v2/account.position", usdm.position_risk, 5),
     ("GET", "/fapi/v2/positionRisk"): Route("account.position", usdm.position_risk_2, 5),
     ("GET", "/fapi/v3/account"): Route("v2/account.status", usdm.account, 5),
