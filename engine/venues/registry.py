@@ -27,10 +27,11 @@ from engine.venues.bybit import caller as bybit_caller
 from engine.venues.bybit.client import BybitVenue
 from engine.venues.bybit.hosts import hosts as bybit_hosts
 from engine.venues.bybit.terms import BybitTerms
-from engine.venues.ccxt.client import COSTS as CCXT_COSTS
-from engine.venues.ccxt.client import CcxtTerms, CcxtVenue
-from engine.venues.ccxt.client import limits as ccxt_limits
+from engine.venues.ccxt.client import CcxtVenue
 from engine.venues.ccxt.hosts import environment as ccxt_environment
+from engine.venues.ccxt.terms import COSTS as CCXT_COSTS
+from engine.venues.ccxt.terms import CcxtTerms
+from engine.venues.ccxt.terms import limits as ccxt_limits
 from engine.venues.keys import Credentials, Secret
 from engine.venues.link import LinkVenue
 from engine.venues.paper import PaperTerms, PaperVenue

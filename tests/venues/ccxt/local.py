@@ -13,7 +13,8 @@ from engine.core.messages import InstrumentKind, Leg, Order, OrderReport, OrderT
 from engine.core.money import use_exact_context
 from engine.runtime.clock import live_clock
 from engine.runtime.log import Secret
-from engine.venues.ccxt.client import COSTS, CcxtTerms, CcxtVenue, limits
+from engine.venues.ccxt.client import CcxtVenue
+from engine.venues.ccxt.terms import COSTS, CcxtTerms, limits
 from engine.venues.throttle import Throttle
 from tests.exchange.site import KEY, SECRET, Site
 from tests.patience import PATIENCE_SECONDS

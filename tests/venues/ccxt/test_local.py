@@ -331,7 +331,7 @@ async def test_an_exchange_that_is_away_is_a_stream_that_is_down_and_comes_back(
         assert isinstance(await venue.positions(), Failed) and isinstance(await venue.open_orders(), Failed)
         limited = await venue.submit(entry, nothing)
         assert isinstance(limited, Silence | Rejection), limited
-        assert venue._throttle.ban.until_ns, "the door is kept shut for a while"
+        assert venue._site._throttle.ban.until_ns, "the door is kept shut for a while"
         site.do("ban", ms=0, face=USDM.name)
         async with venue.stream():
             pass
@@ -348,7 +348,7 @@ async def test_what_cannot_be_promised_is_said_and_no_key_is(site: Site, face: F
         assert "ccxt 4.5.90" in said and "asked for every 0.1 s" in said and "accepts the key" in said
         if face.kind is InstrumentKind.SPOT:
             assert "targets are refused" in said
-        assert SECRET not in said + repr(venue.terms) + repr(venue._hello()) + " ".join(venue.notes)
+        assert SECRET not in said + repr(venue.terms) + repr(venue._site.hello()) + " ".join(venue.notes)
         process = trio.Path(f"/proc/{venue.orders.pid}")
         from_outside = await (process / "cmdline").read_bytes() + await (process / "environ").read_bytes()
         assert SECRET.encode() not in from_outside and KEY.encode() not in from_outside

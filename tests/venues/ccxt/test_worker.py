@@ -123,7 +123,7 @@ async def test_odd_answers_are_doubt_about_orders_and_failures_of_questions_and_
                 for question in (venue.open_orders, venue.positions, venue.balances):
                     answer = await question()
                     assert isinstance(answer, Failed), (name, question, answer)
-                answer = await venue.fills(venue._venue_ns())
+                answer = await venue.fills(venue._site.venue_ns())
                 assert isinstance(answer, Failed), (name, answer)
             assert (venue.orders.starts, venue.questions.starts) == (1, 1)
 
@@ -141,17 +141,17 @@ async def test_rows_that_lack_something_or_are_not_exact_are_never_half_believed
             for lack in ({"orderId": None}, {"side": None}, {"orderStatus": "Dreaming"}, {"qty": None}, {"qty": "NaN"}):
                 bybit.say("order/realtime", {"list": [row | lack]})
                 assert isinstance(await venue.open_orders(), Failed), lack
-            trade["execTime"] = str(venue._venue_ns() // 1_000_000)
-            venue._funded_ms = venue._venue_ns() // 1_000_000  # funding is not what this is about
+            trade["execTime"] = str(venue._site.venue_ns() // 1_000_000)
+            venue._executions._funded_ms = venue._site.venue_ns() // 1_000_000  # funding is not what this is about
             bybit.say("execution/list", {"list": [trade]})
-            assert len(await venue.fills(venue._venue_ns() - 10**9)) == 1  # type: ignore[arg-type]
+            assert len(await venue.fills(venue._site.venue_ns() - 10**9)) == 1  # type: ignore[arg-type]
             for lack in ({"execId": None}, {"orderId": ""}, {"execQty": None}, {"execPrice": "-1"}, {"execTime": None}):
                 bybit.say("execution/list", {"list": [trade | lack]})
-                assert isinstance(await venue.fills(venue._venue_ns() - 10**10), Failed), lack
+                assert isinstance(await venue.fills(venue._site.venue_ns() - 10**10), Failed), lack
             # A number that JSON writes without quotes is read as it is written, not as the nearest float.
             exact = json.dumps({"list": [trade | {"execQty": 7}]}).replace("7", "0.12345678901234567", 1)
             bybit.raw("execution/list", b'{"retCode": 0, "result": ' + exact.encode() + b', "time": 1}')
-            fills = await venue.fills(venue._venue_ns() - 10**10)
+            fills = await venue.fills(venue._site.venue_ns() - 10**10)
             assert [str(fill.qty) for fill in fills] == ["0.12345678901234567"]  # type: ignore[union-attr]
 
 
@@ -161,10 +161,10 @@ async def test_a_full_answer_is_cut_into_parts_and_that_ends() -> None:
     trade = {"symbol": "BTCUSDT", "orderId": "1", "orderLinkId": "x", "side": "Buy", "execQty": "1", "execPrice": "1"}
     with fake() as (bybit, site):
         async with account(site, BYBIT) as venue:
-            trade |= {"execTime": str(venue._venue_ns() // 1_000_000), "execType": "Trade"}
+            trade |= {"execTime": str(venue._site.venue_ns() // 1_000_000), "execType": "Trade"}
             bybit.say("execution/list", {"list": [trade | {"execId": f"e{n}"} for n in range(100)]})
             bybit.asked.clear()
-            answer = await venue.fills(venue._venue_ns() - 10**9)
+            answer = await venue.fills(venue._site.venue_ns() - 10**9)
             assert isinstance(answer, Failed) and "more executions than one answer shows" in answer.why
             assert bybit.asked.count("/v5/execution/list") < 30
 
@@ -182,7 +182,7 @@ async def test_redirects_other_hosts_and_limits() -> None:
             )
             limited = await venue.submit(order("limited"), nothing)
             assert isinstance(limited, Silence), "it was looked for, and not found so soon: that proves nothing"
-            assert venue._throttle.ban.until_ns - venue._clock.now_ns() > 5 * 10**9
+            assert venue._site._throttle.ban.until_ns - venue._site.clock.now_ns() > 5 * 10**9
 
 
 async def test_nobody_listens_means_that_nothing_was_sent() -> None:
@@ -190,7 +190,7 @@ async def test_nobody_listens_means_that_nothing_was_sent() -> None:
     with fake() as (_, site):
         async with account(site, BYBIT) as venue:
             alive = order("e")
-    venue.terms = replace(venue.terms, request_seconds=0.5)
+    venue._site.terms = replace(venue.terms, request_seconds=0.5)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(venue.run)  # the exchange has gone: the workers never get ready
         answer = await venue.submit(alive, nothing)
