@@ -785,6 +785,25 @@ def test_coins_that_were_withdrawn_make_the_position_smaller_once_and_only_by_wh
     assert "Mismatched" in facts(step), "what else is missing is still a riddle"
 
 
+def test_a_transfer_of_long_ago_does_not_explain_what_is_missing_now() -> None:
+    """Else a sale by somebody else, or a fill that has not been heard yet, would be booked as coins moved away."""
+    desk = Desk()
+    _, stop, target = desk.entered()
+    orders = (desk.report(stop, "open"), desk.report(target, "open"))
+    out = TransferReport("t1", "BTC", D("-0.5"), "TRANSFER_OUT", desk.now)
+
+    def wallet(qty: str) -> Compared:
+        told = replace(desk.compared(qty, orders), position=PositionReport("BTCUSDT", D(qty), wallet=True))
+        return replace(told, transfers=(out,))
+
+    desk.tell(wallet("0.3"))  # what went was no part of the position
+    desk.tell(wallet("0.3"), after=600)
+    step = desk.tell(wallet("0.04"))
+    assert "Withdrawn" not in facts(step) and desk.blotter.position.qty == D("0.1")
+    step = desk.tell(wallet("0.04"), after=31)
+    assert "Mismatched" in facts(step) and [h.scope for h in step.halts] == ["symbol/a/BTCUSDT"]
+
+
 def test_a_position_whose_coins_are_all_withdrawn_is_over() -> None:
     desk = Desk()
     _, stop, target = desk.entered()

@@ -51,6 +51,7 @@ from engine.core.reconcile import compare
 FIRST_LOOK_NS = 30 * SECOND  # from the start of the engine to its first look at a symbol, as a rule
 LEFT_OVER_MAX = 16
 SEEN_MAX = 1000  # executions in memory, before it is looked which of them may go
+WALLET_LAG_NS = 60 * SECOND  # at most, until a wallet shows what was transferred
 SEEN_KEPT_NS = 600 * SECOND  # executions older than the last comparison by this much need no telling apart any more
 
 
@@ -349,11 +350,12 @@ def _forget_executions(sheet: Sheet, old_ns: int) -> None:
 def _compare_position(sheet: Sheet, message: Compared, now_ns: int) -> None:
     """Equal at the moment of the venue's snapshot, or the same difference for as long as the venue may lag: then it is
     one. A venue's position is often newer than its list of executions; until then the symbol only counts as in doubt.
+    What was transferred before the wallet last held the position explains nothing that it lacks since.
     """
     at = message.position.venue_ns or message.asked_ns
     later = sum((seen.delta for seen in sheet.seen.values() if seen.venue_ns > at), ZERO)
     for transfer in message.transfers:
-        if transfer.venue_ns <= at:
+        if sheet.agreed_ns - WALLET_LAG_NS <= transfer.venue_ns <= at:
             _fold_withdrawal(sheet, transfer, sheet.position.qty - later - message.position.qty, now_ns)
     difference = message.position.qty - (sheet.position.qty - later)
     if not difference or (message.position.wallet and difference > 0):
