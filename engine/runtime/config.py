@@ -5,7 +5,7 @@ started in. What is left out takes the defaults below, so that an empty file, or
 synthetic market.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from hashlib import sha256
 from ipaddress import ip_address, ip_network
@@ -392,6 +392,7 @@ def _conflicts(config: Config) -> Iterator[tuple[KeyPath, str]]:
         if any(source.kind == kind for source in config.sources) and not config.api.enabled:
             yield ("api", "enabled"), f"the source '{kind}' is a part of the API, which is not enabled"
     yield from _repeated("sources", tuple(source.name or source.kind for source in config.sources))
+    yield from _shared_secrets(config.sources)
     yield from _sink_conflicts(tuple(config.sinks))
 
 
@@ -479,6 +480,17 @@ def _hook_conflicts(path: KeyPath, name: str, hook: SourceSection) -> Iterator[t
         yield (*path, "controls"), f"{name}: what is not signed may not steer the engine: no 'controls'"
     if hook.tolerance_seconds != SourceSection(kind="webhook").tolerance_seconds:
         yield (*path, "tolerance_seconds"), f"{name}: without a signature there is no timestamp, and no tolerance"
+
+
+def _shared_secrets(sources: Sequence[SourceSection]) -> Iterator[tuple[KeyPath, str]]:
+    """A signature does not say for which hook it was made: what one has taken, another would take once more."""
+    taken: dict[str, int] = {}
+    for place, source in enumerate(sources):
+        for variable in source.secret_env if source.kind == "webhook" else ():
+            first = taken.setdefault(variable, place)
+            if first != place and fullmatch(_VARIABLE, variable):
+                text = f"has a secret of number {first + 1}: a delivery to one could be repeated to the other"
+                yield ("sources", place, "secret_env"), f"[[sources]] number {place + 1} {text}"
 
 
 def _ess_conflicts(ess: EssSection) -> Iterator[tuple[KeyPath, str]]:

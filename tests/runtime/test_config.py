@@ -325,6 +325,11 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
             "line 3: [[sources]] number 1: 'secret_env' must be names of environment variables, in capitals",
         ),
         (
+            '[[sources]]\nkind = "webhook"\nname = "a"\nsecret_env = ["A"]\n'
+            '[[sources]]\nkind = "webhook"\nname = "b"\nsecret_env = ["B", "A"]',
+            "line 8: [[sources]] number 2 has a secret of number 1: a delivery to one could be repeated to the other",
+        ),
+        (
             '[[sources]]\nkind = "webhook"\nname = "a/b"\nsecret_env = ["A"]',
             "line 3: [[sources]] number 1: its name stands in an address: up to 40 letters, digits, _ and -",
         ),
