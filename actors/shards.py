@@ -250,8 +250,10 @@ class Router:
         match found:
             case Signal():
                 return (self._homes[found.account],) if found.account in self._homes else anyone
-            case Control():
+            case Control(name="policy.updated"):
                 return (self._homes[found.account],) if found.account in self._homes else every
+            case Control():  # of the whole engine, also where it names an account
+                return every
             case _:
                 return anyone
 

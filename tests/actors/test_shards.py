@@ -301,6 +301,15 @@ async def test_what_concerns_everybody_reaches_every_shard_and_is_answered_when_
         assert [row.shard for row in w.table.rows] == ["b"]
 
 
+async def test_a_stop_that_names_an_account_reaches_every_shard_all_the_same(autojump_clock: MockClock) -> None:
+    """It closes an engine whole, whatever stands in it."""
+    async with world() as w:
+        a, b = await w.open("a"), await w.open("b")
+        content = {"event": "ess.tripped", "event_id": "e1", "account": "alice", "data": {"account": "alice"}}
+        await w.router.route(Arrival(msgspec.json.encode(content), "bus", None, 1, 1, lambda receipt: None))
+        assert not a.nothing() and not b.nothing()
+
+
 async def test_what_nobody_can_read_is_judged_by_an_engine_that_is_open_here(autojump_clock: MockClock) -> None:
     async with world() as w:
         b = await w.open("b")
