@@ -327,12 +327,15 @@ def open_sources(
     return others if http is None else (*others, http)
 
 
-def open_sinks(config: Config, broadcast: Broadcast, clock: Clock, environ: Mapping[str, str]) -> tuple[Sink, ...]:
-    """Raises KeyProblem for a password that is not there."""
-    return (*(_open_sink(section, config, clock, environ) for section in config.sinks), broadcast)
+def open_sinks(
+    config: Config, broadcast: Broadcast, clock: Clock, environ: Mapping[str, str], sender: str = ""
+) -> tuple[Sink, ...]:
+    """`sender` tells a receiver whose events they are; "": the engine's. Raises KeyProblem for a missing password."""
+    named = sender or config.engine.name
+    return (*(_open_sink(section, config, clock, environ, named) for section in config.sinks), broadcast)
 
 
-def _open_sink(section: SinkSection, config: Config, clock: Clock, environ: Mapping[str, str]) -> Sink:
+def _open_sink(section: SinkSection, config: Config, clock: Clock, environ: Mapping[str, str], sender: str) -> Sink:
     if section.kind == "redis":
         from engine.edges import redis
 
@@ -343,7 +346,7 @@ def _open_sink(section: SinkSection, config: Config, clock: Clock, environ: Mapp
 
         return kafka.KafkaSink(section.name, _kafka(section, environ), section.topic, section.events)
     if section.kind == "webhook":
-        return open_post(section, config.engine.name, clock, environ)
+        return open_post(section, sender, clock, environ)
     # What is marked as published must not be lost with the power either.
     return NdjsonSink(section.name, Path(section.path), config.journal.durability == "power")
 

@@ -5,6 +5,7 @@ come out of the vault when a shard is first asked for, so the vault stays open a
 """
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -38,7 +39,7 @@ from actors.wiring import AccountParts, Parts
 from engine.core.allotment import Member, Shard
 from engine.core.messages import Halt
 from engine.core.tally import Tally
-from engine.edges.base import Arrival, LivingSink, Source
+from engine.edges.base import Arrival, LivingSink, Sink, Source
 from engine.edges.http import HttpSource
 from engine.edges.ndjson import NdjsonFile
 from engine.edges.stream import Broadcast
@@ -248,7 +249,7 @@ async def _make(common: Common, holding: Holding, services: trio.Nursery, held: 
     try:
         venues = await _open_accounts(common, config, holding, services, held)
         looked = looked_at(common.vault, config.accounts, common.clock)
-        sinks = open_sinks(config, common.broadcast, common.clock, os.environ)
+        sinks = sinks_of(config, common.broadcast, common.clock, os.environ)
         ess, service = open_ess(config.ess, os.environ) if config.ess.url else (None, None)
     except (Inadmissible, KeyProblem, OSError) as error:
         raise Unusable(str(error)) from error
@@ -276,6 +277,11 @@ async def _make(common: Common, holding: Holding, services: trio.Nursery, held: 
         config_hash=config_hash(config),
         looked=looked,
     )
+
+
+def sinks_of(config: Config, broadcast: Broadcast, clock: Clock, environ: Mapping[str, str]) -> tuple[Sink, ...]:
+    """Of a shard's config. An event keeps its id when another engine, of another name, tells it once more."""
+    return open_sinks(config, broadcast, clock, environ, config.journal.schema)
 
 
 async def _open_accounts(

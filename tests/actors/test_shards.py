@@ -10,9 +10,13 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from actors.shards import LOOK_SECONDS, READ_MAX, Inlet, Router
+from actors.sharing import sinks_of
 from engine.edges.base import Arrival, Receipt, Status
 from engine.edges.dialects import DialectTerms
+from engine.edges.stream import Broadcast
+from engine.edges.webhook_sink import HookSink
 from engine.runtime.clock import Clock
+from engine.runtime.config import of_shard, parse
 from engine.runtime.journal.common import Away, Letter
 
 HOMES = {"alice": "a", "bob": "b"}
@@ -317,3 +321,30 @@ async def test_what_nobody_can_read_is_judged_by_an_engine_that_is_open_here(aut
         await w.router.route(Arrival(b"{broken", "bus", None, 1, 1, answers.append))
         (await b.arrivals.receive()).answer(Receipt("malformed"))
         assert [receipt.status for receipt in answers] == ["malformed"]
+
+
+def test_a_webhook_has_the_same_id_whichever_engine_sends_it() -> None:
+    """Else a receiver does not know what it gets once more after a take-over."""
+    text = """
+[journal]
+url = "postgresql://surefire@127.0.0.1:5432/trading"
+[accounts.alice]
+venue = "link"
+port = 9
+[accounts.alice.limits]
+[[shards]]
+name = "a"
+accounts = ["alice"]
+[[sinks]]
+kind = "webhook"
+url = "https://127.0.0.1/x"
+secret_env = ["OUT_HOOK"]
+"""
+    senders = set()
+    for name in ("one", "two"):
+        config = parse(f'[engine]\nname = "{name}"\n{text}', "engine.toml")
+        of = of_shard(config, config.shards[0])
+        hook, _ = sinks_of(of, Broadcast("stream"), CLOCK, {"OUT_HOOK": "0123456789abcdef0123456789abcdef"})
+        assert isinstance(hook, HookSink)
+        senders.add(hook._terms.sender)
+    assert senders == {"surefire_a"}
