@@ -587,6 +587,14 @@ class KafkaSink:
         self._left: list[OutboxRow] = []  # produced, and not delivered yet
         self._failed: list[KafkaError] = []
 
+    async def live(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled; then nothing leaves any more, for another engine may go on from what was marked."""
+        try:
+            task_status.started()
+            await trio.sleep_forever()
+        finally:
+            self.close()
+
     async def send(self, rows: tuple[OutboxRow, ...]) -> None:
         """Returns when the brokers have them. Raises SinkDown; what was produced by then is not produced again."""
         wanted = [row for row in rows if not self._events or row.event.name in self._events]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from actors.assembly import open_source
 from engine.core.messages import Event, Malformed, OutboxRow, Refusal, Signal
-from engine.edges.base import Arrival, Receipt, SinkDown
+from engine.edges.base import Arrival, LivingSink, Receipt, SinkDown
 from engine.edges.dialects import DialectTerms, decode
 from engine.edges.kafka import Cluster, KafkaSink, KafkaSource, Topics, Track, message_body, message_id, trace_of
 from engine.runtime.clock import live_clock
@@ -591,3 +591,15 @@ async def test_a_broker_that_is_away_gets_every_event_once_when_it_is_back(
     found = await trio.to_thread.run_sync(read_all, broker.cluster, name, 4)
     assert [int(headers["event_id"]) for _, headers, _ in found] == [1, 2, 3, 4]
     sink.close()
+
+
+async def test_a_sink_that_is_ended_sends_nothing_later() -> None:
+    """Its shard may be another engine's by then, whose newer events it would follow with old ones."""
+    sink = KafkaSink("out", Cluster("127.0.0.1:1"))
+    async with trio.open_nursery() as nursery:
+        assert isinstance(sink, LivingSink), "so that whoever opens it ends it"
+        await nursery.start(sink.live)
+        sink._produce(row(1))
+        assert len(sink._producer) == 1
+        nursery.cancel_scope.cancel()
+    assert len(sink._producer) == 0
