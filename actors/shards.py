@@ -206,7 +206,7 @@ class Router:
         if (inlet.straight or (live and inlet.open)) and await inlet.hand(arrival):
             return
         if live:
-            why = f"the account is of shard '{shard}', which {self._whose(shard)}; nothing of this was taken"
+            why = f"the account is of shard '{shard}', which {self._whose(shard)}; ask again there, with the same id"
             return arrival.answer(Receipt("busy", text=why))
         await self._room.acquire()
         inlet.unwritten += 1
