@@ -13,7 +13,7 @@ from tests.sim.faces.usdm import UsdmFace
 from tests.sim.faults import FACES, Faults, Nature, draw, suited
 from tests.sim.reach import reached
 from tests.sim.scenarios import a_day, entry, one_entry, play
-from tests.sim.truth import BanHeard, Fell, Held, Taken
+from tests.sim.truth import BanHeard, Declined, Fell, Held, Taken, Wired
 from tests.sim.world import Report, World, run_seed
 
 SECOND = 1_000_000_000
@@ -73,6 +73,18 @@ def test_a_server_error_is_no_answer_whether_or_not_it_was_done(face: str, done:
     assert not report.violations
     taken = [t for t in report.truth if isinstance(t, Taken) and t.cid in entries(report)]
     assert len(taken) == (1 if done else 0)
+
+
+def test_a_documented_failure_is_a_refusal_of_the_venue_in_its_own_story(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seed 204: twice USD-M's 503 that says that nothing was done, then no time was left; the order was called unsent,
+    and the checker, whom nobody had told of the refusals, blamed the engine for the bytes that had left."""
+    monkeypatch.setattr("tests.sim.faces.binance.DOUBTFUL", ())
+    report = play(one_entry, QUIET, Faults(error_without_effect=1.0), face="binance-usdm")
+    assert not report.violations
+    assert outcomes(report)["enter"] is Outcome.REJECTED
+    (refused,) = {t.cid for t in report.truth if isinstance(t, Declined)}
+    wired = [t for t in report.truth if isinstance(t, Wired) and t.order.cid == refused]
+    assert len(wired) == len([t for t in report.truth if isinstance(t, Declined)]) == 3
 
 
 @pytest.mark.parametrize("face", FACES)

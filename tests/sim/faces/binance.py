@@ -29,6 +29,7 @@ from engine.core.messages import (
 from engine.exchange.http import Request, Response
 from tests.sim.faces.serve import Act, Ask, Session, Told, Wires, protest
 from tests.sim.faces.words import KEY, MILLISECOND, plain, signature
+from tests.sim.truth import Declined
 from tests.sim.venue import Life, Resting, SimVenue
 
 Row = dict[str, Any]
@@ -56,6 +57,20 @@ class Route(Struct):
     act: Callable[[Life, Row], "Deed"] | None = None
     weight: int = 1
     signed: bool = True
+
+
+# Status, code and text of failures after which an order may live (code 0: a page of HTML), and of those after which it
+# does not.
+DOUBTFUL = (
+    (504, -1007, "Timeout waiting for response from backend server. Send status unknown;"),
+    (500, -1006, "An unexpected response was received from the message bus."),
+    (502, 0, ""),
+    (503, -1000, "Unknown error, please check your request or try again later."),
+)
+SURELY_FAILED = (
+    (503, -1001, "Internal error; unable to process your request. Please try again."),
+    (503, -1008, "Request throttled by system-level protection."),
+)
 
 
 class Deed(Struct):
@@ -164,15 +179,12 @@ class BinanceFace:
         code, text = self.codes.get(answer.code, (-1102, f"parameter: {answer.code}"))
         return Wrong(429 if code == -1015 else 400, code, text)
 
-    def unsure(self, answer: Silence) -> tuple[int, bytes]:
+    def unsure(self, deed: Deed, answer: Silence) -> tuple[int, bytes]:
         """Of doubtful ends; where surely nothing was done, the venue may say so, too."""
-        ways = [(504, -1007, "Timeout waiting for response from backend server. Send status unknown;")]
-        ways += [(500, -1006, "An unexpected response was received from the message bus."), (502, 0, "")]
-        ways += [(503, -1000, "Unknown error, please check your request or try again later.")]
-        if answer.why.startswith("503"):
-            ways += [(503, -1001, "Internal error; unable to process your request. Please try again.")]
-            ways += [(503, -1008, "Request throttled by system-level protection.")]
-        status, code, text = self.chance.choice(ways)
+        sure = SURELY_FAILED if answer.why.startswith("503") else ()
+        status, code, text = failure = self.chance.choice((*DOUBTFUL, *sure))
+        if failure in sure and deed.what == "submit":
+            self.venue.truth.tell(Declined(self.venue.wall_ns(), cid=deed.cid, code=str(code)))
         return status, json.dumps({"code": code, "msg": text}).encode() if code else b"<html>502 Bad Gateway</html>"
 
     def _write(self, deed: Deed, answer: Answer) -> Response:
@@ -184,7 +196,7 @@ class BinanceFace:
             case Rejection():
                 return self._error(self.refusal(answer))
             case Silence():
-                return Response(*self.unsure(answer))
+                return Response(*self.unsure(deed, answer))
 
     # ------------------------------------------------------------------------------------------------------ WebSockets
 
@@ -304,7 +316,7 @@ class ApiSession:
                 wrong = face.refusal(answer)
                 frame = _frame(number, wrong.status, wrong.body)
             case Silence():
-                status, raw = face.unsure(answer)
+                status, raw = face.unsure(deed, answer)
                 body = json.loads(raw) if raw.startswith(b"{") else {"code": -1000, "msg": "An unknown error occurred."}
                 frame = _frame(number, status, body)
         return Response(200, frame)
