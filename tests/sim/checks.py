@@ -16,6 +16,7 @@ from msgspec import Struct
 from engine.core.messages import (
     ZERO,
     Accepted,
+    Action,
     AnyFact,
     Canceled,
     Confirmed,
@@ -715,7 +716,8 @@ def comes_to_rest(e: Evidence) -> Iterator[Violation]:
     for entry in e.entries:
         if isinstance(entry, Probed):
             end = ends.get(entry.signal_id)
-            if end is None or end.outcome is not Outcome.EXECUTED:
+            taken_back = end is not None and end.outcome is Outcome.PARTIAL and _closed_meanwhile(e, entry)
+            if end is None or not (end.outcome is Outcome.EXECUTED or taken_back):
                 verdict = e.judged.get(entry.signal_id)
                 failed = [f"{c.rule}: {c.reason}" for c in verdict.checks if not c.passed] if verdict else []
                 why = end.outcome.value + " " + end.reason if end else "; ".join(failed) or "not judged"
@@ -912,6 +914,21 @@ def _amounts(fill: Executed | Filled) -> tuple[object, ...]:
 def _same_but_id(fill: Executed, booked: Filled) -> bool:
     """Somebody else's, under an id that a venue need not tell with an execution."""
     return _amounts(fill)[1:] == _amounts(booked)[1:]
+
+
+def _closed_meanwhile(e: Evidence, probe: Probed) -> bool:
+    """Whether a late close of the probe's symbol was accepted before the probe had an end: it cancels what is left of
+    it (seed 811)."""
+    received = {f.signal.signal_id: (r, f.signal) for r, f in e.facts(SignalReceived) if isinstance(f, SignalReceived)}
+    begun, probed = received[probe.signal_id]
+    (ended, *_) = (r for r, f in e.facts(Confirmed) if isinstance(f, Confirmed) and f.signal_id == probe.signal_id)
+    return any(
+        begun.seq < record.seq < ended.seq
+        and (signal.action, signal.symbol) == (Action.CLOSE, probed.symbol)
+        and e.judged[signal.signal_id].outcome is Outcome.ACCEPTED
+        for record, signal in received.values()
+        if signal.signal_id in e.judged
+    )
 
 
 def _declined(e: Evidence) -> Iterator[Declined]:

@@ -131,10 +131,6 @@ class LeasedJournal(MemoryJournal):
         self._server, self._leased = disk, leased
         self._renewed_at = 0.0
 
-    @property
-    def committer(self) -> object:
-        return getattr(self, "_group", None)  # while it waits for the lease it has none
-
     async def open(self) -> OpenState:
         while True:
             if (left := self._server.left(self.host)) > 0:

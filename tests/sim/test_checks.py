@@ -122,13 +122,15 @@ class Story:
         self.now_ns += 1_000_000
         self.entries.append(of(self.now_ns, **fields))
 
-    def signal(self, signal_id: str = "s1", status: str = "accepted", digest: str = "d1") -> None:
+    def signal(
+        self, signal_id: str = "s1", status: str = "accepted", digest: str = "d1", action: Action = Action.OPEN
+    ) -> None:
         self.tell(Sent, source="feed", signal_id=signal_id, digest=digest)
         signal = Signal(
             signal_id=signal_id,
             account="main",
             symbol="BTCUSDT",
-            action=Action.OPEN,
+            action=action,
             source="feed",
             dialect="native",
             body_hash=digest,
@@ -553,6 +555,20 @@ def test_a_fresh_signal_that_is_refused_is_caught() -> None:
     story.fact(Judged, signal_id="s2", outcome=Outcome.REFUSED, checks=(failed,))
     assert story.broken() == {"I30"}
     assert "too many" in check(story.evidence())[0].text
+
+
+@pytest.mark.parametrize(("closed", "judged"), [(True, "accepted"), (True, "refused"), (False, "accepted")])
+def test_a_fresh_signal_that_is_filled_in_part_is_caught_unless_a_late_close_took_the_rest(
+    closed: bool, judged: str
+) -> None:
+    """Seed 811: the feed was late, and what it had left closed what the fresh signal had just opened."""
+    story = Story()
+    story.tell(Probed, signal_id="probe")
+    story.signal("probe")
+    story.signal("late", judged, "d2", Action.CLOSE if closed else Action.OPEN)
+    story.fact(Confirmed, signal_id="probe", outcome=Outcome.PARTIAL, reason="canceled by the client")
+    probes = [v for v in check(story.evidence()) if "fresh signal" in v.text]
+    assert bool(probes) is not (closed and judged == "accepted")
 
 
 def test_a_naked_position_is_caught_and_measured() -> None:

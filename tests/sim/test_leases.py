@@ -4,6 +4,8 @@ import pytest
 import trio
 
 from engine.core.messages import Confirmed, OrderType, Outcome
+from engine.runtime.clock import Clock
+from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
 from tests.sim.faults import Faults, Nature
 from tests.sim.scenarios import entry, play
 from tests.sim.test_rivals import QUIET, outcomes, wired
@@ -142,3 +144,9 @@ def test_a_short_stop_costs_nobody_the_lease() -> None:
     assert not report.violations
     assert len(lives(report, Leased)) == 1 and lives(report, Ousted) == []
     assert executions(report, "enter") == 1
+
+
+def test_a_journal_that_waits_to_be_opened_owns_no_task_yet() -> None:
+    """An engine was stopped in the moment before its journal was open, and the world ended in an error of its own."""
+    journal = MemoryJournal(MemoryDisk(), Clock(now_ns=lambda: 0, ticks_ns=lambda: 0))
+    assert not journal.runs(None) and not journal.runs(object()) and journal.runs(journal)

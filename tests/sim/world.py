@@ -189,7 +189,7 @@ class Incarnation:
         """Whether a task belongs to this process."""
         if task.name in ("journal.commit", "journal.lease"):  # of trio's own nursery
             frame = getattr(task.coro, "cr_frame", None)
-            return frame is not None and frame.f_locals.get("self") in (self.journal.committer, self.journal)
+            return frame is not None and self.journal.runs(frame.f_locals.get("self"))
         return below(task, self.root)
 
 

@@ -170,10 +170,9 @@ class MemoryJournal:
     def stats(self) -> Stats:
         return self._group.stats()
 
-    @property
-    def committer(self) -> object:
-        """Whose `run` is this journal's task in the background."""
-        return self._group
+    def runs(self, owner: object) -> bool:
+        """Whether a task in the background whose `self` is `owner` is this journal's. Before `open` it has none."""
+        return owner is self or (hasattr(self, "_group") and owner is self._group)
 
     async def close(self) -> None:
         if self._dead:
