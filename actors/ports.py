@@ -111,7 +111,7 @@ async def insist(rng: Random, query: Callable[[], Awaitable[T | Failed]]) -> T |
     """Ask a venue, and again where the question failed: much may hang on the answer, such as cover."""
     answer = await query()
     for _ in range(TRIES - 1):
-        if not isinstance(answer, Failed):
+        if not (isinstance(answer, Failed) and answer.soon):
             break
         await trio.sleep(TRY_SECONDS * rng.uniform(0.75, 1.25))
         answer = await query()

@@ -426,9 +426,13 @@ Answer: TypeAlias = Acked | Rejection | Silence
 
 
 class Failed(Message, frozen=True):
-    """A query that did not succeed. Never to be read as an empty answer."""
+    """A query that did not succeed. Never to be read as an empty answer.
+
+    `soon`: the same question, asked again at once, may be answered; else it takes seconds, and costs what it costs.
+    """
 
     why: str
+    soon: bool = True
 
 
 class NotFound(Message, frozen=True):

@@ -8,10 +8,12 @@ import pytest
 import trio
 
 import actors.desk
+from actors.ports import TRIES, insist
 from engine.core.cursors import waiting
 from engine.core.messages import (
     Alerted,
     EngineStopped,
+    Failed,
     Filled,
     ForeignSeen,
     Leg,
@@ -483,3 +485,19 @@ async def test_a_doubtful_order_does_not_hold_up_the_end_for_ever(autojump_clock
         await home.start()
         await home.until(lambda: home.confirmed("s1"), seconds=200)
         assert [c.outcome for c in home.confirmed("s1")] == [Outcome.ABSENT]
+
+
+@pytest.mark.parametrize(("soon", "times"), [(True, TRIES), (False, 1)])
+async def test_a_question_whose_answer_takes_seconds_is_not_asked_again_at_once(
+    autojump_clock: object, soon: bool, times: int
+) -> None:
+    """Seed 588: orders in doubt asked three times in a row for executions of an order that the venue did not show yet,
+    which used up USD-M's weight of a minute in a third of one."""
+    asked: list[Failed] = []
+
+    async def query() -> Failed:
+        asked.append(Failed("not shown yet", soon=soon))
+        return asked[-1]
+
+    assert await insist(Random(1), query) is asked[-1]
+    assert len(asked) == times

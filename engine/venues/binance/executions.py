@@ -96,7 +96,8 @@ class Executions(Generic[R]):
             case OrderReport(cid=cid):
                 return cid
             case NotFound() if now_ns - row.time * MILLISECOND < SHOWN_NS:
-                return Failed(f"order {row.orderId} has an execution, and is not shown yet: it may be ours")
+                why = f"order {row.orderId} has an execution, and is not shown yet: it may be ours"
+                return Failed(why, soon=False)  # asked again at once it used up USD-M's minute in a third (seed 588)
             case NotFound():
                 return ""  # too old to be told of: it is nobody's
             case Failed() as failed:

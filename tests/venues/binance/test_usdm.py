@@ -341,6 +341,7 @@ async def test_an_execution_whose_order_is_not_shown_yet_may_be_ours() -> None:
         fake.rest["GET /fapi/v1/userTrades"] = (200, [trade(1, 7, now - 3000)])
         found = await venue.fills((now - 60_000) * 1_000_000)
         assert isinstance(found, Failed) and "may be ours" in found.why
+        assert not found.soon, "asked again at once, it is not shown either"
         fake.rest["GET /fapi/v1/userTrades"] = (200, [trade(1, 7, now - 40_000)])
         (fill,) = await venue.fills((now - 60_000) * 1_000_000)
         assert fill.cid == ""
