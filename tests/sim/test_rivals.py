@@ -9,7 +9,7 @@ from tests.sim.disk import WorldDisk
 from tests.sim.faults import Faults, Nature
 from tests.sim.freezer import Freezer, below
 from tests.sim.scenarios import entry, play
-from tests.sim.truth import CancelWired, Executed, Frozen, Ready, Taken, Thawed, TurnedAway, Wired
+from tests.sim.truth import CancelWired, Crashed, DiskBroke, Executed, Frozen, Ready, Taken, Thawed, TurnedAway, Wired
 from tests.sim.world import BEGAN_NS, Report, World
 
 QUIET = Nature(volatility=0.0)
@@ -184,3 +184,24 @@ def test_a_second_engine_with_its_own_journal_is_noticed_where_ids_may_come_agai
     assert report.bare_max < 0.5
     canceled = [x for x in report.truth if isinstance(x, CancelWired) and x.at_ns < BEGAN_NS + 230 * 1_000_000_000]
     assert len(canceled) < 40  # for a while after its start one takes the other's for what its own past has left over
+
+
+def test_a_second_engine_that_found_the_journal_free_is_started_again_too_when_its_disk_is_mended() -> None:
+    """Seed 1286: it went on without a journal, as it must, and the checker took its stops for a breach of P3."""
+
+    async def script(world: World) -> None:
+        await trio.sleep(2)
+        assert world.life is not None
+        world.kill(world.life, "for the test")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(world.rival)
+            while not any(map(world._found_it_free, world.rivals)):  # noqa: ASYNC110
+                await trio.sleep(0.001)
+            world.disk.full = True
+            world.truth.tell(DiskBroke(world.wall_ns(), how="full"))
+            world._mend_disk()
+
+    report = play(script, QUIET, NAMED)
+    assert not report.violations
+    where = [x.where for x in report.truth if isinstance(x, Crashed)]
+    assert where == ["for the test", "restart after the disk failed"]

@@ -215,6 +215,7 @@ class World:
         self.disk = self.shared or WorldDisk(self._sync_seconds, self.truth.reach)
         self.disk.torn = options.faults.torn
         self.newest: list[Incarnation | None] = [None] * (2 if self.shared else 1)  # of each host
+        self.rivals: list[Incarnation] = []  # engines that a person has started by mistake
         self.stopped: Incarnation | None = None  # by `freeze`
         self.grounded: set[int] = set()  # hosts whose engines are not started again
         self.lives = 0
@@ -446,14 +447,20 @@ class World:
         """Until it has been turned away; one that comes up (on a disk of its own) is ended again after a while."""
         self.lives += 1
         rival = Incarnation(self, self.lives, disk)
+        self.rivals.append(rival)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(rival.run)
             with trio.move_on_after(seconds):
                 await rival.over.wait()
-            if rival.alive and rival.disk is self.disk and self.disk.held_by(rival.journal):
+            if self._found_it_free(rival):
                 self.kill(rival, "a second engine that found the journal free")
             rival.alive = False
             nursery.cancel_scope.cancel()
+        self.rivals.remove(rival)
+
+    def _found_it_free(self, rival: Incarnation) -> bool:
+        begun = rival.alive and rival.disk is self.disk and hasattr(rival, "journal")
+        return begun and self.disk.held_by(rival.journal)
 
     async def _crash_now_and_then(self) -> None:
         while self.faults.crash_mean:
@@ -467,7 +474,8 @@ class World:
         return self.fate.choice((self.life, self.life, *self.newest))
 
     async def _break_disk(self) -> None:
-        """The disk is full, or lies; after a while a person mends it and starts the engine again."""
+        """The disk is full, or lies; after a while a person mends it and starts the engine again, whichever runs on it:
+        one whose journal has failed protects without a record until then (seed 1286: it was one started by mistake)."""
         while self.faults.disk_breaks_mean:
             await trio.sleep(self.fate.expovariate(1 / self.faults.disk_breaks_mean))
             if not self.faults.disk_breaks_mean:
@@ -483,7 +491,7 @@ class World:
         if self.disk.full or self.disk.fail_sync:
             self.disk.full = self.disk.fail_sync = False
             self.truth.tell(DiskMended(self.wall_ns()))
-            for life in self.newest:
+            for life in (*self.newest, *filter(self._found_it_free, self.rivals)):
                 if life is not None:
                     self.kill(life, "restart after the disk failed")
 

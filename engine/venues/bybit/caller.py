@@ -122,7 +122,7 @@ class Caller:
         found = self._read(await self.rest.send(request))
         if isinstance(found, Rejection | Silence | Garbled):
             return failed(found)
-        return found if found.retCode == 0 else Denied(f"{path}: {found.retCode}: {found.retMsg}", found.retCode)
+        return found if found.retCode == 0 else Denied(f"{path}: {found.retCode}: {found.retMsg}", code=found.retCode)
 
     async def post(
         self, call: Call, body: sign.Body, stamp_ms: int, on_wire: Callable[[], None], window_ms: int = WINDOW_MS
