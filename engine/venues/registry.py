@@ -110,7 +110,7 @@ def _bybit(setup: Setup) -> BybitVenue:
         disconnect_cancel_seconds=setup.disconnect_cancel_seconds,
         leverage=setup.leverage,
     )
-    return BybitVenue(terms, setup.credentials, setup.throttle, setup.clock, setup.rng)
+    return BybitVenue(terms, setup.credentials, setup.throttle, setup.clock, setup.rng, setup.quote)
 
 
 def _bybit_world(host: str, kind: InstrumentKind) -> World:

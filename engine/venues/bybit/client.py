@@ -36,7 +36,7 @@ from engine.core.messages import (
 )
 from engine.runtime.clock import Clock
 from engine.venues.admission import Remark
-from engine.venues.base import SECOND, StreamDown, Traits
+from engine.venues.base import SECOND, QuoteSource, StreamDown, Traits
 from engine.venues.bybit import frames, orders, reports, sign
 from engine.venues.bybit.caller import TIME_PATH, WINDOW_MS, Call, Caller, page_of, rows_in, rows_of
 from engine.venues.bybit.errors import Class, answer_to_change, answer_to_place, meaning
@@ -78,8 +78,16 @@ class BybitVenue:
     """`run` it in a task for the order socket and the clock; without that, all goes by REST."""
 
     def __init__(
-        self, terms: BybitTerms, credentials: Credentials, throttle: Throttle, clock: Clock, rng: Random
+        self,
+        terms: BybitTerms,
+        credentials: Credentials,
+        throttle: Throttle,
+        clock: Clock,
+        rng: Random,
+        quote: QuoteSource = lambda symbol: None,
     ) -> None:
+        """`quote` is the market, by which spot takes a stop for a target."""
+        self._clock, self._quote = clock, quote
         self.traits = Traits(name="bybit", id_unique_for_ever=True, window_ns=WINDOW_MS * 1_000_000)
         self.terms = terms
         self.category = orders.CATEGORY[terms.kind]
@@ -115,6 +123,8 @@ class BybitVenue:
     async def submit(self, order: Order, on_wire: Callable[[], None]) -> Answer:
         if why := self._resting.no_room(order, PLACES[self.terms.kind]):
             return Rejection("places", "unsent", why)
+        if why := orders.passed(order, self.terms.kind, self._quote(order.symbol), self._clock.now_ns()):
+            return Rejection("passed", "triggered", why)
         body = orders.create(order, self.terms.kind)
         answer = await self._request(CREATE, body, False, on_wire, needs_clock=not order.reduce_only, of=(order,))
         if isinstance(answer, Acked):

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from engine.core.messages import Cancel, InstrumentKind, Order, OrderType, Side, TimeInForce
+from engine.core.messages import Cancel, InstrumentKind, Order, OrderType, Quote, Side, TimeInForce
 from engine.core.money import plain
 
 CATEGORY = {InstrumentKind.SPOT: "spot", InstrumentKind.LINEAR: "linear"}
@@ -17,6 +17,23 @@ _TIFS = {
 }
 _MARKET = (OrderType.MARKET, OrderType.STOP_MARKET, OrderType.TAKE_PROFIT_MARKET)
 _STOPS = (OrderType.STOP_MARKET, OrderType.STOP_LIMIT)
+QUOTE_AGE_NS = 3_000_000_000  # an older quote refuses nothing
+
+
+def passed(order: Order, kind: InstrumentKind, quote: Quote | None, now_ns: int) -> str:
+    """Why a conditional order of spot must not be sent now; "" when it may.
+
+    Spot tells the direction of a trigger from the market of the moment: a stop whose trigger the market has passed
+    already is taken for a target, and would wait for the price to come back.
+    """
+    trigger = order.trigger_price
+    if kind is not InstrumentKind.SPOT or trigger is None or quote is None or now_ns - quote.at_ns > QUOTE_AGE_NS:
+        return ""
+    rises = (order.order_type in _STOPS) == (order.side is Side.BUY)
+    market = quote.ask if rises else quote.bid
+    if (market < trigger) if rises else (market > trigger):
+        return ""
+    return f"the market, at {plain(market)}, has passed the trigger {plain(trigger)}: spot would take it the other way"
 
 
 def create(order: Order, kind: InstrumentKind) -> dict[str, object]:

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from engine.core.messages import Cancel, InstrumentKind, OrderType, Side, TimeInForce
+from engine.core.messages import Cancel, InstrumentKind, OrderType, Quote, Side, TimeInForce
 from engine.venues.bybit import orders
 from tests.venues.bybit.local import order
 
@@ -107,3 +107,27 @@ def test_a_batch_names_its_category_once():
     assert [item.get("category") for item in body["request"]] == [None, None]
     with pytest.raises(AssertionError):
         orders.batch(SPOT, items * 6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "order_type", "side", "bid", "ask", "kept"),
+    [
+        (SPOT, OrderType.STOP_MARKET, Side.SELL, 99, 100, True),
+        (SPOT, OrderType.STOP_MARKET, Side.SELL, 100, 101, True),
+        (SPOT, OrderType.STOP_MARKET, Side.SELL, 101, 102, False),
+        (SPOT, OrderType.TAKE_PROFIT_MARKET, Side.SELL, 100, 101, True),
+        (SPOT, OrderType.TAKE_PROFIT_MARKET, Side.SELL, 98, 99, False),
+        (SPOT, OrderType.STOP_MARKET, Side.BUY, 100, 101, True),
+        (SPOT, OrderType.STOP_MARKET, Side.BUY, 98, 99, False),
+        (LINEAR, OrderType.STOP_MARKET, Side.SELL, 99, 100, False),  # its direction is said, and the venue refuses
+    ],
+)
+def test_a_stop_that_the_market_has_passed_is_not_sent_to_spot_which_would_take_it_for_a_target(
+    kind: InstrumentKind, order_type: OrderType, side: Side, bid: int, ask: int, kept: bool
+) -> None:
+    """Seed 2264: a position stood without cover for 140 s under a stop that was a target."""
+    stop = order(order_type=order_type, side=side, trigger_price=D(100), reduce_only=True)
+    quote = Quote(symbol=stop.symbol, bid=D(bid), ask=D(ask), at_ns=10)
+    assert bool(orders.passed(stop, kind, quote, 10 + orders.QUOTE_AGE_NS)) is kept
+    assert not orders.passed(stop, kind, quote, 11 + orders.QUOTE_AGE_NS), "an old quote says nothing"
+    assert not orders.passed(stop, kind, None, 10)
