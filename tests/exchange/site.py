@@ -12,7 +12,7 @@ from engine.exchange.asking import ask
 from tests.patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
-CLIENT_SECONDS = 5 * PATIENCE_SECONDS  # until a client that has not ended is given up
+CLIENT_SECONDS = 3 * PATIENCE_SECONDS  # until a client that has not ended is given up; it tells before where it waits
 
 KEY, SECRET = "local-key", "local-secret"
 
