@@ -31,6 +31,7 @@ AGAIN_SECONDS = 1.0  # until a shard that has ended here is asked for again
 LOOK_SECONDS = 0.1  # between two looks into the inbox
 READ_MAX = 100  # letters of one shard in hand
 WRITE_MAX = 200  # ... in one commit
+HAND_SECONDS = 0.5  # for an engine to make room: one that is stuck must not keep signals and stops from the others
 UNWRITTEN_MAX = 1_000  # beyond it the sources wait
 STOP_SECONDS = 60.0  # for all shards to drain
 LOG = structlog.get_logger("shards")
@@ -88,18 +89,25 @@ class Inlet:
             self._to, self._clear = None, False
             self._handing.cancel()
 
-    async def hand(self, arrival: Arrival) -> bool:
-        """Waits while the engine has no room. False: it takes none (any more), and this is the caller's again."""
+    async def hand(self, arrival: Arrival, waits: bool) -> bool:
+        """False: there is no engine, or no room in it (`waits`: for a while), and this is the caller's again."""
         if self._to is None:
             return False
         self._count += 1
         number = self._count
+        handed = replace(arrival, answer=partial(self._answered, number))
         self._direct[number] = arrival
         sent = False
         try:
-            with trio.CancelScope() as self._handing:
-                await self._to.send(replace(arrival, answer=partial(self._answered, number)))
+            if waits:
+                with trio.move_on_after(HAND_SECONDS) as self._handing:
+                    await self._to.send(handed)
+                    sent = True
+            else:
+                self._to.send_nowait(handed)
                 sent = True
+        except trio.WouldBlock:
+            pass  # told by the answer
         finally:
             if not sent:
                 del self._direct[number]
@@ -203,11 +211,13 @@ class Router:
 
     async def _send(self, shard: str, arrival: Arrival) -> None:
         inlet, live = self._inlets[shard], arrival.source in self._live
-        if (inlet.straight or (live and inlet.open)) and await inlet.hand(arrival):
+        if (inlet.straight or (live and inlet.open)) and await inlet.hand(arrival, waits=not live):
             return
         if live:
-            why = f"the account is of shard '{shard}', which {self._whose(shard)}; ask again there, with the same id"
-            return arrival.answer(Receipt("busy", text=why))
+            why = (
+                "whose engine has no room; ask again" if inlet.open else f"which {self._whose(shard)}; ask again there"
+            )
+            return arrival.answer(Receipt("busy", text=f"the account is of shard '{shard}', {why}, with the same id"))
         await self._room.acquire()
         inlet.unwritten += 1
         self._due.append((_letter(shard, arrival), arrival.answer))

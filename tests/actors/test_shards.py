@@ -9,7 +9,7 @@ import trio.testing
 from msgspec.structs import replace
 from trio.testing import MockClock
 
-from actors.shards import LOOK_SECONDS, READ_MAX, Inlet, Router
+from actors.shards import HAND_SECONDS, LOOK_SECONDS, READ_MAX, Inlet, Router
 from actors.sharing import sinks_of
 from engine.edges.base import Arrival, Receipt, Status
 from engine.edges.dialects import DialectTerms
@@ -277,6 +277,27 @@ async def test_an_engine_that_ends_while_it_has_no_room_holds_up_nobody(autojump
             a.scope.cancel()
         await trio.sleep(1)
         assert w.told("s1") == ["recorded"]
+
+
+async def test_an_engine_that_makes_no_room_keeps_nothing_from_the_others_and_gets_its_own_in_order(
+    autojump_clock: MockClock,
+) -> None:
+    """One router feeds all shards: a gate that was stuck kept the others' signals, and a stop, from them."""
+    async with world() as w:
+        a, b = await w.open("a", room=0), await w.open("b")
+        began = trio.current_time()
+        for number in range(5):
+            await w.route(f"a{number}")
+        await w.route("b0", account="bob")
+        stop: list[Receipt] = []
+        content = {"event": "ess.tripped", "event_id": "e1", "reason": "a person said so"}
+        await w.router.route(Arrival(msgspec.json.encode(content), "bus", None, 1, 1, stop.append))
+        assert trio.current_time() - began <= HAND_SECONDS + 0.1  # once, not for each
+        assert await b.next() == "b0"
+        assert b"ess.tripped" in (await b.arrivals.receive()).raw
+        await w.route("h1", source="http")
+        assert w.told("h1") == ["busy"] and "no room" in w.answers["h1"][0].text
+        assert [await a.next() for _ in range(5)] == [f"a{number}" for number in range(5)]
 
 
 async def test_a_sender_that_waits_for_the_verdict_is_sent_to_the_holder(autojump_clock: MockClock) -> None:
