@@ -23,7 +23,7 @@ function table(id, rows, columns) {
   if (!rows.length) { at(id).replaceChildren(cell("span", "none")); return; }
   const made = document.createElement("table");
   const head = made.createTHead().insertRow();
-  for (const [title, , look] of columns) head.append(cell("th", title, look === number ? "number" : ""));
+  for (const [title, , look] of columns) head.append(cell("th", title, look?.(rows[0])?.startsWith("number") ? "number" : ""));
   const body = made.createTBody();
   for (const row of rows) {
     const line = body.insertRow();
@@ -101,9 +101,9 @@ async function refresh() {
   showHealth(health);
   table("positions", held.positions, [
     ["account", (p) => p.account], ["symbol", (p) => p.symbol], ["quantity", (p) => p.qty, number],
-    ["average", (p) => p.avg_price, number], ["mark", (p) => p.mark, number],
     ["unrealised", (p) => p.unrealised, (p) => gain(p.unrealised)], ["net so far", (p) => p.net, (p) => gain(p.net)],
     ["stop", (p) => p.stop_loss ?? (p.stop_waived ? "waived" : "none"), (p) => p.uncovered_ns ? "number bad" : "number"],
+    ["mark", (p) => p.mark, number], ["average", (p) => p.avg_price, number],
   ]);
   table("orders", orders.orders, [
     ["symbol", (o) => o.symbol], ["leg", (o) => o.leg], ["side", (o) => o.side], ["type", (o) => o.order_type],
@@ -122,7 +122,7 @@ async function refresh() {
     ["p50", ([, f]) => time(f.p50_ns), number], ["p99", ([, f]) => time(f.p99_ns), number],
     ["p99.9", ([, f]) => time(f.p999_ns), number], ["max", ([, f]) => time(f.max_ns), number],
   ]);
-  at("heard").textContent = new Date().toLocaleTimeString();
+  at("heard").textContent = new Date().toISOString().slice(11, 19) + " UTC"; // as every other time here
 }
 
 let due = 0;
