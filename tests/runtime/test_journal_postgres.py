@@ -5,9 +5,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from engine.core.audit import verify
 from engine.core.cursors import EVERYBODY, begin
 from engine.core.messages import Alerted, Cursor, DeadLettered, Halt, OutboxRow, Outcome, Position
 from engine.runtime.clock import live_clock
+from engine.runtime.journal import leases, postgres_schema
 from engine.runtime.journal import postgres as store
 from engine.runtime.journal.base import Fenced, JournalFailed, OpenState
 from engine.runtime.journal.identity import owner_of
 from engine.runtime.journal.libpq import translate
 from engine.runtime.journal.postgres import PostgresJournal, PostgresTerms
+from engine.runtime.journal.postgres_hold import hold_server
 from engine.runtime.journal.postgres_reading import open_reader
 from engine.runtime.journal.schema import MIGRATIONS
 from engine.runtime.journal.server import Address, address
@@ -465,7 +468,7 @@ async def test_an_older_journal_is_brought_forward_with_what_is_in_it(
 ) -> None:
     halt = Halt(scope="engine", reason="drill", since_ns=NOW, by="ann", kind="stop")
     wire = await store.session(at, "nobody", "power", PATIENCE_SECONDS)
-    await store.migrate(wire, at, NOW, MIGRATIONS[:version])
+    await leases.take(wire, at, "nobody", (), 0, NOW, MIGRATIONS[:version])
     await wire.run("INSERT INTO halts (scope, since_ns, row) VALUES ('engine', ?, ?)", NOW, encode(halt))
     wire.close()
     async with opened(at, tmp_path) as (_, state):
@@ -480,7 +483,7 @@ async def test_the_mark_that_all_sinks_had_in_common_is_where_each_of_them_begin
     postgres: Server, at: Address, tmp_path: Path
 ) -> None:
     wire = await store.session(at, "nobody", "power", PATIENCE_SECONDS)
-    await store.migrate(wire, at, NOW, MIGRATIONS[:5])
+    await leases.take(wire, at, "nobody", (), 0, NOW, MIGRATIONS[:5])
     for number in (1, 2, 3):
         values = (number, "main", "order.filled", encode(event(str(number))), int(number <= 2))
         await wire.run("INSERT INTO outbox VALUES (?, ?, ?, ?, ?)", *values)
@@ -641,6 +644,91 @@ async def test_another_engine_takes_over_when_the_lease_is_over_and_not_before(
     sound(at, 3)
 
 
+def version_of(postgres: Server, at: Address) -> int:
+    ((version,),) = postgres.sql(f"SELECT max(version) FROM {at.schema}.schema_version")
+    return int(str(version))
+
+
+@asynccontextmanager
+async def held_by_an_older_program(at: Address) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """A journal of version 5, and the lease of who writes it; gives what gives the lease back."""
+    wire = await store.session(at, "older", "power", PATIENCE_SECONDS)
+    found = await leases.take(wire, at, "older", (ACCOUNT,), 600_000_000_000, NOW, MIGRATIONS[:5])
+    assert isinstance(found, leases.Tenure)
+    try:
+        yield partial(leases.release, wire, found)
+    finally:
+        wire.close()
+
+
+async def test_a_newer_program_leaves_the_tables_alone_while_an_older_one_writes_them(
+    postgres: Server, at: Address, tmp_path: Path
+) -> None:
+    async with held_by_an_older_program(at) as give_back, trio.open_nursery() as nursery:
+        assert "another engine is running on this journal (older" in await refusal(at, tmp_path)
+        with pytest.raises(JournalFailed, match="another engine is running"):
+            await trio.to_thread.run_sync(_hold, at, tmp_path)  # for `journal archive`
+        assert version_of(postgres, at) == 5
+        states: list[OpenState] = []
+
+        async def stand_by() -> None:
+            async with opened(at, tmp_path, replace(TERMS, standby=True)) as (_, state):
+                states.append(state)
+
+        nursery.start_soon(stand_by)
+        await until(lambda: len(backends(postgres, at)) == 2)
+        assert (version_of(postgres, at), states) == (5, [])
+        await give_back()
+        await until(lambda: states)
+        assert (version_of(postgres, at), states[0].epoch) == (len(MIGRATIONS), 2)
+
+
+def _hold(at: Address, folder: Path) -> None:
+    with hold_server(at, folder / "engine.lock", folder, "power", live_clock()):
+        pass
+
+
+async def test_a_stand_by_that_finds_a_newer_journal_when_its_turn_comes_refuses_it(
+    postgres: Server, at: Address, tmp_path: Path
+) -> None:
+    told: list[str] = []
+
+    async def stand_by() -> None:
+        told.append(await refusal(at, tmp_path, replace(TERMS, standby=True), name="other"))
+
+    async with trio.open_nursery() as nursery, opened(at, tmp_path):
+        nursery.start_soon(stand_by)
+        await until(lambda: len(backends(postgres, at)) == 2)
+        assert not told
+        postgres.sql(f"INSERT INTO {at.schema}.schema_version VALUES ({len(MIGRATIONS) + 1}, 0)")
+    assert "it was written by a newer one" in told[0]
+    assert postgres.sql(f"SELECT DISTINCT epoch FROM {at.schema}.leases") == [(1,)]
+
+
+async def test_a_stand_by_waits_while_another_one_brings_the_journal_forward(
+    postgres: Server, at: Address, tmp_path: Path
+) -> None:
+    """For longer than a lock is waited for."""
+    states: list[OpenState] = []
+
+    async def stand_by() -> None:
+        async with opened(at, tmp_path, replace(TERMS, standby=True)) as (_, state):
+            states.append(state)
+
+    wire = await store.session(at, "forward", "power", PATIENCE_SECONDS)
+    (theirs,) = backends(postgres, at)
+    await postgres_schema.begin(wire, at)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stand_by)
+        await until(lambda: len(backends(postgres, at)) == 2)
+        (first,) = (pid for pid in backends(postgres, at) if pid != theirs)
+        await until(lambda: set(backends(postgres, at)) - {first, theirs})  # it was refused, and came again
+        assert not states
+        await wire.run("ROLLBACK")
+        wire.close()
+    assert states[0].epoch == 1
+
+
 async def test_a_lease_ends_by_itself(at: Address, tmp_path: Path) -> None:
     killed(at, tmp_path, lease_seconds=1.0)
     async with opened(at, tmp_path, replace(TERMS, standby=True), name="other") as (_, state):
@@ -738,7 +826,7 @@ async def test_a_paused_engine_in_the_middle_of_a_commit_does_not_hold_up_the_ne
     async with opened(at, tmp_path) as (_, _):
         pass
     with closing(psycopg.connect(postgres.url, password=PASSWORD)) as half:
-        tag = store.leases.tag(at.schema, owner_of(tmp_path / "engine.lock"))
+        tag = leases.tag(at.schema, owner_of(tmp_path / "engine.lock"))
         half.execute("SELECT set_config('application_name', %s, false)", (tag,))
         half.execute(f"UPDATE {at.schema}.leases SET commits = commits + 1")
         async with opened(at, tmp_path, name="other") as (journal, state):

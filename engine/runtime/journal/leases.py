@@ -13,6 +13,8 @@ from msgspec import Struct
 
 from engine.runtime.journal.base import Fenced, JournalFailed
 from engine.runtime.journal.libpq import Wire
+from engine.runtime.journal.postgres_schema import begin, bring_forward
+from engine.runtime.journal.schema import MIGRATIONS
 from engine.runtime.journal.server import Address, tag
 from engine.runtime.journal.tables import Values
 
@@ -97,24 +99,44 @@ def in_the_way(rows: Sequence[Lease], owner: str, accounts: Sequence[str]) -> Le
     return next((row for row in rows if row.account in wanted and row.owner != owner and row.left_ns > 0), None)
 
 
-async def take(wire: Wire, at: Address, owner: str, accounts: tuple[str, ...], lease_ns: int) -> Tenure | Lease:
-    """Raise the epoch and own everything, or the lease that is in the way. Sessions of owners before are ended."""
-    # Whoever is paused in the middle of a commit would keep the rows locked.
-    over = (row.owner for row in await leases(wire, lock=False) if row.left_ns <= 0 or row.owner == owner)
-    for old in dict.fromkeys(over):
-        await wire.run(_END_SESSIONS, tag(at.schema, old))
-    await wire.run("BEGIN")
-    # First of all, for it locks a row that is always there: of two starts at once the second sees what the first took.
-    (value,) = (await wire.run("UPDATE meta SET value = value + 1 WHERE key = 'epoch' RETURNING value"))[0]
-    epoch = int(value or b"0")
-    held = in_the_way(await leases(wire, lock=True), owner, accounts)
-    if held is not None:
+async def take(
+    wire: Wire,
+    at: Address,
+    owner: str,
+    accounts: tuple[str, ...],
+    lease_ns: int,
+    now_ns: int,
+    migrations: Sequence[Sequence[str]] = MIGRATIONS,
+) -> Tenure | Lease:
+    """Raise the epoch and own everything, with the journal in this code's form; or the lease that is in the way.
+
+    Sessions of owners before are ended. Raises JournalFailed for a journal of a newer program, which a stand-by may
+    find after long: whoever took over meanwhile has brought it forward. After any exception the connection is no good.
+    """
+    version = await begin(wire, at, len(migrations))
+    if version and (held := await _clear_the_way(wire, at, owner, accounts)) is not None:
         await wire.run("ROLLBACK")
         return held
+    await bring_forward(wire, at, version, now_ns, migrations)
+    (value,) = (await wire.run("UPDATE meta SET value = value + 1 WHERE key = 'epoch' RETURNING value"))[0]
+    epoch = int(value or b"0")
     for account in (JOURNAL_ROW, *accounts):
         await wire.run(_TAKE, account, owner, epoch, lease_ns)
     await wire.run("COMMIT")
     return Tenure(owner, epoch, accounts, lease_ns)
+
+
+async def _clear_the_way(wire: Wire, at: Address, owner: str, accounts: Sequence[str]) -> Lease | None:
+    """Whose lease is in the way, if any; then nothing was locked, for its holder writes. Else the rows are locked."""
+    rows = await leases(wire, lock=False)
+    if (held := in_the_way(rows, owner, accounts)) is not None:
+        return held
+    # Whoever is paused in the middle of a commit would keep the rows locked.
+    for old in dict.fromkeys(row.owner for row in rows if row.left_ns <= 0 or row.owner == owner):
+        await wire.run(_END_SESSIONS, tag(at.schema, old))
+    # A program of before the lock that `begin` takes is kept out by this row; what it took first is seen behind it.
+    await wire.run("UPDATE meta SET value = value WHERE key = 'epoch'")
+    return in_the_way(await leases(wire, lock=True), owner, accounts)
 
 
 async def still_ours(wire: Wire, at: Address, tenure: Tenure, commits: int, sent: bool) -> bool:

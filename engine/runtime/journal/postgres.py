@@ -27,7 +27,6 @@ from engine.runtime.journal.libpq import Answer, ConnectionLost, Refused, Wire
 from engine.runtime.journal.lock import Lock
 from engine.runtime.journal.postgres_reading import Away, open_reader
 from engine.runtime.journal.reading import DELIVERY, PAST_SIGNAL, SIGNAL, SqlReader
-from engine.runtime.journal.schema import BESIDE, MIGRATIONS, VERSIONS
 from engine.runtime.journal.server import PASSING, Address, Durability, sentence, session
 from engine.runtime.journal.tables import Values
 
@@ -229,11 +228,10 @@ class PostgresJournal:
     # --------------------------------------------------------------------------------------------------------- opening
 
     async def _open(self) -> OpenState:
-        self._wire = wire = await self._session()
-        await migrate(wire, self.at, self._clock.now_ns())
         asked_at, asked_ns = trio.current_time(), self._clock.now_ns()
-        self._tenure = await self._take(wire)
+        self._tenure = await self._take()
         self._renewed_at, self._renewed_ns = asked_at, asked_ns
+        assert self._wire is not None, "taken over it"
         self._reader = open_reader(self.at)
         await trio.to_thread.run_sync(self._reader.verify_tail)
         state = await trio.to_thread.run_sync(self._reader.state)
@@ -245,23 +243,35 @@ class PostgresJournal:
             state = replace(state, events=first, cursors=cursors)
         self._group = Group(place, self._write, self._linger_seconds, self._start, self._outbox)
         trio.lowlevel.spawn_system_task(self._group.run, name="journal.commit")
-        trio.lowlevel.spawn_system_task(self._keep, wire, name="journal.connection")
+        trio.lowlevel.spawn_system_task(self._keep, self._wire, name="journal.connection")
         return state
 
-    async def _take(self, wire: Wire) -> Tenure:
-        """Every lease; where another engine has one, a stand-by waits for its end."""
+    async def _take(self) -> Tenure:
+        """Every lease, and the journal in our form; where another engine has one, a stand-by waits for its end."""
         lease_ns = round(self.terms.lease_seconds * 1_000_000_000)
         told = False
         while True:
-            found = await leases.take(wire, self.at, self._owner, self.terms.accounts, lease_ns)
-            if isinstance(found, Tenure):
-                return found
+            self._wire = self._wire or await self._session()
+            seconds = STANDBY_SECONDS
+            try:
+                now_ns = self._clock.now_ns()
+                found = await leases.take(self._wire, self.at, self._owner, self.terms.accounts, lease_ns, now_ns)
+                if isinstance(found, Tenure):
+                    return found
+                why = another(self.at, found)
+                seconds = min(seconds, max(found.left_ns, 1_000_000) / 1_000_000_000)
+            except Refused as error:
+                if error.sqlstate not in PASSING:
+                    raise
+                why = f"{self.at.where}: {sentence(error)}"  # who is taking it may be bringing it forward, for minutes
+                self._wire.close()
+                self._wire = None
             if not self.terms.standby:
-                raise JournalFailed(another(self.at, found))
+                raise JournalFailed(why)
             if not told:
-                LOG.warning("standing by", reason=another(self.at, found))
+                LOG.warning("standing by", reason=why)
             told = True
-            await trio.sleep(min(STANDBY_SECONDS, max(found.left_ns, 1_000_000) / 1_000_000_000))
+            await trio.sleep(seconds)
 
     async def _session(self) -> Wire:
         return await session(self.at, self._owner, self.terms.durability, CONNECT_SECONDS)
@@ -469,30 +479,6 @@ async def _flush(wire: Wire) -> None:
         await wire.flush()
     except ConnectionLost:
         pass  # whoever reads the answers notices
-
-
-async def migrate(wire: Wire, at: Address, now_ns: int, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> None:
-    """Bring the journal to the version of this code, in one transaction. Raises JournalFailed for a newer one."""
-    await wire.run("BEGIN")
-    await wire.run("SELECT pg_advisory_xact_lock(hashtext(?))", f"surefire/{at.schema}")  # two first starts at once
-    if not (await wire.run("SELECT 1 FROM pg_namespace WHERE nspname = ?", at.schema)):
-        await wire.run(f"CREATE SCHEMA {at.schema}")
-    version = 0
-    if (await wire.run("SELECT to_regclass(?)", f"{at.schema}.schema_version"))[0][0] is not None:
-        (found,) = (await wire.run("SELECT max(version) FROM schema_version"))[0]
-        if found is None:
-            raise JournalFailed(f"{at.where}: the table of schema versions is empty: the journal was damaged")
-        version = int(found)
-    if version > len(migrations):
-        raise JournalFailed(
-            f"{at.where}: the journal has schema version {version}, this program knows {len(migrations)}:"
-            " it was written by a newer one"
-        )
-    for number, statements in enumerate(migrations[version:], version + 1):
-        for sql in (VERSIONS, *statements, *BESIDE.get(number, ())):
-            await wire.run(sql)
-        await wire.run("INSERT INTO schema_version VALUES (?, ?)", number, now_ns)
-    await wire.run("COMMIT")
 
 
 def another(at: Address, held: Lease) -> str:

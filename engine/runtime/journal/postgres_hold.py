@@ -20,7 +20,7 @@ from engine.runtime.journal.identity import owner_of
 from engine.runtime.journal.leases import Lease, Tenure
 from engine.runtime.journal.libpq import ConnectionLost, Refused, as_text, translate
 from engine.runtime.journal.lock import Lock
-from engine.runtime.journal.postgres import CONNECT_SECONDS, another, migrate
+from engine.runtime.journal.postgres import CONNECT_SECONDS, another
 from engine.runtime.journal.postgres_reading import open_reader
 from engine.runtime.journal.reading import SqlReader
 from engine.runtime.journal.server import LOCK_SECONDS, Address, Durability, sentence, session, tag
@@ -59,8 +59,7 @@ async def _taken(at: Address, owner: str, durability: Durability, now_ns: int) -
     try:
         wire = await session(at, owner, durability, CONNECT_SECONDS)
         try:
-            await migrate(wire, at, now_ns)
-            found = await leases.take(wire, at, owner, (), LEASE_NS)
+            found = await leases.take(wire, at, owner, (), LEASE_NS, now_ns)
         finally:
             wire.close()
     except (ConnectionLost, Refused) as error:
