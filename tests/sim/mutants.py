@@ -82,7 +82,7 @@ from tests.sim.world import BEGAN_NS, SINKS, Report, run_seed
 
 SECOND = 1_000_000_000
 SEEDS = 200
-SPIN_SECONDS = 30  # of real time: a mutant that lets no time pass is caught by that alone
+SPIN_SECONDS = 30  # on a processor: a mutant that lets no time pass is caught by that alone
 CANARY_EVERY, CANARY_SEED = 100, 37
 TAIL = 60
 OUR_SLIPS = ("TypeError", "AttributeError", "NameError")  # no bug of ours reads like this: the patch is out of date
@@ -175,7 +175,7 @@ def live_through(mutant: Mutant, seed: int, cut: Cut = Cut()) -> tuple[Report | 
         except* Stuck:
             pass
     if not reports:
-        return None, (Violation("SPIN", BEGAN_NS, f"seed {seed} ran for more than {SPIN_SECONDS} s"),)
+        return None, (Violation("SPIN", BEGAN_NS, f"seed {seed} worked for more than {SPIN_SECONDS} s"),)
     return reports[0], tuple(reports[0].violations)
 
 

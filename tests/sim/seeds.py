@@ -31,7 +31,7 @@ from tests.sim.world import BEGAN_NS, Report, run_seed
 T = TypeVar("T")
 R = TypeVar("R")
 
-STUCK_SECONDS = 120  # of real time, for one seed: a loop that lets no time pass
+STUCK_SECONDS = 120  # on a processor, for one seed: a loop that lets no time pass
 TAIL = 200
 TELL_SECONDS = 30.0  # how often a long run tells where it is, when nobody sees a bar
 
@@ -182,7 +182,7 @@ def run_one(seed: int, task: Task) -> Ran:
     options = task.cut.apply(draw(seed))
     report = limited(options, task.log)
     if report is None:
-        text = f"seed {seed} ran for {STUCK_SECONDS} s: a loop that lets no time pass"
+        text = f"seed {seed} worked for {STUCK_SECONDS} s: a loop that lets no time pass"
         stuck = Violation("STUCK", BEGAN_NS, text)
         return Ran(seed, violations=[stuck], text=f"{describe(options)}\n{text}\n{replay(seed, task.cut)}")
     ran = Ran(
@@ -220,20 +220,23 @@ def limited(options: Options, log: bool = False) -> Report | None:
 
 @contextmanager
 def time_limit(seconds: int) -> Iterator[None]:
-    """Raises Stuck in whatever task is at work by then, never in the midst of trio's own bookkeeping."""
+    """Raises Stuck in whatever task is at work by then, never in the midst of trio's own bookkeeping.
+
+    Seconds on a processor: a world that was kept waiting by the machine, or stopped, has not stood still itself.
+    """
 
     def stuck(signum: int, frame: object) -> None:
         if not trio.lowlevel.currently_ki_protected():
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             raise Stuck
 
-    before = signal.signal(signal.SIGALRM, stuck)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.001)
+    before = signal.signal(signal.SIGPROF, stuck)
+    signal.setitimer(signal.ITIMER_PROF, seconds, 0.001)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
 
 
 def shrink_seed(seed: int, task: Task, seconds: float) -> None:
