@@ -7,7 +7,7 @@ A shard is a journal with its leases, and everything that hangs on one: that par
 decided which leases to ask for (engine/core/allotment.py), and how a signal finds the engine that holds its account.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Literal
@@ -57,7 +57,10 @@ class Inlet:
         self._inbox, self._clock = inbox, clock
         self._to: trio.MemorySendChannel[Arrival] | None = None
         self._clear = False  # at the last look nothing was waiting
+        self.leave: Callable[[], None] = lambda: None  # the router's: into the inbox with what is `unanswered`
         self._direct: dict[int, Arrival] = {}  # handed in, and not answered
+        self._left: set[int] = set()  # ... those that go by the inbox, too
+        self._put_off: set[int] = set()  # ... those whose senders can be put off
         self._count = 0
         self._handing = trio.CancelScope()
         self._in_hand: set[int] = set()  # letters
@@ -97,6 +100,8 @@ class Inlet:
         number = self._count
         handed = replace(arrival, answer=partial(self._answered, number))
         self._direct[number] = arrival
+        if waits:
+            self._put_off.add(number)
         sent = False
         try:
             if waits:
@@ -110,14 +115,22 @@ class Inlet:
             pass  # told by the answer
         finally:
             if not sent:
-                del self._direct[number]
+                self._forget(number)
         return sent
 
-    def left_over(self) -> list[Arrival]:
-        """What was handed in to an engine that has ended without an answer. Its journal knows what it had taken."""
-        arrivals = list(self._direct.values())
-        self._direct.clear()
-        return arrivals
+    def unanswered(self) -> list[Arrival]:
+        """What was handed in, has no answer yet, and must be in the inbox before anything that came later.
+
+        The engine may take it all the same, before or after: its journal knows the id. The first word is the answer.
+        """
+        numbers = [number for number in self._direct if number in self._put_off and number not in self._left]
+        self._left.update(numbers)
+        return [replace(self._direct[number], answer=partial(self._answered, number)) for number in numbers]
+
+    def send_away(self, receipt: Receipt) -> None:
+        """Those whose senders wait, and whose engine has ended."""
+        for number in [number for number in self._direct if number not in self._put_off]:
+            self._answered(number, receipt)
 
     def written(self, count: int) -> None:
         self.unwritten -= count
@@ -125,8 +138,16 @@ class Inlet:
         self._news.set()
 
     def _answered(self, number: int, receipt: Receipt) -> None:
-        if (arrival := self._direct.pop(number, None)) is not None:
+        if receipt.status == "busy" and number in self._put_off:  # its source would bring it behind newer ones
+            self._handing.cancel()
+            self.leave()
+        elif (arrival := self._forget(number)) is not None:
             arrival.answer(receipt)
+
+    def _forget(self, number: int) -> Arrival | None:
+        self._left.discard(number)
+        self._put_off.discard(number)
+        return self._direct.pop(number, None)
 
     async def _look(self, arrivals: trio.MemorySendChannel[Arrival]) -> bool:
         """Whether there may be more at once."""
@@ -187,7 +208,9 @@ class Router:
         self._inbox, self._live, self._whose = inbox, live, whose
         self._due: list[tuple[Letter, Callable[[Receipt], None]]] = []
         self._some = trio.Event()
-        self._room = trio.Semaphore(UNWRITTEN_MAX)
+        self._room = trio.Event()  # set when `_due` has got shorter
+        for shard, inlet in inlets.items():
+            inlet.leave = partial(self._leave_unanswered, shard)
 
     async def run(self, arrivals: trio.MemoryReceiveChannel[Arrival]) -> None:
         """For ever."""
@@ -204,22 +227,35 @@ class Router:
         for shard in shards:
             await self._send(shard, arrival)
 
-    async def again(self, arrivals: Iterable[Arrival], shard: str) -> None:
-        """Of a shard that has ended."""
-        for arrival in arrivals:
-            await self._send(shard, arrival)
+    def again(self, shard: str) -> None:
+        """Its engine has ended: what that has not answered goes by the inbox, before what came meanwhile."""
+        self._inlets[shard].send_away(Receipt("busy", text=self._why_not(shard)))
+        self._leave_unanswered(shard)
 
     async def _send(self, shard: str, arrival: Arrival) -> None:
         inlet, live = self._inlets[shard], arrival.source in self._live
         if (inlet.straight or (live and inlet.open)) and await inlet.hand(arrival, waits=not live):
             return
         if live:
-            why = (
-                "whose engine has no room; ask again" if inlet.open else f"which {self._whose(shard)}; ask again there"
-            )
-            return arrival.answer(Receipt("busy", text=f"the account is of shard '{shard}', {why}, with the same id"))
-        await self._room.acquire()
-        inlet.unwritten += 1
+            return arrival.answer(Receipt("busy", text=self._why_not(shard)))
+        while len(self._due) >= UNWRITTEN_MAX:
+            self._room = trio.Event()
+            await self._room.wait()
+        self._leave_unanswered(shard)
+        self._leave(shard, arrival)
+
+    def _why_not(self, shard: str) -> str:
+        inlet = self._inlets[shard]
+        why = "whose engine has no room; ask again" if inlet.open else f"which {self._whose(shard)}; ask again there"
+        return f"the account is of shard '{shard}', {why}, with the same id"
+
+    def _leave_unanswered(self, shard: str) -> None:
+        """An engine that ends now must leave the order of an account's signals behind, and not only the signals."""
+        for arrival in self._inlets[shard].unanswered():
+            self._leave(shard, arrival)
+
+    def _leave(self, shard: str, arrival: Arrival) -> None:
+        self._inlets[shard].unwritten += 1
         self._due.append((_letter(shard, arrival), arrival.answer))
         self._some.set()
 
@@ -237,8 +273,8 @@ class Router:
             del self._due[: len(batch)]
             if not self._due:
                 self._some = trio.Event()
+            self._room.set()
             for letter, answer in batch:
-                self._room.release()
                 self._inlets[letter.shard].written(1)
                 answer(Receipt("recorded", text=f"left for whoever holds shard '{letter.shard}'"))
 
@@ -440,7 +476,7 @@ class Shards:
                 LOG.error("shard ended", shard=name, reason=holding.why)
             finally:
                 holding.engine = holding.journal = None
-            await self._router.again(holding.inlet.left_over(), name)
+            self._router.again(name)
             if holding.wanted:
                 with trio.move_on_after(AGAIN_SECONDS):
                     await self._leaving.wait()

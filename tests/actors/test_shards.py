@@ -246,12 +246,81 @@ async def test_what_an_engine_had_in_hand_when_it_ended_is_routed_again_and_answ
         assert await a.next(None) == "s1"
         a.scope.cancel()
         await trio.testing.wait_all_tasks_blocked()
-        await w.router.again(w.inlets["a"].left_over(), "a")
-        a.got[0].answer(Receipt("accepted"))  # a last word of the dead one
+        w.router.again("a")
+        a.got[0].answer(Receipt("accepted"))  # a last word of the dead one: it is in its journal
         later = await w.open("a")
         assert [await later.next("repeated"), await later.next()] == ["s1", "s2"]
         await trio.sleep(1)
-        assert w.told("s1") == w.told("s2") == ["recorded"]
+        assert (w.told("s1"), w.told("s2")) == (["accepted"], ["recorded"])
+
+
+async def test_what_comes_after_an_engine_has_ended_stays_behind_what_that_had_in_hand(
+    autojump_clock: MockClock,
+) -> None:
+    """A close that overtakes its open closes nothing, and the position stands."""
+    async with world() as w:
+        a = await w.open("a")
+        await w.route("open")
+        await w.route("reduce")
+        a.scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        await w.route("close")  # while the dead engine's venues are being closed
+        w.router.again("a")
+        later = await w.open("a")
+        assert [await later.next() for _ in range(3)] == ["open", "reduce", "close"]
+        await trio.sleep(1)
+        assert [w.told(name) for name in ("open", "reduce", "close")] == [["recorded"]] * 3
+        assert later.nothing() and w.table.rows == []
+
+
+async def test_what_an_engine_had_in_hand_is_in_the_inbox_before_what_it_had_no_room_for(
+    autojump_clock: MockClock,
+) -> None:
+    async with world() as w:
+        a = await w.open("a", room=1)
+        await w.route("open")
+        await w.route("close")  # no room
+        a.scope.cancel()  # it never took any of them
+        await trio.testing.wait_all_tasks_blocked()
+        w.router.again("a")
+        later = await w.open("a")
+        assert [await later.next() for _ in range(2)] == ["open", "close"]
+        await trio.sleep(1)
+        assert later.nothing()
+
+
+async def test_what_an_engine_could_not_take_keeps_its_place_before_newer_ones(autojump_clock: MockClock) -> None:
+    """Its journal has failed: a source that was told so would bring it again behind what is on its way already."""
+    async with world() as w:
+        a = await w.open("a", room=1)
+        await w.route("open")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(w.route, "close")  # it is being handed in
+            await trio.testing.wait_all_tasks_blocked()
+            (await a.arrivals.receive()).answer(Receipt("busy", text="not accepted: the journal failed"))
+        a.scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        w.router.again("a")
+        later = await w.open("a")
+        assert await later.next() == "open"
+        while await later.next() != "close":  # it may come twice
+            pass
+        await trio.sleep(1)
+        assert w.told("open") == w.told("close") == ["recorded"]
+
+
+async def test_a_sender_that_waits_is_sent_away_when_the_engine_that_had_its_signal_has_ended(
+    autojump_clock: MockClock,
+) -> None:
+    async with world() as w:
+        a = await w.open("a")
+        await w.route("s1", source="http")
+        a.scope.cancel()
+        await trio.testing.wait_all_tasks_blocked()
+        w.router.again("a")
+        assert w.told("s1") == ["busy"]
+        await trio.sleep(1)
+        assert w.table.rows == []
 
 
 async def test_a_letter_in_hand_when_the_engine_ended_comes_again(autojump_clock: MockClock) -> None:
