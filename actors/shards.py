@@ -351,13 +351,22 @@ class Holding:
 
 Make = Callable[[Holding, trio.Nursery, ExitStack], Awaitable[Parts]]
 """The parts of a shard's engine, with the tasks of its venues; raises Unusable, JournalFailed."""
+Beside = Callable[["Shards", str, Engine], Awaitable[None]]
+"""What goes on beside a shard's engine, by its name, until that ends."""
 
 
 class Shards:
     """All of them, and the engines of those that are held here."""
 
     def __init__(
-        self, me: Member, holdings: Sequence[Holding], roster: Roster, router: Router, make: Make, alive_seconds: float
+        self,
+        me: Member,
+        holdings: Sequence[Holding],
+        roster: Roster,
+        router: Router,
+        make: Make,
+        beside: Beside,
+        alive_seconds: float,
     ) -> None:
         self.me = me
         self.holdings = tuple(holdings)
@@ -365,7 +374,7 @@ class Shards:
         self.away = "the server has not been asked yet"  # why it is not known who is alive; "" when it is
         self.api = ""  # where this engine is asked; told to the others
         self.taking = False  # its sources are open
-        self._roster, self._router, self._make = roster, router, make
+        self._roster, self._router, self._make, self._beside = roster, router, make, beside
         self._alive_ns = round(max(alive_seconds, ALIVE_SECONDS) * 1_000_000_000)
         self._leaving = trio.Event()
 
@@ -380,12 +389,15 @@ class Shards:
     def of(self, account: str) -> Holding | None:
         return next((holding for holding in self.holdings if account in holding.shard.accounts), None)
 
+    def holder(self, shard: str) -> str:
+        """The other engine that holds it, or has asked for it; "": none that is alive."""
+        return next((m.name for m in self.sight.members if shard in m.holding and m.id != self.me.id), "")
+
     def whose(self, shard: str) -> str:
-        """Who holds it, or has asked for it, in words that end a sentence."""
-        others = [m for m in self.sight.members if shard in m.holding and m.id != self.me.id]
-        if others:
-            at = self.sight.apis.get(others[0].name, "")
-            return f"engine '{others[0].name}' holds{f' ({at})' if at else ''}"
+        """The same in words that end a sentence."""
+        if other := self.holder(shard):
+            at = self.sight.apis.get(other, "")
+            return f"engine '{other}' holds{f' ({at})' if at else ''}"
         mine = any(h.wanted and h.shard.name == shard for h in self.holdings)
         return "is being taken over here" if mine else "no engine holds just now"
 
@@ -504,6 +516,7 @@ class Shards:
 
         holding.engine = await life.start(engine)
         holding.state, holding.why = "held", ""
+        life.start_soon(self._beside, self, holding.shard.name, holding.engine)
         LOG.info("shard held", shard=holding.shard.name, epoch=holding.engine.epoch)
         if not holding.wanted:  # let go in the very moment
             holding.stop.set()

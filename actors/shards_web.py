@@ -1,10 +1,10 @@
 """The API of an engine that shares the accounts: reads are of all shards, commands of those that are held here.
 
 Committed state is on the server, so any engine can show all of it. A command for an account that is held elsewhere is
-refused with the name of its holder; one for everything says what it could not reach.
+refused with the name of its holder; one for everything is left for the other holders (shards_commands.py).
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ import trio
 from msgspec.structs import replace
 
 from actors.shards import Holding, Shards
+from actors.shards_commands import Command, Errands, Unreached
 from actors.web import (
     close,
     delivery,
@@ -38,6 +39,7 @@ from engine.core.messages import (
     Order,
     Position,
     Quote,
+    Refusal,
     SignalRow,
     Trade,
 )
@@ -48,6 +50,7 @@ from engine.edges.stream import Broadcast
 from engine.runtime.clock import Clock
 from engine.runtime.config import Config, of_shard
 from engine.runtime.journal.base import NoJournal, Record
+from engine.runtime.journal.common import commands_of
 from engine.runtime.journal.postgres import PostgresJournal
 from engine.runtime.journal.reading import SqlReader
 from engine.runtime.supervise import Fallen
@@ -59,6 +62,7 @@ from engine.web.ports import (
     Refused,
     ResumeReport,
     ShardHealth,
+    ShardStop,
     StopReport,
     Unknown,
     Unready,
@@ -149,7 +153,13 @@ class Process:
 
 
 def ports_for_shards(
-    shards: Shards, readers: Readers, http: HttpSource | None, broadcast: Broadcast, tally: Tally, process: Process
+    shards: Shards,
+    errands: Errands,
+    readers: Readers,
+    http: HttpSource | None,
+    broadcast: Broadcast,
+    tally: Tally,
+    process: Process,
 ) -> Ports:
     """Everything the API may ask."""
 
@@ -167,9 +177,9 @@ def ports_for_shards(
         read=in_a_thread(),
         quote=partial(_quote, shards),
         health=lambda: whole_health(shards, process),
-        stop=partial(_stop, shards),
+        stop=lambda by, reason, flatten: everywhere(shards, errands, Command("stop", by, reason, flatten)),
         resume=partial(_resume, shards, process.fallen),
-        flatten=partial(_flatten, shards),
+        flatten=partial(_flatten, shards, errands),
         close_position=lambda account, symbol, by: close(_engine(shards, account), account, symbol, by),
         set_limits=lambda account, changes, by: set_limits(_engine(shards, account), account, changes, by),
         subscribe=broadcast.subscribe,
@@ -327,43 +337,79 @@ def _engine(shards: Shards, account: str) -> Engine:
     return holding.engine
 
 
-async def _stop(shards: Shards, by: str, reason: str, flatten_too: bool) -> StopReport:
-    return await _of_all(shards, by, reason, lambda engine: stop(engine, by, reason, flatten_too))
+async def obey(errands: Errands, shards: Shards, shard: str, engine: Engine) -> None:
+    """For ever: what other engines were asked for, of a shard that is held here."""
+    await errands.carry_out(
+        shard, lambda: shards.sight.letters.get(commands_of(shard), 0), lambda command: _do(engine, command)
+    )
 
 
-async def _flatten(shards: Shards, account: str | None, symbol: str | None, by: str, reason: str) -> StopReport:
+async def _do(engine: Engine, command: Command) -> StopReport:
+    if command.what == "stop":
+        return await stop(engine, command.by, command.reason, command.flatten)
+    return await flatten(engine, None, None, command.by, command.reason)
+
+
+async def _flatten(
+    shards: Shards, errands: Errands, account: str | None, symbol: str | None, by: str, reason: str
+) -> StopReport:
     if account is not None:
         return await flatten(_engine(shards, account), account, symbol, by, reason)
-    return await _of_all(shards, by, reason, lambda engine: flatten(engine, None, symbol, by, reason))
+    if symbol is not None:
+        raise Refused(Refusal(field="account", reason="a symbol needs its account"))
+    return await everywhere(shards, errands, Command("flatten", by, reason))
 
 
-async def _of_all(
-    shards: Shards, by: str, reason: str, command: Callable[[Engine], Awaitable[StopReport]]
-) -> StopReport:
-    """One report of several, all at once; what is not held here is a problem, and keeps it from being complete."""
-    engines = shards.held()
-    reports: dict[int, StopReport] = {}
+async def everywhere(shards: Shards, errands: Errands, command: Command) -> StopReport:
+    """One report of all shards, all at once. What its holder has not answered keeps it from being complete."""
+    told: dict[str, tuple[StopReport, ShardStop]] = {}
 
-    async def one(place: int) -> None:
-        reports[place] = await command(engines[place])
+    async def one(holding: Holding) -> None:
+        name = holding.shard.name
+        if holding.engine is None:
+            told[name] = await _elsewhere(shards, errands, name, command)
+        else:
+            here = ShardStop(name=name, state="here", holder=shards.me.name, detail="done here")
+            told[name] = await _do(holding.engine, command), here
 
     async with trio.open_nursery() as nursery:
-        for place in range(len(engines)):
-            nursery.start_soon(one, place)
-    told = [reports[place] for place in sorted(reports)]
-    missed = [h.shard.name for h in shards.holdings if h.engine is None]
-    elsewhere = tuple(f"shard '{name}' was not reached from here: {shards.whose(name)}" for name in missed)
+        for holding in shards.holdings:
+            nursery.start_soon(one, holding)
+    done = [told[holding.shard.name] for holding in shards.holdings]
+    reports = [report for report, _ in done]
     return StopReport(
-        by=by,
-        reason=reason,
-        complete=all(report.complete for report in told) and not missed,
-        halted=any(report.halted for report in told),
-        durable=all(report.durable for report in told),
-        left=tuple(left for report in told for left in report.left),
-        problems=(*(problem for report in told for problem in report.problems), *elsewhere),
-        halts=_once(halt for report in told for halt in report.halts),
-        took_ns=max((report.took_ns for report in told), default=0),
+        by=command.by,
+        reason=command.reason,
+        complete=all(report.complete for report in reports),
+        halted=any(report.halted for report in reports),
+        durable=all(report.durable for report in reports),
+        left=tuple(left for report in reports for left in report.left),
+        problems=tuple(problem for report in reports for problem in report.problems),
+        halts=_once(halt for report in reports for halt in report.halts),
+        took_ns=max((report.took_ns for report in reports), default=0),
+        shards=tuple(shard for _, shard in done),
     )
+
+
+async def _elsewhere(shards: Shards, errands: Errands, name: str, command: Command) -> tuple[StopReport, ShardStop]:
+    try:
+        number = await errands.leave(name, command)
+    except Unreached as error:
+        why = f"could not be left on the server for the shard, which {shards.whose(name)}: {error}"
+        return _not_done(command, name, why), ShardStop(name=name, state="unreached", detail=why)
+    holder = shards.holder(name)
+    at_work = holder or any(h.wanted and h.shard.name == name for h in shards.holdings)
+    if at_work and (report := await errands.answer(number)) is not None:
+        holder = shards.holder(name) or shards.me.name
+        there = ShardStop(name=name, state="there", holder=holder, detail=f"done by engine '{holder}'")
+        problems = tuple(f"shard '{name}': {problem}" for problem in report.problems)
+        return replace(report, problems=problems), there
+    why = f"left on the server; no answer yet for the shard, which {shards.whose(name)}"
+    return _not_done(command, name, why), ShardStop(name=name, state="left", holder=holder, detail=why)
+
+
+def _not_done(command: Command, name: str, why: str) -> StopReport:
+    return StopReport(by=command.by, reason=command.reason, complete=False, problems=(f"shard '{name}': {why}",))
 
 
 async def _resume(

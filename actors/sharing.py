@@ -33,7 +33,8 @@ from actors.hooks import open_ess
 from actors.metrics import IntervalLog, LagWatch, MetricsMail, metrics
 from actors.real import admit, is_real, looked_at, open_real, public_hosts, vault_of
 from actors.shards import Holding, Inlet, Router, Shards, Unusable
-from actors.shards_web import Process, Readers, change_limits, dump_all, ports_for_shards
+from actors.shards_commands import Errands
+from actors.shards_web import Process, Readers, change_limits, dump_all, obey, ports_for_shards
 from actors.web import Running
 from actors.wiring import AccountParts, Parts
 from engine.core.allotment import Member, Shard
@@ -97,14 +98,16 @@ async def _live(
     lock = folder / f"{config.journal.schema}.lock"
     held.callback(_taken(lock).release)
     owner = owner_of(lock)
-    beats, letters = (Line(address_of(config.journal, os.environ), owner, config.journal.durability) for _ in "12")
-    held.callback(beats.close)
-    held.callback(letters.close)
+    lines = [Line(address_of(config.journal, os.environ), owner, config.journal.durability) for _ in range(3)]
+    for line in lines:
+        held.callback(line.close)
+    beats, letters, commands = lines
     await _first_contact(beats, config)
     common = _common(config, build, folder)
     web_terms = terms_of(config.api, os.environ) if config.api.enabled else None
     http = next((HttpSource(s.name, common.clock) for s in config.sources if s.kind == "http"), None)
-    shards, router = _shards(common, owner, Roster(beats), Inbox(letters), http)
+    errands = Errands(Inbox(commands), common.clock, owner)
+    shards, router = _shards(common, owner, Roster(beats), Inbox(letters), errands, http)
     sources = open_sources(config, http, common.clock, os.environ)
     fallen = Fallen()
     async with trio.open_nursery() as services:
@@ -117,7 +120,7 @@ async def _live(
             readers = Readers({s.name: reader_of(of_shard(config, s), os.environ) for s in config.shards})
             held.callback(readers.close)
             process = Process(config, build, common.clock, sources, fallen)
-            ports = ports_for_shards(shards, readers, http, common.broadcast, common.tally, process)
+            ports = ports_for_shards(shards, errands, readers, http, common.broadcast, common.tally, process)
             port = await services.start(partial(serve, ports, config.api.host, config.api.port, web_terms))
             shards.api = f"{'https' if config.api.tls_cert else 'http'}://{config.api.host}:{port}"
         task_status.started((Running(partial(dump_all, shards), partial(change_limits, shards)), port))
@@ -165,14 +168,17 @@ def _common(config: Config, build: str, folder: Path) -> Common:
     )
 
 
-def _shards(common: Common, owner: str, roster: Roster, inbox: Inbox, http: HttpSource | None) -> tuple[Shards, Router]:
+def _shards(
+    common: Common, owner: str, roster: Roster, inbox: Inbox, errands: Errands, http: HttpSource | None
+) -> tuple[Shards, Router]:
     config = common.config
     inlets = {section.name: Inlet(section.name, inbox, common.clock) for section in config.shards}
     holdings = [Holding(Shard(s.name, s.accounts, s.prefer), inlets[s.name]) for s in config.shards]
     live = (http.name,) if http is not None else ()
     router = Router(inlets, _homes(config), dialect_terms(config), inbox, live, lambda shard: shards.whose(shard))
     me = Member(owner, config.engine.name)
-    shards = Shards(me, holdings, roster, router, partial(_make, common), config.journal.lease_seconds / 2)
+    alive_seconds = config.journal.lease_seconds / 2
+    shards = Shards(me, holdings, roster, router, partial(_make, common), partial(obey, errands), alive_seconds)
     return shards, router
 
 

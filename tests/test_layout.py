@@ -67,6 +67,7 @@ ARROWS: dict[str, tuple[str, ...]] = {
         "actors.wiring",
     ),  # which engines of a process run, and what reaches them
     "actors.sharing": ("engine", "actors"),  # as assembly, where engines share the accounts
+    "actors.shards_commands": (*_GROUND, "engine.web.ports"),  # a stop for shards that others hold
     "actors.shards_web": (*_GROUND, "engine.edges", "engine.web", "actors"),
     "actors.web": (*_GROUND, "engine.edges", "engine.web", "actors"),  # the API's ports, filled
     "actors.demo": ("engine", "actors"),

@@ -85,6 +85,7 @@ def report_lines(done: StopReport) -> list[str]:
     lines = [f"halted: {halt.scope}, {halt.reason} (by {halt.by})" for halt in done.halts]
     for left in done.left:
         lines += _left_lines(left)
+    lines += [f"shard {shard.name}: {shard.detail}" for shard in done.shards]
     lines += [f"problem: {problem}" for problem in done.problems]
     if not done.durable:
         lines.append("the halt is in force, but would not survive a restart")

@@ -128,6 +128,17 @@ class Left(Struct, frozen=True, kw_only=True):
     unknown: str = ""
 
 
+class ShardStop(Struct, frozen=True, kw_only=True):
+    """Where a command for everything was carried out, of one shard."""
+
+    name: str
+    # here | there: by its holder, whose report is in this one | left: durable, the holder or the next one carries it
+    # out, and has not said so yet | unreached: the server has not said that it has the command
+    state: str
+    holder: str = ""  # "": none that is alive
+    detail: str = ""
+
+
 class StopReport(Struct, frozen=True, kw_only=True):
     """What came of a stop, a flatten or a close."""
 
@@ -140,6 +151,7 @@ class StopReport(Struct, frozen=True, kw_only=True):
     problems: tuple[str, ...] = ()  # what did not work on the way, in words
     halts: tuple[Halt, ...] = ()  # in force now
     took_ns: int = 0
+    shards: tuple[ShardStop, ...] = ()  # where engines share the accounts
 
 
 class ResumeReport(Struct, frozen=True, kw_only=True):

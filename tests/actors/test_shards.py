@@ -52,6 +52,13 @@ class Table:
             await trio.sleep(self.slow)
             return found
 
+    async def answer(self, struck: int, letter: Letter) -> None:
+        await self.read("", (struck,), 0)
+        await self.put([letter])
+
+    def waiting(self, shard: str) -> int:
+        return sum(row.shard == shard for row in self.rows)
+
     async def _reach(self) -> None:
         await trio.lowlevel.checkpoint()
         if self.away:

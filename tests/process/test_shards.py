@@ -190,9 +190,7 @@ def test_an_engine_that_is_told_to_end_hands_over_at_once(postgres: Server, tmp_
         other = next(iter(theirs))
         until(lambda: f"engine 'two' holds ({two.api})" in one.order(other, "s3").text)  # it hears that twice a second
         assert one.order(other, "s3").status_code == 503
-        stopped = one.post("/stop", {"by": "test", "reason": "a drill", "flatten": False}).json()
-        assert not stopped["complete"] and "engine 'two' holds" in str(stopped["problems"])
-        assert one.post("/resume", {"by": "test", "scope": "engine", "note": ""}).status_code == 200
+        _stop_means_every_shard(one, two)
         assert {p["account"] for p in one.get("/positions")["positions"]} == {"alice", "ben"}
         metrics = _metrics(one)
         for name in SHARDS:
@@ -205,6 +203,17 @@ def test_an_engine_that_is_told_to_end_hands_over_at_once(postgres: Server, tmp_
         assert two.close("alice", "s4").status_code == 202
         assert books(fleet) == []
         assert two.end() == 0
+
+
+def _stop_means_every_shard(one: Engine, two: Engine) -> None:
+    """Asked of one; a resume is of what each holds."""
+    stopped = one.post("/stop", {"by": "test", "reason": "a drill", "flatten": False}).json()
+    assert stopped["complete"], stopped
+    assert sorted((s["state"], s["holder"]) for s in stopped["shards"]) == [("here", "one"), ("there", "two")]
+    for engine in (one, two):
+        assert [halt["reason"] for halt in engine.health()["halts"]] == ["stopped: a drill"]
+        assert engine.post("/resume", {"by": "test", "scope": "engine", "note": ""}).status_code == 200
+        assert engine.health()["halts"] == []
 
 
 def _metrics(engine: Engine) -> str:

@@ -4,7 +4,7 @@ A schema of its own, with no chain and no leases: nothing in it says who may sen
 engine that is alive, by the server's clock. `homes` says of which shard an account is, by the first engine that named
 it: leases are of one journal, so an account in two shards would have two owners. `inbox` has what reached an engine
 that does not hold the account: the source was told "yes" when its row was committed, and the row goes when the holder's
-journal has what became of it.
+journal has what became of it. Commands for a shard, and their answers, lie there under names that no shard can have.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,6 +47,7 @@ _ALIVE = f"SELECT id, name, holding, cannot, api FROM engines WHERE until_ns > {
 _WAITING = "SELECT shard, count(*) FROM inbox GROUP BY shard"
 _HOMES = "SELECT account, shard FROM homes ORDER BY account"
 _SETTLE = "INSERT INTO homes (account, shard) VALUES (?, ?) ON CONFLICT (account) DO NOTHING"
+_SWEEP = f"DELETE FROM inbox WHERE shard LIKE '/answers/%' AND received_ns < {NOW} - 3600000000000"  # nobody waits
 _LEAVE_WORD = "DELETE FROM engines WHERE id = ?"
 _PUT = (
     "INSERT INTO inbox (shard, source, dialect, raw, received_ns, trace_id, fallback_id, delivery, flaw)"
@@ -76,6 +77,16 @@ class Letter(Struct, frozen=True):
     delivery: str = ""
     flaw: str = ""
     id: int = 0
+
+
+def commands_of(shard: str) -> str:
+    """Where commands for its holder lie. An engine of a version that knows none leaves them alone."""
+    return f"{shard}/commands"
+
+
+def answers_to(number: str) -> str:
+    """Where the answer to a command lies."""
+    return f"/answers/{number}"
 
 
 class Sight(Struct, frozen=True):
@@ -143,8 +154,9 @@ async def settle(line: Line, homes: Mapping[str, str]) -> None:
     await line.ask([(_SETTLE, list(homes.items()))])
     await _compare(line, homes)
     for row in (await line.ask([(_WAITING, [()])]))[-1].rows:
-        if _text(row[0]) not in homes.values():
-            LOG.error("signals wait for a shard that this config has not", shard=_text(row[0]), letters=_text(row[1]))
+        shard = _text(row[0])
+        if shard.removesuffix("/commands") not in homes.values() and not shard.startswith("/"):
+            LOG.error("signals wait for a shard that this config has not", shard=shard, letters=_text(row[1]))
 
 
 async def _compare(line: Line, homes: Mapping[str, str]) -> None:
@@ -176,7 +188,9 @@ class Roster:
     async def beat(self, me: Member, api: str, alive_ns: int) -> Sight:
         """We are alive for so long. Raises Away, JournalFailed."""
         row: Values = (me.id, me.name, api, ",".join(me.holding), ",".join(me.cannot), alive_ns)
-        answers = await self._line.ask([(_BEAT, [row]), (_FORGET, [()]), (_ALIVE, [()]), (_WAITING, [()])])
+        answers = await self._line.ask(
+            [(_BEAT, [row]), (_FORGET, [()]), (_SWEEP, [()]), (_ALIVE, [()]), (_WAITING, [()])]
+        )
         apis = {_text(row[1]): _text(row[4]) for row in answers[-2].rows}
         letters = {_text(shard): int(count or 0) for shard, count in answers[-1].rows}
         return Sight(_members(answers[-2]), apis, letters)
@@ -202,6 +216,10 @@ class Inbox:
         if struck:
             asked.insert(0, (_STRIKE, [(number,) for number in struck]))
         return tuple(_letter(shard, row) for row in (await self._line.ask(asked))[-1].rows)
+
+    async def answer(self, struck: int, letter: Letter) -> None:
+        """In place of the one that is struck. Raises Away, JournalFailed."""
+        await self._line.ask([(_STRIKE, [(struck,)]), (_PUT, [_row(letter)])])
 
 
 def _members(answer: Answer) -> tuple[Member, ...]:
