@@ -200,7 +200,8 @@ def _add_keeping(commands: Any) -> None:
 
 No engine may run on the journal meanwhile. A run that is cut off, by kill -9 or a power failure, loses nothing: say it
 again. What is open stays, however old, and so do positions, trades, limits, halts and the audit log. The id of every
-signal stays for ever, with its outcome: one that comes again gets that answer, and is not executed again.""",
+signal stays for ever, with its outcome: one that comes again gets that answer, and is not executed again. Names of
+signed webhook deliveries are forgotten by archive: one of that age is refused by its timestamp.""",
     )
     _add_config(journal)
     journal.add_argument("what", choices=("archive", "retain"), help="archive: move; retain: delete archives")

@@ -1,8 +1,9 @@
-"""Which body a name belongs to, for good: a replay is told from a new delivery, before and after a restart.
+"""Which body a name belongs to, as long as it can come again: a replay is told from a new one, after a restart too.
 
 A name is a sender's own (the id of a signed delivery, of a control event) or a transport's place (a line of a file, an
 entry of a stream). Signals have their own identity in the journal; a name is bound beside it, so that it never brings
-another signal. A control event has none but this: its name is bound in the commit of what it did.
+another signal. A control event has none but this: its name is bound in the commit of what it did, for good. A signed
+delivery's name may be forgotten when its timestamp refuses it anyway (engine/runtime/journal/archive.py).
 """
 
 from msgspec import Struct

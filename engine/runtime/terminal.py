@@ -157,7 +157,11 @@ def show_archived(report: "Archived", what: str, out: TextIO, as_json: bool = Fa
         counts = (f"{part.last_seq - part.first_seq + 1} facts", *_rows_of(part))
         found = f"; the audit has {part.findings} finding(s) in it" if part.findings else ""
         console.print(f"{done} {part.name}: {', '.join(counts)}{found}", markup=False, soft_wrap=True)
-    if not report.parts:
+    if report.deliveries:
+        console.print(
+            f"{'would forget' if report.dry_run else 'forgot'} {report.deliveries} names of signed deliveries"
+        )
+    if not report.parts and not report.deliveries:
         console.print("nothing is old enough")
     if what == "archive" and not report.dry_run:
         console.print(f"the journal had {_mib(report.bytes_before)} and has {_mib(report.bytes_after)}")

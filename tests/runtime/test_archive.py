@@ -19,7 +19,7 @@ import trio
 from engine.core.audit import Report as Audit
 from engine.core.audit import verify
 from engine.core.cursors import EVERYBODY, begin
-from engine.core.messages import Cursor, Outcome, Position, Reconciled
+from engine.core.messages import Cursor, Delivery, Outcome, Position, Reconciled
 from engine.runtime.journal.archive import DAY_NS, Asked, Boundary, Held, Report, archive, foresee, retain, whole
 from engine.runtime.journal.base import Journal, JournalFailed
 from engine.runtime.journal.postgres import PostgresJournal, PostgresTerms
@@ -309,6 +309,37 @@ async def test_a_dry_run_says_the_same_and_does_nothing(place: Place) -> None:
     assert [(p.name, p.signals, p.orders) for p in seen.parts] == [(p.name, p.signals, p.orders) for p in done.parts]
     for total in ("fills", "events"):
         assert sum(getattr(p, total) for p in seen.parts) == sum(getattr(p, total) for p in done.parts)
+
+
+async def test_names_of_signed_deliveries_go_when_they_can_come_no_more_and_those_of_controls_stay(
+    place: Place,
+) -> None:
+    """However little is to be kept, none goes while its timestamp would still let it in."""
+    day_ago, hour_ago = LATER - DAY_NS - 1, LATER - 3600 * 1_000_000_000
+    rows = (
+        Delivery("hook/old", "digest", day_ago),
+        Delivery("hook/control/old", "digest", day_ago),
+        Delivery("control/cleared", "digest", NOW),
+        Delivery("stop/file:1/tripped", "digest", NOW),
+        Delivery("hook/young", "digest", hour_ago),
+    )
+    journal = place.journal()
+    await journal.open()
+    await journal.durable(journal.append((), rows))
+    await journal.close()
+    asked = Asked(keep_ns=0, now_ns=LATER, by="test")
+    with closing(place.reader()) as reader:
+        assert foresee(reader, place.folder, place.size(), asked).deliveries == 2
+    assert count(place, "deliveries") == 5
+    keeps_all = await archived(place, ASKED)
+    assert keeps_all.deliveries == 0
+    assert (await archived(place, asked)).deliveries == 2
+    left = [row[0] for row in place.sql("SELECT place FROM {}deliveries ORDER BY place")]
+    assert left == ["control/cleared", "hook/young", "stop/file:1/tripped"]
+    journal = place.journal()
+    await journal.open()
+    assert await journal.delivery("hook/young") == rows[-1] and await journal.delivery("hook/old") is None
+    await journal.close()
 
 
 async def test_the_file_gets_shorter(place: Place) -> None:

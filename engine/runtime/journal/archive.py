@@ -5,6 +5,9 @@ not stays, and stands in the `Base` that the journal keeps beside the file's dig
 be verified from there on without the file, and through it with it. **The id of every archived signal stays in the
 journal for ever, with how it ended: sent again it gets that answer and is never executed (P1, ING4).**
 
+Names of signed deliveries go too, with no file: a delivery of that age is refused by its timestamp, which is signed, so
+nothing is told from its name any more. Names of events that steer stay; they have no other identity, and are few.
+
 The steps, each of which may be the last one before a crash: the file is written under another name and synced, read
 again, given its name; then one transaction names it in the journal and takes the rows out; then the journal's file is
 made shorter. A file that no row names is of a run that did not get so far: it is deleted, for the journal has it all.
@@ -28,7 +31,11 @@ from engine.runtime.journal.reading import BOOKED_MARGIN_NS, SINCE, SqlReader
 from engine.runtime.journal.tables import FROM_FACTS, JOURNAL, Values, encode, journal_values
 
 DAY_NS = 24 * 3600 * 1_000_000_000
+# No name goes while its delivery could come again: a timestamp is at most 300 s from our clock, on either side
+# (`tolerance_seconds`), and the rest is for clocks that were set.
+REPLAY_NS = DAY_NS
 FACTS_MAX = 200_000  # in one file: what is folded at once has to fit into memory
+_OF_DELIVERIES = "FROM deliveries WHERE at_ns < ? AND place NOT LIKE 'control/%' AND place NOT LIKE 'stop/%'"
 _UNFINISHED = ".unfinished"
 _TOLD = 1000  # facts between two words on the progress
 
@@ -71,6 +78,7 @@ class Report(Struct, frozen=True):
     bytes_before: int
     bytes_after: int
     left: str = ""
+    deliveries: int = 0  # names of signed ones that can come no more
 
 
 class Whole(Struct, frozen=True):
@@ -123,12 +131,15 @@ def archive(held: Held, asked: Asked, progress: Progress = lambda _, __: None, a
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _sweep(hold)
             parts = tuple(_move_all(hold, asked, progress, at))
+            deliveries = _old_deliveries(hold.reader, asked)
+            if deliveries:
+                hold.write([(f"DELETE {_OF_DELIVERIES}", [(_replayed_since(asked),)])])
         except OSError as error:
             raise JournalFailed(f"{error.filename or folder}: {error.strerror}; nothing of it was moved") from error
         except BadArchive as error:
             raise JournalFailed(f"{error}; nothing of it was moved") from error
         left = hold.shorten(at)
-        return Report(False, str(folder), parts, before, hold.size(), left)
+        return Report(False, str(folder), parts, before, hold.size(), left, deliveries)
 
 
 def foresee(
@@ -143,7 +154,7 @@ def foresee(
         base = books.carry(_live(reader))
         fills = tuple(fill for fill in _movable_fills(reader, cut) if fill[3] > before or not parts)
         parts.append(_part(books, _Ended(books, base, fills, () if parts else events), before + 1, cut))
-    return Report(True, str(folder), tuple(parts), size, size)
+    return Report(True, str(folder), tuple(parts), size, size, deliveries=_old_deliveries(reader, asked))
 
 
 def _move_all(hold: Hold, asked: Asked, progress: Progress, at: Boundary) -> Iterator[Part]:
@@ -203,6 +214,15 @@ def _movable_events(reader: SqlReader, asked: Asked) -> Iterator[int]:
     """Events that were told long ago. The last one of all stays: the next one's number follows from it."""
     old_ns = asked.now_ns - asked.keep_ns
     return (row.event_id for row in reader.told_events() if row.event.at_ns < old_ns)
+
+
+def _old_deliveries(reader: SqlReader, asked: Asked) -> int:
+    return int(next(reader.query(f"SELECT count(*) {_OF_DELIVERIES}", _replayed_since(asked)))[0])
+
+
+def _replayed_since(asked: Asked) -> int:
+    """What came before cannot come again."""
+    return asked.now_ns - max(asked.keep_ns, REPLAY_NS)
 
 
 def _part(books: Books, ended: _Ended, first_seq: int, cut: int) -> Part:
