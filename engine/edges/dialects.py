@@ -11,7 +11,7 @@ from collections.abc import Callable
 from msgspec import Struct
 
 from engine.core.messages import Action, Control, Malformed, OrderType, Refusal, Side, Signal, TimeInForce
-from engine.edges import fields
+from engine.edges import fields, native
 from engine.edges.controls import CONTROLS, STOPS, to_control
 from engine.edges.envelope import TIMES, Opened, merge, settle_ids, unwrap
 from engine.edges.fields import one_of
@@ -23,6 +23,7 @@ __all__ = ["DIALECTS", "STOPS", "Dialect", "DialectTerms", "decode", "malformed"
 
 CONTROL = "control"  # the dialect of a source that brings nothing but control events
 RAW_CHARS_MAX = 2000
+_NATIVE = (None, native.NAME)
 
 
 class Dialect(Struct, frozen=True):
@@ -47,6 +48,21 @@ def decode(
 
     `fallback_id` is where the transport found the body (file and offset); it serves when the body has no id.
     """
+    if dialect in _NATIVE and (plain := native.entry(raw, terms, source, received_ns, trace_id)) is not None:
+        return plain
+    return decode_any(raw, dialect, terms, source, received_ns, trace_id, fallback_id)
+
+
+def decode_any(
+    raw: bytes,
+    dialect: str | None,
+    terms: DialectTerms,
+    source: str,
+    received_ns: int,
+    trace_id: str | None = None,
+    fallback_id: str | None = None,
+) -> Signal | Control | Malformed:
+    """The same, of every body, with every reason against it."""
     body = read(raw)
     flaws: tuple[Refusal, ...] = ()
     if isinstance(body, tuple):

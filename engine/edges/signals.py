@@ -311,14 +311,18 @@ def _fallback_id(form: Form, origin: Origin) -> str | None:
 
 
 def _valid_until_ns(form: Form, terms: DialectTerms, origin: Origin) -> int:
-    """A sender's clock that runs ahead does not lengthen a signal's life: it counts from its arrival at the latest."""
     got = form.got
     if "valid_until_ns" in got:
         if form.has("ttl_seconds"):
             form.wrong("ttl_seconds", f"says the same as '{form.spelled['valid_until_ns']}'; give one of them")
         return int(got["valid_until_ns"])
-    born_ns = min(got.get("created_ns", origin.received_ns), origin.received_ns)
     account = got.get("account", terms.account)
     ttl: Decimal = got.get("ttl_seconds") or terms.ttls.get(account or "", terms.ttl_seconds)
-    assert ttl > ZERO
-    return int(born_ns) + int(ttl * SECOND_NS)
+    return expiry(got.get("created_ns"), origin.received_ns, ttl)
+
+
+def expiry(created_ns: int | None, received_ns: int, ttl_seconds: Decimal) -> int:
+    """A sender's clock that runs ahead does not lengthen a signal's life: it counts from its arrival at the latest."""
+    assert ttl_seconds > ZERO
+    born_ns = received_ns if created_ns is None else min(created_ns, received_ns)
+    return born_ns + int(ttl_seconds * SECOND_NS)
