@@ -7,6 +7,7 @@ A shard is a journal with its leases, and everything that hangs on one: that par
 decided which leases to ask for (engine/core/allotment.py), and how a signal finds the engine that holds its account.
 """
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -22,7 +23,7 @@ from engine.core.messages import Control, Signal
 from engine.edges.base import Arrival, Receipt
 from engine.edges.dialects import DialectTerms, decode
 from engine.runtime.clock import Clock
-from engine.runtime.journal.base import Fenced, Journal, JournalFailed
+from engine.runtime.journal.base import Fenced, Journal, JournalFailed, Newer
 from engine.runtime.journal.common import Away, Inbox, Letter, Roster, Sight
 
 BEAT_SECONDS = 0.5  # between two looks at who is alive
@@ -31,6 +32,9 @@ AGAIN_SECONDS = 1.0  # until a shard that has ended here is asked for again
 LOOK_SECONDS = 0.1  # between two looks into the inbox
 READ_MAX = 100  # letters of one shard in hand
 WRITE_MAX = 200  # ... in one commit
+BARRED_SECONDS = 60.0  # until it is looked whether a shard that could not run here can; longer each time
+BARRED_MAX_SECONDS = 900.0
+LOOKED_OVER_SECONDS = 30.0  # for a venue to answer then
 HAND_SECONDS = 0.5  # for an engine to make room: one that is stuck must not keep signals and stops from the others
 UNWRITTEN_MAX = 1_000  # beyond it the sources wait
 STOP_SECONDS = 60.0  # for all shards to drain
@@ -40,7 +44,7 @@ State = Literal["elsewhere", "waiting", "held", "ending", "failed"]
 
 
 class Unusable(Exception):
-    """A shard cannot run in this process, whatever is tried again: a key is missing, a venue refuses it."""
+    """A shard cannot run in this process as things are: a key is missing, a venue refuses it."""
 
 
 # ------------------------------------------------------------------------------------------------- one shard's signals
@@ -342,6 +346,8 @@ class Holding:
         self.shard, self.inlet = shard, inlet
         self.state: State = "elsewhere"
         self.why = ""  # it failed here, the last time
+        self.again_at = math.inf  # trio's time at which it is looked whether it could run here after all
+        self.barred_seconds = BARRED_SECONDS
         self.wanted = False
         self.engine: Engine | None = None
         self.journal: Journal | None = None
@@ -452,6 +458,9 @@ class Shards:
             elif holding.wanted and not mine:
                 LOG.info("shard given up", shard=holding.shard.name)
                 self._let_go(holding)
+            elif trio.current_time() >= holding.again_at:
+                holding.again_at = math.inf
+                nursery.start_soon(self._look_again, holding, name=f"shard/{holding.shard.name}/again")
 
     def _let_go(self, holding: Holding) -> None:
         """Drained if its engine runs; else nobody waits for its lease any more."""
@@ -478,8 +487,9 @@ class Shards:
                 with trio.CancelScope() as holding.scope:
                     await self._live(holding)
             except* Unusable as errors:
-                holding.why, holding.wanted, holding.state = _first(errors), False, "failed"
-                LOG.error("shard cannot run here", shard=name, reason=holding.why)
+                self._bar(holding, _first(errors))
+            except* Newer as errors:  # only another program can hold it, and that may be alive
+                self._bar(holding, _first(errors), for_good=True)
             except* Fenced as errors:
                 holding.why = _first(errors)
                 LOG.error("shard lost", shard=name, reason=holding.why)
@@ -494,6 +504,31 @@ class Shards:
                     await self._leaving.wait()
         if holding.state != "failed":
             holding.state = "elsewhere"
+
+    def _bar(self, holding: Holding, why: str, for_good: bool = False) -> None:
+        if why != holding.why or holding.wanted:
+            LOG.error("shard cannot run here", shard=holding.shard.name, reason=why)
+        holding.why, holding.wanted, holding.state = why, False, "failed"
+        if not for_good:
+            holding.again_at = trio.current_time() + holding.barred_seconds
+            holding.barred_seconds = min(holding.barred_seconds * 2, BARRED_MAX_SECONDS)
+
+    async def _look_again(self, holding: Holding) -> None:
+        """Whether it could run here by now: its parts alone, without its lease. Else whoever holds it would give it up
+        every few minutes for an engine that still lacks the key."""
+        why = f"a venue did not answer within {LOOKED_OVER_SECONDS:g} s"
+        try:
+            with trio.move_on_after(LOOKED_OVER_SECONDS) as holding.scope, ExitStack() as held:
+                async with trio.open_nursery() as services:
+                    await self._make(holding, services, held)
+                    services.cancel_scope.cancel()
+                why = ""
+        except* (Unusable, JournalFailed) as errors:
+            why = _first(errors)
+        if why:
+            return self._bar(holding, why)
+        LOG.info("shard could run here again", shard=holding.shard.name)
+        holding.state = "elsewhere"
 
     async def _live(self, holding: Holding) -> None:
         """One engine, from its lease to its end."""
@@ -515,7 +550,7 @@ class Shards:
             life.cancel_scope.cancel()
 
         holding.engine = await life.start(engine)
-        holding.state, holding.why = "held", ""
+        holding.state, holding.why, holding.barred_seconds = "held", "", BARRED_SECONDS
         life.start_soon(self._beside, self, holding.shard.name, holding.engine)
         LOG.info("shard held", shard=holding.shard.name, epoch=holding.engine.epoch)
         if not holding.wanted:  # let go in the very moment

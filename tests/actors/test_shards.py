@@ -1,23 +1,37 @@
 """How a signal finds the engine that holds its account, and what becomes of it while that changes."""
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 import msgspec
+import pytest
 import trio
 import trio.testing
 from msgspec.structs import replace
 from trio.testing import MockClock
 
-from actors.shards import HAND_SECONDS, LOOK_SECONDS, READ_MAX, Inlet, Router
+from actors.shards import (
+    BARRED_SECONDS,
+    HAND_SECONDS,
+    LOOK_SECONDS,
+    READ_MAX,
+    Holding,
+    Inlet,
+    Router,
+    Shards,
+    Unusable,
+)
 from actors.sharing import sinks_of
+from actors.wiring import Parts
+from engine.core.allotment import Member, Shard
 from engine.edges.base import Arrival, Receipt, Status
 from engine.edges.dialects import DialectTerms
 from engine.edges.stream import Broadcast
 from engine.edges.webhook_sink import HookSink
 from engine.runtime.clock import Clock
 from engine.runtime.config import of_shard, parse
-from engine.runtime.journal.common import Away, Letter
+from engine.runtime.journal.base import Newer
+from engine.runtime.journal.common import Away, Letter, Sight
 
 HOMES = {"alice": "a", "bob": "b"}
 CLOCK = Clock(now_ns=lambda: 1, ticks_ns=lambda: 1)
@@ -418,6 +432,75 @@ async def test_what_nobody_can_read_is_judged_by_an_engine_that_is_open_here(aut
         await w.router.route(Arrival(b"{broken", "bus", None, 1, 1, answers.append))
         (await b.arrivals.receive()).answer(Receipt("malformed"))
         assert [receipt.status for receipt in answers] == ["malformed"]
+
+
+class Alive:
+    """The roster; `others` are alive beside us."""
+
+    def __init__(self, *others: Member) -> None:
+        self.others = others
+        self.cannot: tuple[str, ...] = ()
+
+    async def beat(self, me: Member, api: str, alive_ns: int) -> Sight:
+        await trio.lowlevel.checkpoint()
+        self.cannot = me.cannot
+        return Sight((me, *self.others), {}, {})
+
+    async def leave(self, me: Member) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+async def barred(alive: Alive, errors: list[Exception | None], seconds: float) -> tuple[Holding, list[float]]:
+    """A shard whose parts fail with these errors, one after the other; and when they were asked for."""
+    asked: list[float] = []
+
+    async def make(holding: Holding, services: trio.Nursery, held: ExitStack) -> Parts:
+        await trio.lowlevel.checkpoint()
+        asked.append(trio.current_time() - began)
+        error = errors.pop(0)
+        if error is not None:
+            raise error
+        return None  # type: ignore[return-value]  # of a look nothing is used
+
+    table = Table()
+    inlet = Inlet("a", table, CLOCK)  # type: ignore[arg-type]
+    router = Router({"a": inlet}, HOMES, DialectTerms(control_sources=None), table, (), str)  # type: ignore[arg-type]
+    holding = Holding(Shard("a", ("alice",), ("one",)), inlet)
+    shards = Shards(Member("1", "one"), [holding], alive, router, make, None, 2.0)  # type: ignore[arg-type]
+    stop, began = trio.Event(), trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shards.run, stop)
+        await trio.sleep(seconds)
+        stop.set()
+    return holding, asked
+
+
+async def test_a_shard_that_could_not_run_here_is_looked_at_again_and_asked_for_when_it_could(
+    autojump_clock: MockClock,
+) -> None:
+    """A venue that refused at the start, in its maintenance, barred the engine for ever."""
+    refused = Unusable("the venue is in maintenance")
+    holding, asked = await barred(Alive(), [refused, refused, None, refused, refused], 500)
+    whole = [BARRED_SECONDS * n for n in (0, 1, 3)]
+    assert asked[:3] == pytest.approx(whole, abs=1)
+    assert asked[3] == pytest.approx(asked[2], abs=1), "asked for in earnest as soon as it could run"
+    assert asked[4:] == pytest.approx([asked[3] + 4 * BARRED_SECONDS], abs=1), "slower each time until it is held"
+    assert holding.state == "failed"
+
+
+async def test_while_it_is_looked_at_again_nobody_gives_the_shard_up_for_it(autojump_clock: MockClock) -> None:
+    """We are preferred: whoever holds it would hand it over."""
+    alive = Alive(Member("2", "two", holding=("a",)))
+    without_a_key = Unusable("no key")
+    await barred(alive, [without_a_key] * 5, 1000)
+    assert alive.cannot == ("a",)
+
+
+async def test_a_journal_of_a_newer_program_is_left_to_that_one_for_good(autojump_clock: MockClock) -> None:
+    alive = Alive()
+    holding, asked = await barred(alive, [Newer("it was written by a newer one")], 4000)
+    assert len(asked) == 1
+    assert (holding.state, alive.cannot) == ("failed", ("a",))
 
 
 def test_a_webhook_has_the_same_id_whichever_engine_sends_it() -> None:

@@ -38,6 +38,10 @@ class NoJournal(JournalFailed):
     """There is none there yet; a first start makes it."""
 
 
+class Newer(JournalFailed):
+    """A newer program has brought it to a form that this one does not know."""
+
+
 class Fenced(JournalFailed):
     """Another engine owns this journal now. Nothing may be sent any more: what protects, too, is the other's affair."""
 

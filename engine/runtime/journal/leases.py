@@ -110,7 +110,7 @@ async def take(
 ) -> Tenure | Lease:
     """Raise the epoch and own everything, with the journal in this code's form; or the lease that is in the way.
 
-    Sessions of owners before are ended. Raises JournalFailed for a journal of a newer program, which a stand-by may
+    Sessions of owners before are ended. Raises Newer for a journal of a newer program, which a stand-by may
     find after long: whoever took over meanwhile has brought it forward. After any exception the connection is no good.
     """
     version = await begin(wire, at, len(migrations))

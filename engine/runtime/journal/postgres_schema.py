@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from engine.runtime.journal.base import JournalFailed
+from engine.runtime.journal.base import JournalFailed, Newer
 from engine.runtime.journal.libpq import Wire
 from engine.runtime.journal.schema import BESIDE, MIGRATIONS, VERSIONS
 from engine.runtime.journal.server import Address
@@ -20,7 +20,7 @@ LOG = structlog.get_logger("journal")
 async def begin(wire: Wire, at: Address, known: int = len(MIGRATIONS)) -> int:
     """A transaction in which nobody else can take or alter the journal; its version, 0 for one that is not there yet.
 
-    Raises JournalFailed for one that a newer program has brought forward.
+    Raises Newer for one that a newer program has brought forward.
     """
     await wire.run("BEGIN")
     await wire.run("SELECT pg_advisory_xact_lock(hashtext(?))", f"surefire/{at.schema}")
@@ -30,7 +30,7 @@ async def begin(wire: Wire, at: Address, known: int = len(MIGRATIONS)) -> int:
     if found is None:
         raise JournalFailed(f"{at.where}: the table of schema versions is empty: the journal was damaged")
     if int(found) > known:
-        raise JournalFailed(
+        raise Newer(
             f"{at.where}: the journal has schema version {int(found)}, this program knows {known}:"
             " it was written by a newer one"
         )
