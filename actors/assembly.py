@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from actors.hooks import open_ess, open_hook, open_post
 from actors.metrics import IntervalLog, LagWatch
-from actors.real import admit, is_real, looked_at, open_real, public_hosts, vault_of
+from actors.real import admit, is_real, looked_at, open_real, public_hosts, traded_kind, vault_of
 from actors.web import ports_for
 from actors.wiring import AccountParts, Engine, Parts, run_engine
 from engine.core.breakers import OwnTerms, StallTerms, StormTerms
@@ -393,11 +393,6 @@ def bury(dead: NdjsonFile, malformed: Malformed) -> None:
         dead.append(dead_letter_line(malformed))
     except OSError as error:
         LOG.error("dead letter file", reason=str(error))
-
-
-def traded_kind(config: Config) -> InstrumentKind:
-    first = next(iter(config.accounts.values()))
-    return InstrumentKind(first.category if is_real(first) else first.paper.kind)
 
 
 def quotes_of(accounts: Sequence[AccountParts], board: "Board") -> Callable[[str], Quote | None]:

@@ -25,7 +25,9 @@ from engine.venues.throttle import Throttle
 from engine.venues.vault import Vault, VaultProblem, open_vault, recorded, unlock_of, unrecorded
 
 AGAIN_SECONDS = 1.0
+FOREIGN_MARKETS = {"bybit": "bybit", "binance": "binance", "binanceusdm": "binance"}  # ccxt's names -> ours
 BY_ADDRESS = "address"  # the limit of an address, of which the venue's answers say nothing
+OTHER_MARKET = "the market heard is not its venue's own: a stop that does nothing there would not be noticed"
 LOG = structlog.get_logger("venue")
 
 
@@ -47,6 +49,21 @@ def public_hosts(config: Config) -> tuple[str, str]:
     return world.public_stream, world.public_rest
 
 
+def traded_kind(config: Config) -> InstrumentKind:
+    first = next(iter(config.accounts.values()))
+    return InstrumentKind(first.category if is_real(first) else first.paper.kind)
+
+
+def own_market(section: AccountSection, config: Config) -> bool:
+    """Whether the market that is listened to is the one in which an account's stops trigger. Raises Inadmissible."""
+    heard, kind = config.market.kind, traded_kind(config)
+    venue = FOREIGN_MARKETS.get(section.exchange, "") if section.venue == "ccxt" else section.venue
+    if venue != heard or section.category != kind.value:
+        return False
+    stream, _ = public_hosts(config)
+    return WORLDS[heard](section.host, kind).public_stream == (stream or WORLDS[heard]("mainnet", kind).public_stream)
+
+
 def open_real(
     name: str,
     config: Config,
@@ -55,8 +72,12 @@ def open_real(
     environ: Mapping[str, str],
     quote: QuoteSource = lambda symbol: None,
     vault: Vault | None = None,
+    whole: Config | None = None,
 ) -> AccountParts:
-    """Raises Inadmissible for a host of another world than the engine's, KeyProblem for a key that is not there."""
+    """`whole` is the config by which the market is heard, if that is not `config`.
+
+    Raises Inadmissible for a host of another world than the engine's, KeyProblem for a key that is not there.
+    """
     section = config.accounts[name]
     kind = InstrumentKind(section.category)
     world = WORLDS[section.venue](section.host, kind)
@@ -86,7 +107,8 @@ def open_real(
         )
     )
     venue_name = section.exchange or section.venue
-    return AccountParts(name, venue_name, venue, throttle, section.limits, bounds=section.bounds)
+    heard = own_market(section, whole or config)
+    return AccountParts(name, venue_name, venue, throttle, section.limits, bounds=section.bounds, own_market=heard)
 
 
 def vault_of(config: Config, environ: Mapping[str, str], by: str) -> Vault | None:
@@ -167,6 +189,7 @@ def notes(account: AccountParts) -> tuple[str, ...]:
         slow_way(account),
         waits and f"account/{account.name}: {waits}",
         *(f"account/{account.name}: {note}" for note in getattr(account.venue, "notes", ())),
+        "" if account.own_market else f"account/{account.name}: {OTHER_MARKET}",
     )
     return tuple(note for note in told if note)
 

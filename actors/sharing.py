@@ -27,11 +27,10 @@ from actors.assembly import (
     own_terms,
     quotes_of,
     start_market,
-    traded_kind,
 )
 from actors.hooks import open_ess
 from actors.metrics import IntervalLog, LagWatch, MetricsMail, metrics
-from actors.real import admit, is_real, looked_at, open_real, public_hosts, vault_of
+from actors.real import admit, is_real, looked_at, open_real, public_hosts, traded_kind, vault_of
 from actors.shards import Holding, Inlet, Router, Shards, Unusable
 from actors.shards_commands import Errands
 from actors.shards_web import Process, Readers, change_limits, dump_all, obey, ports_for_shards
@@ -297,7 +296,9 @@ async def _open_accounts(
     found = []
     for name, section in config.accounts.items():
         if is_real(section):
-            account = open_real(name, config, common.clock, common.rng, os.environ, common.board.quote, common.vault)
+            account = open_real(
+                name, config, common.clock, common.rng, os.environ, common.board.quote, common.vault, common.config
+            )
             if section.key_vault:
                 LOG.info("key decrypted", name=section.key_vault, account=name)
             held.callback(account.venue.close)  # type: ignore[attr-defined]

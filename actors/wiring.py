@@ -103,6 +103,7 @@ class AccountParts(Struct, frozen=True):
     limits: Limits | None
     swift: Swift | None = None
     bounds: Bounds | None = None
+    own_market: bool = True  # the quotes are of its own venue; else they say nothing of when its stops must trigger
 
 
 class EssParts(Struct, frozen=True):
@@ -368,10 +369,15 @@ async def _run(
         run("ess", "engine", partial(ess, EssPorts(world, engine.watch, parts.ess.ask, parts.ess.every_seconds)))
     run("ticker", "engine", lambda: ticker(lambda tick: post(to_gate, tick)))
     known = engine.standings.values()
+    elsewhere = {a.name for a in parts.accounts if not a.own_market}
+
+    def market_of(account: str, symbol: str) -> Quote | None:
+        return None if account in elsewhere else parts.quote(symbol)
+
     run(
         "protector",
         "engine",
-        lambda: protector(protector_mail, known, desk.post, world),
+        lambda: protector(protector_mail, known, desk.post, market_of, world),
         idle=partial(_unread, protector_mail),
     )
     publishing: Group = await nursery.start(_group)

@@ -569,9 +569,14 @@ class Compared(Message, frozen=True):
 
 
 class Sweep(Message, frozen=True):
-    """protector -> order actor: look over everything you hold."""
+    """protector -> order actor: look over everything you hold.
+
+    `passed_ns`: since when the market has been beyond the position's stop, by quotes that were fresh at every look; 0:
+    it is not, or nobody knows.
+    """
 
     at_ns: int
+    passed_ns: int = 0
 
 
 class Relisted(Message, frozen=True):

@@ -166,6 +166,11 @@ def unfilled(order: Order) -> bool:
     return max(order.filled_qty, order.venue_qty) < order.qty
 
 
+def untouched(order: Order) -> bool:
+    """Whether nothing of it was executed, by what the venue counts."""
+    return not order.filled_qty and not order.venue_qty
+
+
 def owed(order: Order) -> Decimal:
     """Base quantity that the venue has executed and we have not booked yet."""
     return max(order.venue_qty - order.filled_qty, ZERO) if order.venue_qty else ZERO

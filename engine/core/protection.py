@@ -3,6 +3,10 @@
 A position is covered when live stops at the venue close at least all of it. Stops and targets are separate reduce-only
 orders, so too much cover can never open anything: a new order for the full quantity is placed first, and the old one
 goes when the new one stands. Too much is left alone until a quiet moment; too little is mended at once.
+
+That a stop stands is not all: one that does nothing when the market has passed it covers nothing. Bybit's spot tells a
+trigger's direction from the market at the moment of receipt, so a stop that the market overtook on its way stands there
+as a target; anywhere else what triggers may be out of order. `passed` says since when a stop should have been at work.
 """
 
 from collections.abc import Iterable
@@ -10,10 +14,17 @@ from decimal import Decimal
 
 from msgspec import Struct
 
+from engine.core.exposure import sensible
 from engine.core.instrument import round_qty, round_stop
-from engine.core.messages import ZERO, Instrument, Leg, Order, OrderType, Position, Side, State
+from engine.core.messages import ZERO, Instrument, Leg, Order, OrderType, Position, Quote, Side, State
 from engine.core.order import remaining
 from engine.core.position import closable
+
+SECOND = 1_000_000_000
+FRESH_NS = 3 * SECOND  # an older quote tells nothing, and neither does what was between two looks further apart
+TRIGGER_NS = (
+    5 * SECOND
+)  # from a trade beyond a trigger to the order's execution: venues take milliseconds, in a rush seconds
 
 
 class Wanted(Struct, frozen=True):
@@ -73,6 +84,31 @@ def need(want: Wanted | None, have: Iterable[Order], tidy: bool) -> Need:
     else:
         keep = standing[-1]
     return Need(None, tuple(o for o in live if o is not keep))
+
+
+class Passed(Struct, frozen=True):
+    """Since when the market has been beyond a stop (0: it is not), and when that was last looked at."""
+
+    since_ns: int = 0
+    seen_ns: int = 0
+
+
+def passed(before: Passed, position: Position, quote: Quote | None, now_ns: int) -> Passed:
+    """What one more look at the market makes of it."""
+    if not _beyond(position, quote, now_ns):
+        return Passed(0, now_ns)
+    unbroken = before.since_ns and now_ns - before.seen_ns <= FRESH_NS
+    return Passed(before.since_ns if unbroken else now_ns, now_ns)
+
+
+def _beyond(position: Position, quote: Quote | None, now_ns: int) -> bool:
+    """Whether a stop must trigger now, whatever is traded: stops trigger by the last trade, and the best price for
+    whoever wants out of the market's way (a long's stop: the ask) is as far as that. By the near side it would be no
+    more than a wide spread in which nobody trades."""
+    stop = position.stop_loss
+    if stop is None or quote is None or not sensible(quote) or now_ns - quote.at_ns > FRESH_NS:
+        return False
+    return quote.ask <= stop if position.qty > 0 else bool(position.qty) and quote.bid >= stop
 
 
 def uncovered(position: Position, instrument: Instrument, stops: Iterable[Order]) -> Decimal:

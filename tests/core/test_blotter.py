@@ -10,6 +10,7 @@ from engine.core.blotter import SECOND, Blotter, Step, Terms
 from engine.core.messages import (
     Acked,
     Action,
+    Alerted,
     Answer,
     Answered,
     Cancel,
@@ -47,6 +48,7 @@ from engine.core.messages import (
     Wake,
     Withdrawn,
 )
+from engine.core.protection import TRIGGER_NS
 
 D = Decimal
 BTC = Instrument(
@@ -112,8 +114,8 @@ class Desk:
     def placed(self, leg: Leg | None = None) -> list[Order]:
         return [c.order for c in self.step.commands if isinstance(c, Place) and leg in (None, c.order.leg)]
 
-    def answer(self, order: Order, answer: Answer | None = None, request: str = "place") -> Step:
-        return self.tell(Answered(order.cid, request, answer or Acked(f"v-{order.cid[-2:]}")))
+    def answer(self, order: Order, answer: Answer | None = None, request: str = "place", after: float = 1) -> Step:
+        return self.tell(Answered(order.cid, request, answer or Acked(f"v-{order.cid[-2:]}")), after=after)
 
     def fill_report(self, order: Order, qty: str, price: str = "100", exec_id: str = "") -> FillReport:
         self.executions += 1
@@ -1111,3 +1113,152 @@ def test_what_the_venue_does_to_the_stop_of_a_position_that_has_turned_closes_no
     for _ in range(4):
         step = desk.tell(replace(desk.report(first, "canceled"), reason="no position"), after=0.01)
         assert "FlattenAsked" not in facts(step) and not desk.blotter.position.closing
+
+
+class Passing(Desk):
+    """A long under a stop at 99; the market has been beyond it since `since`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        _, self.stop, self.target = self.entered()
+        self.since = self.now
+
+    def sweep(self, after: float) -> Step:
+        """The protector's, so many seconds after the market has passed."""
+        return self.tell(Sweep(self.since + round(after * SECOND), self.since), after=after - self.beyond)
+
+    @property
+    def beyond(self) -> float:
+        return (self.now - self.since) / SECOND
+
+    def asked(self, kind: type) -> list[str]:
+        return [c.cid for c in self.step.commands if isinstance(c, kind)]
+
+    def looked(self, status: str = "open", filled: str = "0", fills: tuple[FillReport, ...] = ()) -> Step:
+        """The answer to a look at the stop that was asked just now."""
+        return self.tell(Looked(self.stop.cid, self.report(self.stop, status, filled), fills, self.now), after=0.05)
+
+    def distrusted(self) -> None:
+        """Looked at, found untouched, and being canceled."""
+        self.sweep(AT_WORK + 0.1)
+        assert self.asked(Look) == [self.stop.cid]
+        self.looked()
+        assert not self.step.commands, "the next sweep says whether the market is still beyond"
+        self.sweep(AT_WORK + 1.1)
+        assert self.asked(Cancel) == [self.stop.cid] and not self.placed() and not self.alarms()
+
+    def alarms(self) -> list[str]:
+        return [f.text for f in self.step.facts if isinstance(f, Alerted) and f.severity == "critical"]
+
+
+AT_WORK = TRIGGER_NS / SECOND  # from then on a stop that was passed should have been executed
+
+
+def test_a_stop_that_stands_untouched_though_the_market_has_passed_it_is_no_cover_and_the_position_is_closed() -> None:
+    """Bybit's spot takes a stop that the market overtook on its way for a target; elsewhere a trigger may be dead."""
+    desk = Passing()
+    desk.distrusted()
+    assert desk.blotter.position.uncovered_ns == desk.now, "it is cover no more"
+    desk.answer(desk.stop, request="cancel")
+    assert not desk.placed(), "a yes to a cancel is no end"
+    step = desk.tell(desk.report(desk.stop, "canceled"))
+    (close,) = desk.placed()
+    assert (close.leg, close.side, close.qty, close.reduce_only) == (Leg.EXIT, Side.SELL, D("0.1"), True)
+    assert close.order_type is OrderType.MARKET
+    assert desk.blotter.position.closing and "FlattenAsked" in facts(step)
+    assert "did nothing" in desk.alarms()[0] and "99" in desk.alarms()[0]
+    desk.answer(close, after=0.1)
+    for after in range(3, 6):
+        desk.sweep(AT_WORK + after)
+        assert not desk.placed(Leg.EXIT) and not desk.alarms() and not desk.asked(Look), "one close is enough"
+        for stop in desk.placed(Leg.STOP):
+            desk.answer(stop, Rejection("110092", "triggered"))
+    desk.fill(close, "0.1", "95")
+    assert not desk.blotter.position.qty and desk.asked(Cancel) == [desk.target.cid]
+
+
+def test_a_stop_that_was_executed_and_is_told_late_cannot_be_canceled_and_nothing_is_closed_for_it() -> None:
+    """The venue's queries lagged; its book does not. On spot a close would sell coins of somebody else's."""
+    desk = Passing()
+    desk.distrusted()
+    desk.answer(desk.stop, Rejection("110001", "not_found"), request="cancel")
+    for after in (3, 4, 5):  # until the look shows it
+        desk.sweep(AT_WORK + after)
+        assert not desk.placed(), "nor is another stop placed, which would be refused and closed for"
+    fill = replace(desk.fill_report(desk.stop, "0.1", "98.9"), cid=desk.stop.cid)
+    desk.looked("filled", "0.1", (fill,))
+    assert not desk.blotter.position.qty and not desk.placed()
+    assert not desk.alarms() and "FlattenAsked" not in facts(desk.step)
+
+
+def test_a_stop_that_comes_to_work_while_it_is_canceled_leaves_only_the_rest_to_close() -> None:
+    desk = Passing()
+    desk.distrusted()
+    desk.tell(desk.report(desk.stop, "canceled", "0.04"))
+    assert not desk.placed() and not desk.blotter.position.closing, "what is owed is not booked yet"
+    desk.fill(desk.stop, "0.04", "98.9")
+    (rest,) = desk.placed(Leg.STOP)
+    assert rest.qty == D("0.06")
+    desk.answer(rest, Rejection("110092", "triggered"))
+    assert [(o.leg, o.qty) for o in desk.placed()] == [(Leg.EXIT, D("0.06"))]
+
+
+def test_a_stop_that_is_executed_in_pieces_is_at_work() -> None:
+    desk = Passing()
+    desk.sweep(AT_WORK + 0.1)
+    desk.looked(filled="0.04")
+    for after in (1, 5, 60):
+        desk.sweep(AT_WORK + after)
+        assert not desk.asked(Cancel) and not desk.placed(Leg.EXIT) and not desk.alarms()
+
+
+def test_a_look_that_fails_or_was_asked_too_early_proves_nothing() -> None:
+    desk = Passing()
+    early = desk.now
+    desk.sweep(AT_WORK + 0.1)
+    desk.tell(Looked(desk.stop.cid, desk.report(desk.stop, "open"), (), early))
+    for after in (2, 4, 8, 30):
+        desk.sweep(AT_WORK + after)
+        assert not desk.asked(Cancel)
+        desk.tell(Looked(desk.stop.cid, Failed("timed out"), (), desk.now), after=0.1)
+
+
+def test_a_stop_has_its_time_from_when_it_stood_and_one_that_is_being_moved_is_left_alone() -> None:
+    """The market had passed before the new one came: that it is untouched yet proves nothing."""
+    desk = Passing()
+    desk.tell(enact("m", Action.MOVE_STOP, stop_loss=D("99.5"), side=None), after=30)
+    (moved,) = desk.placed(Leg.STOP)
+    desk.sweep(31)
+    assert not desk.asked(Look), "the one that goes is not asked for"
+    desk.answer(moved)
+    desk.stop, first = moved, desk.beyond
+    desk.sweep(first + AT_WORK - 1)
+    assert not desk.asked(Look)
+    desk.since += round(first * SECOND)
+    desk.distrusted()
+
+
+def test_a_stop_that_is_moved_while_it_is_distrusted_is_nothing_to_close_for() -> None:
+    desk = Passing()
+    desk.distrusted()
+    desk.tell(enact("m", Action.MOVE_STOP, stop_loss=D("90"), side=None))
+    (moved,) = desk.placed(Leg.STOP)
+    desk.answer(moved)
+    desk.tell(desk.report(desk.stop, "canceled"))
+    assert not desk.blotter.position.closing and not desk.placed() and not desk.alarms()
+
+
+def test_a_cancel_that_gets_lost_is_sent_again_until_it_is_known_what_the_stop_is() -> None:
+    desk = Passing()
+    desk.distrusted()
+    desk.answer(desk.stop, Silence("timed out"), request="cancel")
+    desk.tell(Wake(desk.now + 6 * SECOND), after=6)
+    assert desk.asked(Cancel) == [desk.stop.cid] and not desk.placed()
+    desk.tell(desk.report(desk.stop, "canceled"))
+    assert [o.leg for o in desk.placed()] == [Leg.EXIT]
+
+
+def test_a_sweep_of_a_market_that_has_passed_nothing_asks_for_nothing() -> None:
+    desk = Passing()
+    for after in range(1, 60):
+        assert desk.tell(Sweep(desk.now + after)).commands == ()

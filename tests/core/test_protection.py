@@ -4,8 +4,8 @@ from decimal import Decimal
 
 from msgspec.structs import replace
 
-from engine.core.messages import Instrument, InstrumentKind, Leg, Order, OrderType, Position, Side, State
-from engine.core.protection import need, uncovered, wanted
+from engine.core.messages import Instrument, InstrumentKind, Leg, Order, OrderType, Position, Quote, Side, State
+from engine.core.protection import FRESH_NS, SECOND, Passed, need, passed, uncovered, wanted
 
 D = Decimal
 BTC = Instrument(
@@ -122,3 +122,40 @@ def test_only_live_stops_on_the_right_side_cover() -> None:
 def test_a_stop_that_is_being_filled_covers_what_is_left() -> None:
     half_done = stop("0.5", filled_qty=D("0.2"))
     assert uncovered(replace(LONG, qty=D("0.3")), BTC, [half_done]) == 0
+
+
+def quote(bid: str, ask: str, at_ns: int) -> Quote:
+    return Quote("BTCUSDT", D(bid), D(ask), at_ns=at_ns)
+
+
+def test_a_stop_is_passed_when_all_that_can_be_traded_is_beyond_it() -> None:
+    """A wide spread in which nobody trades triggers nothing: the far side of the book has to be beyond."""
+    now = 100 * SECOND
+    beyond = [
+        (LONG, "98.9", "99.0", True),
+        (LONG, "98.0", "99.5", False),
+        (LONG, "99.5", "99.6", False),
+        (SHORT, "110.1", "110.2", True),
+        (SHORT, "109.0", "110.2", False),
+        (SHORT, "109.0", "109.1", False),
+    ]
+    for position, bid, ask, expected in beyond:
+        assert bool(passed(Passed(), position, quote(bid, ask, now), now).since_ns) is expected, (position, bid, ask)
+    flat, bare = replace(LONG, qty=D(0)), replace(LONG, stop_loss=None)
+    for position in (flat, bare, replace(flat, stop_loss=D(1))):
+        assert not passed(Passed(), position, quote("98.9", "99.0", now), now).since_ns
+
+
+def test_only_fresh_quotes_and_no_gap_between_two_looks_make_a_stop_passed_for_long() -> None:
+    seen = Passed()
+    for second in range(100, 105):
+        seen = passed(seen, LONG, quote("98", "98.1", second * SECOND), second * SECOND)
+    assert seen == Passed(100 * SECOND, 104 * SECOND)
+    late = 104 * SECOND + FRESH_NS
+    assert passed(seen, LONG, quote("98", "98.1", 104 * SECOND), late).since_ns == 100 * SECOND
+    assert not passed(seen, LONG, quote("98", "98.1", 104 * SECOND), late + 1).since_ns, "a stale quote says nothing"
+    assert not passed(seen, LONG, None, late).since_ns
+    assert not passed(seen, LONG, quote("98", "0", late), late).since_ns, "that is no market"
+    assert not passed(seen, LONG, quote("99.1", "99.2", late), late).since_ns, "it has come back"
+    gap = late + 1  # of which nobody knows what was in it, as when the process was stopped
+    assert passed(seen, LONG, quote("98", "98.1", gap), gap).since_ns == gap

@@ -84,6 +84,7 @@ ON_THE_WAY_NS = 36 * SECOND  # W + Q + E and a little: after that a request that
 PRICE_ROOM = Decimal("1.05")  # the price may move between the verdict and the send
 BARE_CALM_NS = 5 * SECOND
 BARE_QUIET_NS = 2 * SECOND
+MISTAKEN_NS = 12 * SECOND  # until a stop that the venue has taken for a target is found out, and its position closed
 SETTLING_NS = 90 * SECOND  # of calm, before protection is held to its bound
 
 
@@ -771,9 +772,25 @@ def positions_are_protected(e: Evidence) -> Iterator[Violation]:
     dead_ns = next((x.at_ns for x in e.entries if isinstance(x, Phase) and x.name == "dead"), e.end_ns)
     for bare in bare_stretches(e):
         length = min(bare.until_ns, dead_ns) - max(bare.since_ns, from_ns)
-        if length > bound and bare.symbol not in spared:
+        if length > (max(bound, MISTAKEN_NS) if _mistaken(e, bare) else bound) and bare.symbol not in spared:
             text = f"{bare.symbol} was without cover for {(bare.until_ns - bare.since_ns) / SECOND:.1f} s"
             yield Violation("I31", bare.since_ns, text)
+
+
+def _mistaken(e: Evidence, bare: Bare) -> bool:
+    """Whether a stop of ours stood there as a target: the market overtook it on its way, where no direction is said."""
+    ended = {x.venue_order_id: x.at_ns for x in e.entries if isinstance(x, Ended)}
+    return any(
+        x.symbol == bare.symbol
+        and x.at_ns <= bare.until_ns
+        and ended.get(x.venue_order_id, e.end_ns) >= bare.since_ns
+        and x.order_type.conditional
+        and x.order_type not in STOPS
+        and x.cid in e.submitted
+        and e.submitted[x.cid][1].leg is Leg.STOP
+        for x in e.entries
+        if isinstance(x, Taken)
+    )
 
 
 # ----------------------------------------------------------------------------------------------- nobody fell over

@@ -68,6 +68,12 @@ THIRD_ASSET = "BNB"
 START_QUOTE = Decimal(100_000)
 START_BASE = Decimal(0)
 VENUE = "sim"
+DIRECTED = {  # (market, stop) ->
+    (True, True): OrderType.STOP_MARKET,
+    (True, False): OrderType.TAKE_PROFIT_MARKET,
+    (False, True): OrderType.STOP_LIMIT,
+    (False, False): OrderType.TAKE_PROFIT_LIMIT,
+}
 CLIENT = "canceled by the client"
 TRIGGERED = "triggered"  # the reason in a report of an order that has just been
 BANNED = Rejection(code="418", kind="rate_limited", text="banned for too many requests")
@@ -138,6 +144,7 @@ class Manners(Struct, frozen=True):
     forgets_filled: bool = True  # after a restart, with all else that has ended
     tells_triggers: bool = False
     sales_lock: bool = False  # what an open sale would sell can be sold by no other
+    directs_by_market: bool = False  # on spot: what a trigger waits for is told by the price at which it is booked
 
 
 class Kept(Struct):
@@ -332,6 +339,8 @@ class SimVenue:
 
     def book(self, order: Order, foreign: bool = False) -> Answer:
         """The book: take the order or say no, and do at once what it asks for."""
+        if self.manners.directs_by_market and self.nature.spot and order.order_type.conditional:
+            order = self._directed(order)
         refusal = None if foreign else self._refusal(order)
         if refusal is not None:
             return refusal
@@ -389,6 +398,13 @@ class SimVenue:
         for resting in found:
             self._end(resting, "canceled", by)
         return Acked(venue_order_id=found[0].venue_order_id, venue_ns=self.now_ns)
+
+    def _directed(self, order: Order) -> Order:
+        """By the market of the moment, whatever was meant."""
+        assert order.trigger_price is not None, "a conditional order without a trigger"
+        rises = order.trigger_price > self.markets[order.symbol].bid
+        stop = rises is (order.side is Side.BUY)
+        return replace(order, order_type=DIRECTED[order.order_type.value.endswith("market"), stop])
 
     def _refusal(self, order: Order) -> Rejection | None:
         market = self.markets.get(order.symbol)

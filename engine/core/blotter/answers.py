@@ -11,6 +11,7 @@ from engine.core.messages import (
     Canceled,
     CancelFailed,
     Failed,
+    Leg,
     Looked,
     LookedUp,
     Missing,
@@ -71,8 +72,10 @@ def looked(sheet: Sheet, message: Looked, now_ns: int) -> None:
     if order is None:
         return
     match message.found:
-        case OrderReport():
+        case OrderReport(status=status, filled_qty=filled):
             fold_report(sheet, message.found, now_ns)
+            if order.leg is Leg.STOP and status == "open" and not filled:
+                sheet.untouched[order.cid] = message.asked_ns
         case NotFound():
             _not_found(sheet, order, message, now_ns)
         case Failed():

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from engine.core.blotter.answers import answered, looked
 from engine.core.blotter.enact import enact
-from engine.core.blotter.follow import follow
+from engine.core.blotter.follow import distrust, follow
 from engine.core.blotter.reports import fold_comparison, fold_fill, fold_funding, fold_report
 from engine.core.blotter.sheet import Seen, Sheet, Terms, Worth
 from engine.core.messages import (
@@ -254,7 +254,8 @@ class Blotter:
                     sheet.wake_ns = 0
             case Relisted(instrument=instrument):
                 sheet.instrument = instrument  # orders that stand keep their steps; what follows has the new ones
-            case Sweep():
-                pass
+            case Sweep(passed_ns=passed_ns):
+                if passed_ns:
+                    distrust(sheet, passed_ns, now_ns)
             case _:
                 assert_never(message)

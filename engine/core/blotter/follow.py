@@ -24,9 +24,10 @@ from engine.core.order import (
     owed,
     rests,
     settled,
+    untouched,
 )
 from engine.core.position import closable
-from engine.core.protection import Wanted, need, wanted
+from engine.core.protection import TRIGGER_NS, Wanted, need, wanted
 
 SILENT_NS = 3 * SECOND  # after the acceptance of an order that does not rest, before its end is asked for
 UNCLEAR_MAX_NS = 180 * SECOND  # of doubt, before a person is called
@@ -100,6 +101,8 @@ def _protect(sheet: Sheet, now_ns: int, tidy: bool) -> None:
         todo = need(wants.get(leg), have, tidy)
         for order in todo.cancel:
             sheet.cancel(order, "replaced" if leg in wants else "nothing left to protect", now_ns)
+        if leg is Leg.STOP and sheet.distrusts():
+            continue  # another would do no better; what becomes of this one says whether there is anything to close
         if todo.place is not None and _may_try(sheet, leg, now_ns):
             _protective(sheet, todo.place, now_ns)
     if not held:
@@ -108,6 +111,27 @@ def _protect(sheet: Sheet, now_ns: int, tidy: bool) -> None:
             for order in tuple(sheet.orders.values()):
                 if opens(order) and order.filled_qty:
                     sheet.cancel(order, "its position was closed", now_ns)
+
+
+def distrust(sheet: Sheet, passed_ns: int, now_ns: int) -> None:
+    """The market has been beyond the stop since `passed_ns`, and the position is still there: is the stop at work?
+
+    It is looked at once it should have been executed, for its report may only be late. One that is untouched covers
+    nothing: it is canceled. The cancel is the proof, since a venue's queries may lag and its book does not: what was
+    executed cannot be canceled, and what was canceled sells nothing beside the close that follows (`Sheet.tell`).
+    """
+    if sheet.position.closing:
+        return
+    for order in tuple(sheet.orders.values()):
+        standing = order.state is State.OPEN and not order.cancel_asked and untouched(order)
+        if not standing or not sheet.is_the_stop(order):
+            continue
+        at_work_ns = max(passed_ns, order.accepted_ns) + TRIGGER_NS
+        if sheet.untouched.get(order.cid, 0) > at_work_ns:
+            sheet.distrusted[order.cid] = passed_ns
+            sheet.cancel(order, "the market has passed it, and it is untouched", now_ns)
+        elif now_ns > at_work_ns:
+            sheet.look(order, now_ns, soon=True)
 
 
 def _overdue(sheet: Sheet, order: Order, now_ns: int) -> bool:
@@ -186,7 +210,7 @@ def _settle(sheet: Sheet, order: Order, now_ns: int) -> None:
     sheet.ended[order.cid] = order
     if len(sheet.ended) > ENDED_KEPT:
         del sheet.ended[next(iter(sheet.ended))]
-    for memory in (sheet.looks, sheet.looking, sheet.canceling, sheet.paged):
+    for memory in (sheet.looks, sheet.looking, sheet.canceling, sheet.paged, sheet.untouched, sheet.distrusted):
         memory.pop(order.cid, None)
     if order.filled_qty < order.qty:
         name = "order.failed" if outcome(order) in _FAILURES else "order.cancelled"

@@ -30,6 +30,7 @@ from engine.core.messages import (
     Instrument,
     Leg,
     Look,
+    Missing,
     Order,
     OrderType,
     Outcome,
@@ -47,9 +48,20 @@ from engine.core.messages import (
     Wake,
 )
 from engine.core.money import plain
-from engine.core.order import OrderFact, advance, average_price, opens, remaining, rests, slippage, unfilled
+from engine.core.order import (
+    OrderFact,
+    advance,
+    average_price,
+    opens,
+    remaining,
+    rests,
+    settled,
+    slippage,
+    unfilled,
+    untouched,
+)
 from engine.core.position import closable
-from engine.core.protection import uncovered
+from engine.core.protection import uncovered, wanted
 
 SECOND = 1_000_000_000
 NEVER_NS = 1 << 63
@@ -119,6 +131,8 @@ class Sheet:
         self.looking: dict[str, int] = {}  # due time of the one under way
         self.canceling: dict[str, int] = {}  # when a cancel was last sent
         self.paged: dict[str, int] = {}
+        self.untouched: dict[str, int] = {}  # stops of which a look-up has shown no execution: when it was asked
+        self.distrusted: dict[str, int] = {}  # stops that are canceled for that: since when the market was beyond them
         self.wake_ns = 0
         self.limit_ns = 0  # no order's time limit is over before
         self.begin()
@@ -151,6 +165,8 @@ class Sheet:
         if order.leg is Leg.ENTRY or not self._of_this_lifecycle(order):
             return  # what protected a position that has turned or gone since fails because of that
         match fact:
+            case Canceled() | Expired() | Rejected() | Missing() if self._distrusted(order) and untouched(order):
+                self._proven_false(order, fact.at_ns)
             case Canceled() | Expired() if not order.cancel_asked and unfilled(order):
                 self._taken_away(order, fact.at_ns)
             case Rejected(kind="triggered"):  # the market is beyond it already: what it was to do is done now
@@ -171,6 +187,30 @@ class Sheet:
                 self.not_before[Leg.STOP] = fact.at_ns + (SECOND // 5 << min(self.stop_failures, 5))
             case Rejected() | Unsent() | Unclear() if order.leg is Leg.TARGET:
                 self.not_before[Leg.TARGET] = fact.at_ns + TARGET_AGAIN_NS
+
+    def _proven_false(self, stop: Order, at_ns: int) -> None:
+        """It stood, did nothing when the market passed it, and is gone: close what it should have closed."""
+        seconds = (at_ns - self.distrusted[stop.cid]) // SECOND
+        why = f"the stop at {stop.trigger_price} did nothing, though the market was beyond it for {seconds} s"
+        self.alert("critical", "unprotected", f"{why}: it covered nothing; closing the position", at_ns)
+        self.flatten("engine", why, stop.trace_id, at_ns)
+        self.not_before[Leg.STOP] = at_ns + SECOND
+
+    def distrusts(self) -> bool:
+        """Whether the stop that the position should have is being canceled because it covers nothing."""
+        held = (self.orders[cid] for cid in self.distrusted if cid in self.orders)
+        return any(self._distrusted(order) and not settled(order) for order in held)
+
+    def _distrusted(self, order: Order) -> bool:
+        """A stop of a position that has gone since, or that has been moved, is nothing to close for."""
+        return order.cid in self.distrusted and self._of_this_lifecycle(order) and self.is_the_stop(order)
+
+    def is_the_stop(self, order: Order) -> bool:
+        """Whether an order is a stop as the position should have it now, of whatever quantity."""
+        want = next((w for w in wanted(self.position, self.instrument) if w.leg is Leg.STOP), None)
+        if want is None or order.leg is not Leg.STOP:
+            return False
+        return (order.side, order.trigger_price) == (want.side, want.trigger_price)
 
     def _turning(self) -> Order | None:
         """An order that takes the position away or round at once, and whose end we do not know yet, for a moment."""

@@ -7,7 +7,6 @@ unclear comes as HTTP 5xx, as a code of the system's own inside a 200, or as a p
 
 import json
 from collections.abc import Callable
-from decimal import Decimal
 from random import Random
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote
@@ -35,7 +34,7 @@ from tests.sim.venue import Kept, Life, Manners, Resting, SimVenue
 
 Row = dict[str, Any]
 
-MANNERS = Manners(post_only_is_taken=True, liquidates_as=("",))
+MANNERS = Manners(post_only_is_taken=True, liquidates_as=("",), directs_by_market=True)
 WINDOW_MS = 5000
 TIFS = {"GTC": TimeInForce.GTC, "IOC": TimeInForce.IOC, "FOK": TimeInForce.FOK, "PostOnly": TimeInForce.POST_ONLY}
 SIDES = {"Buy": Side.BUY, "Sell": Side.SELL}
@@ -216,10 +215,7 @@ class BybitFace:
     def _kind(self, body: Row, side: Side, market: bool, trigger: str) -> OrderType:
         if not trigger:
             return OrderType.MARKET if market else OrderType.LIMIT
-        if self.spot:  # told by the market of the moment
-            rises = Decimal(trigger) > self.venue.markets[body["symbol"]].bid
-        else:
-            rises = body["triggerDirection"] == 1
+        rises = not self.spot and body["triggerDirection"] == 1  # spot takes none: the book tells it by the market
         if rises == (side is Side.BUY):
             return OrderType.STOP_MARKET if market else OrderType.STOP_LIMIT
         return OrderType.TAKE_PROFIT_MARKET if market else OrderType.TAKE_PROFIT_LIMIT
