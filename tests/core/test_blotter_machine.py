@@ -177,10 +177,10 @@ class BooksMatchTheVenue(RuleBasedStateMachine):
     def flatten(self) -> None:
         self.tell(Flatten("person", "test"))
 
-    @rule()
-    def sweep(self) -> None:
+    @rule(passed=st.booleans())
+    def sweep(self, passed: bool) -> None:
         self.now += 10 * SECOND
-        self.tell(Sweep(self.now), Wake(self.now))
+        self.tell(Sweep(self.now, self.now - 9 * SECOND if passed else 0), Wake(self.now))
 
     @precondition(lambda self: self.requests)
     @rule(which=st.integers(0, 20), fate=st.sampled_from(["well", "well", "well", "lost", "silent", "refused"]))

@@ -78,6 +78,7 @@ SECOND = 1_000_000_000
 MARK = "sf1"  # client ids of the engine begin with it
 CONFIRMATION = "trade_confirmations"
 STOPS = (OrderType.STOP_MARKET, OrderType.STOP_LIMIT)
+TARGETS = (OrderType.TAKE_PROFIT_MARKET, OrderType.TAKE_PROFIT_LIMIT)
 COVERS = (*STOPS, OrderType.MARKET)  # an exit at work flattens, which is as good
 ENDS = (Rejected, Canceled, Expired, Missing, Unsent)
 ON_THE_WAY_NS = 36 * SECOND  # W + Q + E and a little: after that a request that has not arrived will not
@@ -784,8 +785,7 @@ def _mistaken(e: Evidence, bare: Bare) -> bool:
         x.symbol == bare.symbol
         and x.at_ns <= bare.until_ns
         and ended.get(x.venue_order_id, e.end_ns) >= bare.since_ns
-        and x.order_type.conditional
-        and x.order_type not in STOPS
+        and x.order_type in TARGETS
         and x.cid in e.submitted
         and e.submitted[x.cid][1].leg is Leg.STOP
         for x in e.entries

@@ -47,6 +47,7 @@ class Faults(Struct, frozen=True):
     declined: float = 0.0
     rate_limited: float = 0.0
     rejected_later: float = 0.0  # acknowledged, then refused
+    overtaken: float = 0.0  # the market leaps past a trigger while its order is on its way
     overfilled: float = 0.0  # an opener is executed for more than was asked
     filled_late: float = 0.0  # an opener is executed after its cancel was told
     ban_mean: float = 0.0  # the venue refuses every request and query for a while
@@ -138,6 +139,7 @@ FAMILIES: dict[str, Draw] = {
     "refusals": lambda r: {"declined": r.uniform(0.02, 0.2)},
     "rate limits": lambda r: {"rate_limited": r.uniform(0.02, 0.15)},
     "rejections after the acknowledgement": lambda r: {"rejected_later": r.uniform(0.02, 0.2)},
+    "leaping markets": lambda r: {"overtaken": r.uniform(0.1, 0.5)},
     "thin books": lambda r: {"dried_up": r.uniform(0.1, 0.6)},
     "failing queries": lambda r: {"query_failed": r.uniform(0.05, 0.4)},
     "read lag": lambda r: {"visible_max": r.choice((1.0, 5.0, 15.0))},

@@ -39,6 +39,7 @@ from actors.ports import World as Ports
 from engine.core import checks, position, protection, reconcile, rules, sizing
 from engine.core.admission import Admission
 from engine.core.blotter import Blotter, answers, follow, reports
+from engine.core.blotter import blotter as blotter_shell
 from engine.core.blotter.sheet import Sheet
 from engine.core.exposure import Exposure
 from engine.core.ids import client_order_id, is_ours
@@ -1099,6 +1100,10 @@ def stop_only_when_all_is_filled() -> Patch:
     return swap(follow, "_protect", _protect)
 
 
+def passed_stop_not_looked_at() -> Patch:
+    return swap(blotter_shell, "distrust", lambda sheet, passed_ns, now_ns: None)
+
+
 def stop_missing_after_recovery() -> Patch:
     real = actors.desk.Desk._blotter
 
@@ -1165,6 +1170,9 @@ STOPPED_IN_TURNS = Likely(
     faults={"lease_seconds": 2.0, "freeze_mean": 10.0, "freeze_max": 15.0},
     load={"signals": 40, "gap_mean": 1.0, "faulty_seconds": 240.0},
 )
+
+# At a venue that tells what a stop is for from the market.
+OVERTAKEN = Likely(on=("leaping markets",), off=CRASHES, face="bybit", nature={"spot": True}, faults={"overtaken": 0.5})
 
 MUTANTS: tuple[Mutant, ...] = (
     Mutant(
@@ -1471,6 +1479,15 @@ MUTANTS: tuple[Mutant, ...] = (
         "a stop that was canceled by hand is not placed again",
         stop_not_replaced,
         Likely(on=("a human",), off=("halts", *CRASHES), faults={"human_mean": 0.0, "human_cancel_mean": 8.0}),
+    ),
+    Mutant(
+        "passed-stop-not-looked-at",
+        "a stop that the market has passed is taken for cover, whatever it does",
+        passed_stop_not_looked_at,
+        OVERTAKEN,
+    ),
+    Mutant(
+        "passed-stop-looked-at", "the same leaping market, and a look at the stop", nothing, OVERTAKEN, control=True
     ),
     Mutant(
         "stop-on-wrong-side",

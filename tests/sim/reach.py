@@ -42,7 +42,7 @@ from engine.core.messages import (
     Unclear,
     Unsent,
 )
-from tests.sim.checks import CONFIRMATION, ENDS, STOPS, Evidence, bare_stretches, opens
+from tests.sim.checks import CONFIRMATION, ENDS, STOPS, TARGETS, Evidence, bare_stretches, opens
 from tests.sim.faults import CHANNELS, FACES
 from tests.sim.truth import (
     AnyEntry,
@@ -123,6 +123,7 @@ _COUNTED = {  # by the venue, the disk and the sinks themselves, as it happens
     "too old before the book": "a request was too old before the book, after the gate",
     "a cancel-replace that only canceled": "a cancel-replace canceled, and did not place",
     "a cancel-replace that found nothing to replace": "a cancel-replace found nothing to replace",
+    "the market overtook an order on its way to its trigger": "the market overtook a stop or target on its way",
     **{f"by {face}": f"{face}: a world by its protocol" for face in FACES},
     **{f"without {channel}": f"signals went on without {channel}" for channel in CHANNELS},
 }
@@ -170,6 +171,7 @@ GOALS: tuple[str, ...] = (
     "a fill was learned by asking",
     "a stop was triggered",
     "a stop that somebody took away was replaced",
+    "a stop was taken for a target",
     "a position without cover was covered",
     "a position was flattened",
     "entry, stop and target of one position",
@@ -412,6 +414,9 @@ def cover(e: Evidence) -> Iterator[str]:
                 if entry.symbol in missing:
                     missing.discard(entry.symbol)
                     yield "a stop that somebody took away was replaced"
+            case Taken(order_type=order_type, cid=cid) if order_type in TARGETS and cid in e.submitted:
+                if e.submitted[cid][1].leg is Leg.STOP:
+                    yield "a stop was taken for a target"
             case Ended(status="canceled", cid=cid) if entry.venue_order_id in stops and cid not in canceling:
                 symbol = stops[entry.venue_order_id].symbol
                 if positions[symbol]:

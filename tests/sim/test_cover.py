@@ -8,15 +8,18 @@ from msgspec.structs import replace
 
 from actors.reconciler import Reconciler
 from engine.core.blotter import follow
-from engine.core.messages import Halted, Leg, Missing, OrderType, Side
+from engine.core.messages import Alerted, FlattenAsked, Halted, Leg, Missing, OrderType, Side
 from tests.sim.checks import Evidence
 from tests.sim.cover import awake_stretches
 from tests.sim.faults import Faults, Nature
+from tests.sim.mutants import passed_stop_not_looked_at
+from tests.sim.reach import reached
 from tests.sim.scenarios import entry, one_entry, play
 from tests.sim.truth import BanHeard, DiskBroke, DiskMended, Ended, Executed, Frozen, Phase, Ready, Thawed, Wired
 from tests.sim.venue import Resting
 from tests.sim.world import Report, World
 
+SECOND = 1_000_000_000
 QUIET = Nature(volatility=0.0)
 
 
@@ -217,3 +220,57 @@ def test_an_engine_without_a_disk_is_not_awake_though_it_wakes_up_or_comes_up() 
     )
     stretches = awake_stretches(Evidence(story, (), (), {}))
     assert [(stretch.since_ns, stretch.until_ns) for stretch in stretches] == [(1, 5), (12, 20)]
+
+
+async def an_overtaken_stop(world: World) -> None:
+    """The market leaps while the stop is between us, who had a look at it, and the venue."""
+    await trio.sleep(1)
+    world.feed.offer("enter", entry(world, "enter"))
+    while not any(isinstance(x, Wired) and x.order.leg is Leg.STOP for x in world.truth):  # noqa: ASYNC110
+        await trio.sleep(0.001)
+    market = world.venue.markets["BTCUSDT"]
+    market.ticks = market.ticks * 98 // 100
+    await trio.sleep(40)
+
+
+AFAR = replace(QUIET, spot=True, latency_min=0.04, latency_max=0.05)
+
+
+def test_a_stop_that_spot_takes_for_a_target_is_found_out_in_seconds_and_the_position_is_closed_once() -> None:
+    report = play(an_overtaken_stop, AFAR, face="bybit")
+    assert not report.violations
+    assert reached(report.evidence, report.truth)["a stop was taken for a target"] == 1
+    (asked,) = (f for _, f in report.evidence.facts(FlattenAsked) if isinstance(f, FlattenAsked))
+    assert asked.cause == "engine" and "did nothing" in asked.reason
+    (told,) = (f for _, f in report.evidence.facts(Alerted) if isinstance(f, Alerted) and f.severity == "critical")
+    assert (told.kind, told.symbol) == ("unprotected", "BTCUSDT") and "covered nothing" in told.text
+    exits = [x for x in report.truth if isinstance(x, Wired) and x.order.leg is Leg.EXIT]
+    assert len(exits) == 1 and 5 < report.bare_max < 8
+
+
+def test_a_stop_that_stands_as_a_target_and_is_trusted_all_the_same_is_caught() -> None:
+    """The bound for the venue's mistake is short, and holds for nothing else."""
+    with passed_stop_not_looked_at():
+        report = play(an_overtaken_stop, AFAR, face="bybit")
+    assert [v.invariant for v in report.violations] == ["I31"] and report.bare_max > 100
+
+
+def test_where_the_direction_of_a_trigger_is_said_an_overtaken_stop_is_refused_and_its_position_closed() -> None:
+    report = play(an_overtaken_stop, replace(AFAR, spot=False), face="bybit")
+    assert not report.violations and report.bare_max < 1
+    assert not reached(report.evidence, report.truth)["a stop was taken for a target"]
+    assert any(isinstance(f, FlattenAsked) for _, f in report.evidence.facts(FlattenAsked))
+
+
+def test_quotes_that_stand_still_find_nothing_out() -> None:
+    """A stale price is no proof of anything: nothing is closed by it, and by a fresh one it is."""
+
+    async def script(world: World) -> None:
+        world.venue._quotes_stall_until = world.wall_ns() + 25 * SECOND
+        world.venue._quote()
+        await an_overtaken_stop(world)
+
+    report = play(script, AFAR, Faults(event_delay_max=0.001), face="bybit")
+    began_ns = report.truth.entries[0].at_ns
+    asked = [r for r, f in report.evidence.facts(FlattenAsked) if f.cause == "engine"]  # type: ignore[union-attr]
+    assert len(asked) == 1 and asked[0].at_ns - began_ns > 30 * SECOND

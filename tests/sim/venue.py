@@ -339,7 +339,9 @@ class SimVenue:
 
     def book(self, order: Order, foreign: bool = False) -> Answer:
         """The book: take the order or say no, and do at once what it asks for."""
-        if self.manners.directs_by_market and self.nature.spot and order.order_type.conditional:
+        if order.order_type.conditional and not foreign and self.fault(self.faults.overtaken):
+            self._leap(order)
+        if order.order_type.conditional and self.manners.directs_by_market and self.nature.spot:
             order = self._directed(order)
         refusal = None if foreign else self._refusal(order)
         if refusal is not None:
@@ -398,6 +400,15 @@ class SimVenue:
         for resting in found:
             self._end(resting, "canceled", by)
         return Acked(venue_order_id=found[0].venue_order_id, venue_ns=self.now_ns)
+
+    def _leap(self, order: Order) -> None:
+        """The price goes past what an order waits for, and a little further."""
+        assert order.trigger_price is not None, "a conditional order without a trigger"
+        market = self.markets[order.symbol]
+        level = int(order.trigger_price / market.instrument.tick)
+        further = int(level * self._chance.uniform(0.002, 0.01))
+        market.ticks = level - further if market.bid > order.trigger_price else level + further
+        self.truth.reach("the market overtook an order on its way to its trigger")
 
     def _directed(self, order: Order) -> Order:
         """By the market of the moment, whatever was meant."""
