@@ -4,12 +4,14 @@ from pathlib import Path
 from random import Random
 
 import httpx
+import pytest
 import trio
 import trio.testing
 
 from actors.assembly import own_terms, run_live
 from actors.checkup import look_over
 from actors.demo import Demo, run_demo
+from actors.real import own_market
 from engine.core.breakers import OwnTerms
 from engine.market import synthetic
 from engine.runtime.clock import live_clock
@@ -157,3 +159,45 @@ def test_the_engines_own_breakers_are_as_the_config_says() -> None:
         10 * SECOND,
     )
     assert own_terms(parse(limits, "test.toml").breakers) == OwnTerms()
+
+
+@pytest.mark.parametrize(
+    ("market", "first", "own"),
+    [
+        ("bybit", 'venue = "bybit"\nhost = "mainnet"', True),
+        ("bybit", 'venue = "bybit"\nhost = "demo"', True),  # which trades in the mainnet's market
+        ("bybit", 'venue = "bybit"\nhost = "testnet"', True),  # the market is heard where the first account trades
+        ("binance", 'venue = "bybit"\nhost = "mainnet"', False),
+        ("binance", 'venue = "binance"\nhost = "testnet"', True),
+        ("bybit", 'venue = "ccxt"\nexchange = "bybit"\nhost = "mainnet"', True),
+        ("bybit", 'venue = "ccxt"\nexchange = "bybit"\nhost = "testnet"', False),
+        ("bybit", 'venue = "ccxt"\nexchange = "kraken"\nhost = "mainnet"', False),
+        ("bybit", 'venue = "ccxt"\nexchange = "bybit"\nhost = "http://127.0.0.1:1"', True),
+    ],
+)
+def test_a_stop_is_held_against_the_market_in_which_it_triggers_and_against_no_other(
+    market: str, first: str, own: bool
+) -> None:
+    config = parse(real(market, first), "test.toml")
+    assert own_market(config.accounts["main"], config) is own
+
+
+def test_of_two_real_accounts_one_may_trade_in_a_market_that_is_not_heard() -> None:
+    spot = '[accounts.other]\nvenue = "bybit"\nhost = "mainnet"\ncategory = "spot"\nkey_env = "A"\nsecret_env = "B"\n'
+    config = parse(real("bybit", 'venue = "bybit"\nhost = "mainnet"') + spot + "[accounts.other.limits]\n", "test.toml")
+    assert [own_market(section, config) for section in config.accounts.values()] == [True, False]
+
+
+def real(market: str, account: str) -> str:
+    return f"""
+[engine]
+env = "{"testnet" if "testnet" in account or "demo" in account else "live"}"
+[market]
+kind = "{market}"
+symbols = ["BTCUSDT"]
+[accounts.main]
+{account}
+key_env = "A"
+secret_env = "B"
+[accounts.main.limits]
+"""
