@@ -15,6 +15,7 @@ import msgspec
 from confluent_kafka import Consumer
 
 from engine.edges.kafka import Cluster, reading_settings
+from engine.runtime.turns import take_short_turns
 
 POLL_SECONDS = 0.05
 _ORDER_ID = re.compile(rb'"cid": "([A-Za-z0-9]+)"')
@@ -35,6 +36,7 @@ class BareResult(msgspec.Struct, frozen=True):
 
 def run(task: BareTask) -> None:
     """Until standard input ends."""
+    take_short_turns()
     to_exchange = socket.create_connection(("127.0.0.1", task.port))
     to_exchange.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     to_exchange.setblocking(False)

@@ -33,6 +33,7 @@ from engine.runtime.config import MarketSection
 from engine.runtime.interpreter import settle_down
 from engine.runtime.journal.sqlite import SqliteJournal
 from engine.runtime.log import configure
+from engine.runtime.turns import take_short_turns
 from engine.venues.link import LinkVenue
 from engine.venues.registry import WORLDS
 
@@ -247,6 +248,7 @@ async def rest(engine: Engine) -> bool:
 
 def main(task: EngineTask) -> None:
     use_exact_context()
+    take_short_turns()
     if not task.profile:
         return trio.run(run, task)
     profile = cProfile.Profile()

@@ -21,6 +21,7 @@ from engine.core.audit import GENESIS, chain
 from engine.runtime.journal.sqlite import connect
 from engine.runtime.journal.tables import JOURNAL
 from engine.runtime.journal.writing import migrate
+from engine.runtime.turns import take_short_turns
 
 CHUNK = 65_536
 _SIGNAL = "INSERT INTO signals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
@@ -94,6 +95,7 @@ class Books:
 
 async def run(task: LeastTask) -> None:
     """Until standard input ends."""
+    take_short_turns()
     books, took, decode = Books(task), dict[str, int](), msgspec.json.Decoder(Asked).decode
     wire = socket.create_connection(("127.0.0.1", task.port))
     wire.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

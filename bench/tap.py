@@ -16,6 +16,8 @@ from pathlib import Path
 
 import msgspec
 
+from engine.runtime.turns import take_short_turns
+
 _ORDER_ID = re.compile(rb'(?:orderLinkId|newClientOrderId)"?\s*[:=]\s*"?([A-Za-z0-9]+)')
 _LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 _UPGRADE = re.compile(rb"\r\nupgrade:\s*websocket", re.IGNORECASE)
@@ -52,6 +54,7 @@ class Stream:
 
 def run(task: TapTask) -> None:
     """Until standard input ends. Blocking sockets in one loop: whatever it takes is the same for every client."""
+    take_short_turns()
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
     peers: dict[int, tuple[socket.socket, socket.socket, Stream | None]] = {}  # by number: from, to, what is kept

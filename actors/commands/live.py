@@ -25,6 +25,7 @@ from engine.core.messages import Limits
 from engine.runtime.commandline import INTERRUPTED, OK, Quit
 from engine.runtime.config import Config
 from engine.runtime.interpreter import settle_down
+from engine.runtime.turns import take_short_turns
 
 LOG = structlog.get_logger("run")
 
@@ -39,6 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
             config, _ = at_local_exchange(beside, config, arguments.config, folder)
         if needs_vault(config):
             ask_passphrase(config)
+        take_short_turns()
         return started(lambda: trio.run(_live, config, arguments))
 
 
