@@ -86,6 +86,7 @@ class Broker:
         command = [
             "java",
             "-Xmx384m",
+            "-XX:TieredStopAtLevel=1",  # the second compiler would work beside whatever is measured, for half a minute
             "-cp",
             f"{self._libraries}/*",
             "kafka.Kafka",

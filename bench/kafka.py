@@ -15,7 +15,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +30,8 @@ from bench.exchange import exchange
 from bench.figures import HEADING, Figures, Ratio, figures, line, ratio, ratio_line
 from bench.market import ACCOUNT
 from bench.peers import Process, median_of
+from bench.processors import Processors, Use
+from bench.processors import line as processors_line
 from bench.submitters import PRICE, QTY, SYMBOL
 from bench.tap import TapResult, TapTask
 from engine.edges.kafka import Cluster
@@ -43,6 +45,13 @@ STAGES: dict[str, tuple[str, str]] = {
     "durable -> sending": ("durable", "wire"),
 }
 FLUSH_SECONDS = 30.0
+NAMES = {
+    "bench.engine_process": "engine",
+    "kafka.Kafka": "broker",
+    "exchange": "exchange",
+    "bench.tap": "tap",
+    "bench.bare_consumer_process": "bare consumer",
+}
 
 
 class Terms(Struct, frozen=True):
@@ -70,6 +79,7 @@ class Report(Struct, frozen=True):
     over_bare: Ratio | None
     outside_over_bare: Ratio | None
     cpu_us: float  # of the engine's process, per signal
+    processors: Use | None  # while messages went to the engine; None: the system does not tell
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -108,19 +118,21 @@ def _measure(terms: Terms, cluster: Cluster, stack: ExitStack) -> Report:
     rounds = max(1, terms.rounds)
     count = max(1, round(terms.rate * terms.seconds / rounds))
     sent: dict[str, list[dict[str, int]]] = {"engine": [], "bare": []}
+    processors = Processors(NAMES, "sender")
     gc.collect()
     gc.freeze()
     first = 0
     for turn in range(rounds + 1):
         number = count if turn else terms.warm_up
         for name in ("bare", "engine"):
-            meant = _turn(terms.rate, producer, topics[name], name[0], first, number)
+            with processors.counted() if turn and name == "engine" else nullcontext():
+                meant = _turn(terms.rate, producer, topics[name], name[0], first, number)
             if turn:
                 sent[name].append(meant)
             time.sleep(0.3)
         first += number
     told, floor, tapped = engine.end(EngineResult), bare.end(BareResult), tap.end(TapResult)
-    return _report(terms, sent, told, floor, tapped, first)
+    return _report(terms, sent, told, floor, tapped, first, processors.use())
 
 
 def _turn(rate: float, producer: Producer, name: str, run: str, first: int, count: int) -> dict[str, int]:
@@ -181,6 +193,7 @@ def _report(
     bare: BareResult,
     tapped: TapResult,
     signals: int,
+    processors: Use | None,
 ) -> Report:
     arrived = tapped.arrived
     pairs = _paired(sent["engine"], engine.stamps, arrived)
@@ -207,6 +220,7 @@ def _report(
         over_bare=ratio(whole, floor),
         outside_over_bare=ratio(outside["engine"], outside["bare"]),
         cpu_us=round(engine.cpu_ns / signals / 1000, 1),
+        processors=processors,
     )
 
 
@@ -241,6 +255,8 @@ def lines(report: Report) -> list[str]:
         ratio_line("meant -> wire / bare", report.outside_over_bare),
         f"{report.cpu_us:g} us of CPU per signal",
     ]
+    if report.processors is not None:
+        told.append(processors_line(report.processors, "engine"))
     if not report.complete:
         told.append("INCOMPLETE: messages, accepted signals and orders at the exchange differ")
     if terms.durability == "process":

@@ -153,6 +153,8 @@ def test_a_message_of_kafkas_comes_to_the_wire_once_and_its_way_has_its_floor(tm
         assert of.count == 20 and ordered(of)
     assert report.outside.p50 > report.own.p50 > report.stages["handed over -> judged"].p50
     assert report.over_bare is not None and report.over_bare.p50 > 1
+    assert report.processors is not None and {"engine", "exchange", "tap", "sender"} <= report.processors.ours.keys()
+    assert report.processors.ours["engine"] > 0 and report.processors.others >= 0
     assert kafka.lines(report)[-1].startswith("target: own share p99 under 3000 us")
 
 
