@@ -12,7 +12,7 @@ from hashlib import blake2b
 
 import orjson
 
-from engine.core.messages import Action, OrderType, Quantity, Side, Signal, TimeInForce
+from engine.core.messages import Action, OrderType, Quantity, QuoteAmount, Side, Signal, TimeInForce
 from engine.edges.fields import ID_CHARS_MAX, members
 from engine.edges.signals import DialectTerms, expiry, trace_of
 from engine.edges.strict import shown
@@ -32,7 +32,9 @@ def entry(raw: bytes, terms: DialectTerms, source: str, received_ns: int, trace_
     found = _ENTRY.fullmatch(canonical.decode())
     if found is None or canonical.count(b'"') != raw.count(b'"'):
         return None  # with fewer quotes than were sent: a key was given twice, of which one has won
-    given, cancel_after, limit, kind, qty, side, signal_id, stop, symbol, target, tif, tif_long, ttl = found.groups()
+    given, cancel_after, limit, kind, qty, worth, side, signal_id, stop, symbol, target, tif, tif_long, ttl = (
+        found.groups()
+    )
     if (kind and kind != ("limit" if limit else "market")) or (tif and tif_long):
         return None
     tif = tif or tif_long or "gtc"
@@ -55,7 +57,7 @@ def entry(raw: bytes, terms: DialectTerms, source: str, received_ns: int, trace_
         valid_until_ns=expiry(None, received_ns, _decimal(ttl) or terms.ttls.get(account, terms.ttl_seconds)),
         venue=terms.venue,
         side=_SIDES[side],
-        size=Quantity(Decimal(qty.strip('"'))),
+        size=Quantity(Decimal(qty.strip('"'))) if qty else QuoteAmount(Decimal(worth.strip('"'))),
         order_type=OrderType.LIMIT if limit else OrderType.MARKET,
         tif=_TIFS[tif],
         limit_price=_decimal(limit),
@@ -84,7 +86,7 @@ _ENTRY = re.compile(
     rf'(?:"cancel_after_seconds":{_SECONDS},)?'
     rf'(?:"limit_price":{_FIGURE},)?'
     r'(?:"order_type":"(limit|market)",)?'
-    rf'"qty":{_FIGURE},'
+    rf'(?:"qty":{_FIGURE}|"quote_amount":{_FIGURE}),'
     r'"side":"(buy|sell)",'
     r'"signal_id":"([!#-~]{1,128})",'
     rf'(?:"stop_loss":{_FIGURE},)?'

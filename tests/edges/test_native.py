@@ -32,6 +32,7 @@ PLAIN: tuple[dict[str, Any], ...] = (
     LIMIT,
     {**MARKET, "symbol": "XBTUSDT", "side": "sell", "qty": 3},
     {**MARKET, "limit_price": "1", "time_in_force": "post_only"},
+    {"signal_id": "first", "symbol": "BTCUSDT", "action": "open", "side": "buy", "quote_amount": "500"},
     {key: value for key, value in MARKET.items() if key != "action"},
 )
 ODD_VALUES = (
@@ -42,7 +43,19 @@ ODD_VALUES = (
 )
 KEYS = (
     *LIMIT,
-    *("time_in_force", "price", "quantity", "target", "reduce_only", "type", "dialect", "note", "trace_id", "data"),
+    *(
+        "time_in_force",
+        "quote_amount",
+        "price",
+        "quantity",
+        "target",
+        "reduce_only",
+        "type",
+        "dialect",
+        "note",
+        "trace_id",
+        "data",
+    ),
     *("confidence", "ltv", "created_ns", "reference_price", "id", "risk_share", "hedge", "venue", "action "),
 )
 
@@ -85,6 +98,7 @@ def test_a_plain_entry_is_taken_by_the_short_way(body: dict[str, Any], indent: i
         b'{"signal_id":"s-1","symbol":"BTCUSDT","side":"buy","qty":"1","order_type":"market","limit_price":"1"}',
         b'{"signal_id":"s-1","symbol":"BTCUSDT","side":"buy","qty":"1","tif":"post_only"}',
         b'{"signal_id":"s-1","symbol":"BTCUSDT","side":"buy","qty":"1","tif":"gtc","time_in_force":"gtc"}',
+        b'{"signal_id":"s-1","symbol":"BTCUSDT","side":"buy","qty":"1","quote_amount":"1"}',
         b'[{"signal_id":"s-1"}]',
         b"[" * 1999,
         b"",
