@@ -20,7 +20,7 @@ from msgspec.structs import replace
 
 from actors.hooks import open_ess, open_hook, open_post
 from actors.metrics import IntervalLog, LagWatch
-from actors.real import admit, is_real, looked_at, open_real, public_hosts, traded_kind, vault_of
+from actors.real import admit, is_real, looked_at, open_real, owners, public_hosts, traded_kind, vault_of
 from actors.web import ports_for
 from actors.wiring import AccountParts, Engine, Parts, run_engine
 from engine.core.breakers import OwnTerms, StallTerms, StormTerms
@@ -54,6 +54,7 @@ from engine.venues.keys import KeyProblem
 from engine.venues.link import LinkVenue
 from engine.venues.paper import Faults, PaperTerms, PaperVenue
 from engine.venues.throttle import Limit, Throttle
+from engine.venues.vault import Vault
 from engine.web.serve import serve
 from engine.web.terms import terms_of, warn_of_insecurity
 
@@ -121,16 +122,17 @@ async def _live(
                 account = open_account(name, section, market, clock, rng, folder)
             held.callback(account.venue.close)  # type: ignore[attr-defined]
             venues.append(account)
-        looked = looked_at(vault, config.accounts, clock)
+        broadcast = Broadcast("stream")
+        sinks = open_sinks(config, broadcast, clock, os.environ, vault)
+        http = next((HttpSource(s.name, clock) for s in config.sources if s.kind == "http"), None)
+        sources = open_sources(config, http, clock, os.environ, vault)
+        looked = looked_at(vault, owners(config), clock)
         del vault  # the signers are made: nothing of this process opens it again
         hearers: list[Hears] = [*(v.venue for v in venues if isinstance(v.venue, PaperVenue)), board]
         start_market(services, market, hearers, clock, rng)
-        broadcast = Broadcast("stream")
-        sinks = open_sinks(config, broadcast, clock, os.environ)
         for sink in sinks:
             if isinstance(sink, LivingSink):
                 await services.start(sink.live)
-        http = next((HttpSource(s.name, clock) for s in config.sources if s.kind == "http"), None)
         ess, service = open_ess(config.ess, os.environ) if config.ess.url else (None, None)
         if service is not None:
             services.start_soon(service.live, name="ess")
@@ -142,7 +144,7 @@ async def _live(
             rng=rng,
             accounts=tuple(venues),
             quote=quotes_of(venues, board),
-            sources=open_sources(config, http, clock, os.environ),
+            sources=sources,
             sinks=sinks,
             dialects=dialect_terms(config),
             dead_letter=lambda m: bury(dead, m),
@@ -289,7 +291,9 @@ def paper_terms(section: PaperSection) -> PaperTerms:
     )
 
 
-def open_source(section: SourceSection, clock: Clock, engine: str, environ: Mapping[str, str]) -> Source:
+def open_source(
+    section: SourceSection, clock: Clock, engine: str, environ: Mapping[str, str], vault: Vault | None
+) -> Source:
     """Raises KeyProblem for a password that is not there."""
     dialect = section.dialect or None
     match section.kind:
@@ -308,7 +312,7 @@ def open_source(section: SourceSection, clock: Clock, engine: str, environ: Mapp
             )
             return redis.RedisSource(section.name, _redis(section, environ), terms, clock)
         case "webhook":
-            return open_hook(section, clock, environ)
+            return open_hook(section, clock, environ, vault)
         case "kafka":
             from engine.edges import kafka  # the same
 
@@ -320,22 +324,35 @@ def open_source(section: SourceSection, clock: Clock, engine: str, environ: Mapp
 
 
 def open_sources(
-    config: Config, http: HttpSource | None, clock: Clock, environ: Mapping[str, str]
+    config: Config, http: HttpSource | None, clock: Clock, environ: Mapping[str, str], vault: Vault | None
 ) -> tuple[Source, ...]:
     """Raises KeyProblem for a password that is not there."""
-    others = tuple(open_source(s, clock, config.engine.name, environ) for s in config.sources if s.kind != "http")
+    name, sections = config.engine.name, (s for s in config.sources if s.kind != "http")
+    others = tuple(open_source(section, clock, name, environ, vault) for section in sections)
     return others if http is None else (*others, http)
 
 
 def open_sinks(
-    config: Config, broadcast: Broadcast, clock: Clock, environ: Mapping[str, str], sender: str = ""
+    config: Config,
+    broadcast: Broadcast,
+    clock: Clock,
+    environ: Mapping[str, str],
+    vault: Vault | None,
+    sender: str = "",
 ) -> tuple[Sink, ...]:
     """`sender` tells a receiver whose events they are; "": the engine's. Raises KeyProblem for a missing password."""
     named = sender or config.engine.name
-    return (*(_open_sink(section, config, clock, environ, named) for section in config.sinks), broadcast)
+    return (*(_open_sink(section, config, clock, environ, vault, named) for section in config.sinks), broadcast)
 
 
-def _open_sink(section: SinkSection, config: Config, clock: Clock, environ: Mapping[str, str], sender: str) -> Sink:
+def _open_sink(
+    section: SinkSection,
+    config: Config,
+    clock: Clock,
+    environ: Mapping[str, str],
+    vault: Vault | None,
+    sender: str,
+) -> Sink:
     if section.kind == "redis":
         from engine.edges import redis
 
@@ -346,7 +363,7 @@ def _open_sink(section: SinkSection, config: Config, clock: Clock, environ: Mapp
 
         return kafka.KafkaSink(section.name, _kafka(section, environ), section.topic, section.events)
     if section.kind == "webhook":
-        return open_post(section, sender, clock, environ)
+        return open_post(section, sender, clock, environ, vault)
     # What is marked as published must not be lost with the power either.
     return NdjsonSink(section.name, Path(section.path), config.journal.durability == "power")
 

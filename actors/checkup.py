@@ -41,7 +41,6 @@ async def look_over(config: Config, config_name: str, clock: Clock) -> tuple[Fin
     found.append(_look_at_api(config))
     if config.ess.url:
         found.append(await _look_at_ess(config.ess))
-    found += [_look_at_hook(source) for source in config.sources if source.kind == "webhook"]
     if config.shards:
         found += await _look_at_shards(config)
     else:
@@ -51,6 +50,7 @@ async def look_over(config: Config, config_name: str, clock: Clock) -> tuple[Fin
     if needs_vault(config):
         vault, finding = _look_at_vault(config)
         found.append(finding)
+    found += [_look_at_hook(source, clock, vault) for source in config.sources if source.kind == "webhook"]
     for name, account in config.accounts.items():
         if is_real(account):
             found += await _look_at_real(name, config, clock, vault)
@@ -125,11 +125,11 @@ async def _look_at_ess(section: EssSection) -> Finding:
             return Finding("ess", False, f"the risk service cannot be asked: {no.why}; {silence}")
 
 
-def _look_at_hook(section: SourceSection) -> Finding:
+def _look_at_hook(section: SourceSection, clock: Clock, vault: Vault | None) -> Finding:
     """Whether its secrets are there, and what it lets in."""
     what = f"hook {section.name}"
     try:
-        keys = hook_secrets(section, os.environ)
+        keys = hook_secrets(section, clock, os.environ, vault)
     except KeyProblem as problem:
         return Finding(what, False, str(problem))
     if section.unsigned:

@@ -1,4 +1,4 @@
-"""Webhooks from the config: their secrets from the environment, and what is said of those that are not safe."""
+"""Webhooks from the config: their secrets from environment or vault, and what is said of those that are not safe."""
 
 import re
 from collections.abc import Mapping
@@ -17,11 +17,12 @@ from engine.runtime.config import EssSection, SinkSection, SourceSection, is_loo
 from engine.runtime.log import Secret
 from engine.venues.base import SECOND
 from engine.venues.keys import KeyProblem
+from engine.venues.vault import HOOK, Vault
 
 LOG = structlog.get_logger("hooks")
 
 
-def open_hook(section: SourceSection, clock: Clock, environ: Mapping[str, str]) -> HookSource:
+def open_hook(section: SourceSection, clock: Clock, environ: Mapping[str, str], vault: Vault | None) -> HookSource:
     """Raises KeyProblem for a secret that is not there, or is too short."""
     if section.unsigned:
         LOG.error(
@@ -32,7 +33,7 @@ def open_hook(section: SourceSection, clock: Clock, environ: Mapping[str, str]) 
             symbols=section.symbols,
         )
     terms = HookTerms(
-        keys=hook_secrets(section, environ),
+        keys=hook_secrets(section, clock, environ, vault),
         tolerance_seconds=section.tolerance_seconds,
         field=section.secret_field if section.unsigned else "",
         addresses=tuple(map(ip_network, section.addresses)),
@@ -42,7 +43,9 @@ def open_hook(section: SourceSection, clock: Clock, environ: Mapping[str, str]) 
     return HookSource(section.name, terms, clock)
 
 
-def open_post(section: SinkSection, engine: str, clock: Clock, environ: Mapping[str, str]) -> HookSink:
+def open_post(
+    section: SinkSection, engine: str, clock: Clock, environ: Mapping[str, str], vault: Vault | None
+) -> HookSink:
     """Raises KeyProblem for a secret or an address that is not there or of no use, OSError for the `ca_file`."""
     url = environ.get(section.url_env, "").strip() if section.url_env else section.url
     if not url:
@@ -52,7 +55,7 @@ def open_post(section: SinkSection, engine: str, clock: Clock, environ: Mapping[
     terms = PostTerms(
         url=Secret(url),
         place=urlsplit(url).netloc,
-        keys=hook_secrets(section, environ),
+        keys=hook_secrets(section, clock, environ, vault),
         sender=re.sub("[^A-Za-z0-9_-]", "_", engine)[:40] or "surefire",
         events=section.events,
         timeout_seconds=section.timeout_seconds,
@@ -87,13 +90,20 @@ def open_ess(section: EssSection, environ: Mapping[str, str]) -> tuple[EssParts,
     return EssParts(terms, service.ask, section.every_seconds), service
 
 
-def hook_secrets(section: SourceSection | SinkSection, environ: Mapping[str, str]) -> tuple[Secret, ...]:
-    """Raises KeyProblem, without what is in the variable."""
-    found = []
+def hook_secrets(
+    section: SourceSection | SinkSection, clock: Clock, environ: Mapping[str, str], vault: Vault | None
+) -> tuple[Secret, ...]:
+    """Raises KeyProblem, without what is in the variable or the vault."""
+    found: list[tuple[str, Secret]] = []
     for name in section.secret_env:
         if not environ.get(name):
             raise KeyProblem(f"the webhook '{section.name}' needs the environment variable {name}, which is not set")
-        found.append(Secret(environ[name].strip()))
-        if why := unfit(found[-1]):
-            raise KeyProblem(f"the environment variable {name}, a secret of the webhook '{section.name}', {why}")
-    return tuple(found)
+        found.append((f"the environment variable {name}", Secret(environ[name].strip())))
+    for name in section.key_vault:
+        if vault is None:
+            raise KeyProblem(f"the webhook '{section.name}' has a secret in the vault, which is not open here")
+        found.append((f"the vault's '{name}'", vault.secrets(name, HOOK + section.name, clock)["secret"]))
+    for whence, secret in found:
+        if why := unfit(secret):
+            raise KeyProblem(f"{whence}, a secret of the webhook '{section.name}', {why}")
+    return tuple(secret for _, secret in found)

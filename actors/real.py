@@ -15,14 +15,14 @@ from actors.wiring import AccountParts, Looked
 from engine.core.messages import Failed, InstrumentKind, KeyNoted
 from engine.runtime.clock import Clock
 from engine.runtime.config import REAL as REAL_NAMES
-from engine.runtime.config import AccountSection, Config
+from engine.runtime.config import AccountSection, Config, SinkSection, SourceSection
 from engine.venues.admission import Remark, environment_remark, local, refuse
 from engine.venues.base import QuoteSource
 from engine.venues.keys import Credentials, KeyProblem, Secret, read_credentials, read_secrets
 from engine.venues.order_socket import OrderSocket
 from engine.venues.registry import REAL, THROTTLES, WORLDS, RealVenue, Setup
 from engine.venues.throttle import Throttle
-from engine.venues.vault import Vault, VaultProblem, open_vault, recorded, unlock_of, unrecorded
+from engine.venues.vault import HOOK, Vault, VaultProblem, open_vault, recorded, unlock_of, unrecorded
 
 AGAIN_SECONDS = 1.0
 FOREIGN_MARKETS = {"bybit": "bybit", "binance": "binance", "binanceusdm": "binance"}  # ccxt's names -> ours
@@ -112,21 +112,21 @@ def open_real(
 
 
 def vault_of(config: Config, environ: Mapping[str, str], by: str) -> Vault | None:
-    """Open, if an account has its key there. Raises VaultProblem."""
+    """Open, if an account or a webhook has its key there. Raises VaultProblem."""
     if not needs_vault(config):
         return None
     return open_vault(Path(config.vault.path), unlock_of(config.vault, environ), by)
 
 
-def looked_at(vault: Vault | None, accounts: Container[str], clock: Clock) -> Looked | None:
-    """For the journal: what is on record in none, and the looks for these accounts, whoever else has those on record.
+def looked_at(vault: Vault | None, owned: Container[str], clock: Clock) -> Looked | None:
+    """For the journal: what is on record in none, and the looks for these owners, whoever else has those on record.
 
     Raises VaultProblem.
     """
     if vault is None:
         return None
-    notes = dict.fromkeys((*unrecorded(vault.path), *(look for look in vault.looks if look.account in accounts)))
-    vault.looks[:] = [look for look in vault.looks if look.account not in accounts]
+    notes = dict.fromkeys((*unrecorded(vault.path), *(look for look in vault.looks if look.account in owned)))
+    vault.looks[:] = [look for look in vault.looks if look.account not in owned]
     facts = (KeyNoted(at_ns=n.at_ns, account=n.account, name=n.name, what=n.what, by=n.by) for n in notes)
     return Looked(tuple(facts), partial(_recorded, vault.path, clock))
 
@@ -139,7 +139,19 @@ def _recorded(path: Path, clock: Clock) -> None:
 
 
 def needs_vault(config: Config) -> bool:
-    return any(is_real(section) and section.key_vault for section in config.accounts.values())
+    accounts = any(is_real(section) and section.key_vault for section in config.accounts.values())
+    return accounts or any(hook.key_vault for hook in webhooks(config))
+
+
+def webhooks(config: Config) -> tuple[SourceSection | SinkSection, ...]:
+    """In and out."""
+    edges: tuple[SourceSection | SinkSection, ...] = (*config.sources, *config.sinks)
+    return tuple(edge for edge in edges if edge.kind == "webhook")
+
+
+def owners(config: Config) -> tuple[str, ...]:
+    """Of keys in the vault: the config's accounts, and its webhooks."""
+    return (*config.accounts, *(HOOK + hook.name for hook in webhooks(config)))
 
 
 async def admit(account: AccountParts, section: AccountSection, services: trio.Nursery, stop: trio.Event) -> None:

@@ -30,7 +30,7 @@ from actors.assembly import (
 )
 from actors.hooks import open_ess
 from actors.metrics import IntervalLog, LagWatch, MetricsMail, metrics
-from actors.real import admit, is_real, looked_at, open_real, public_hosts, traded_kind, vault_of
+from actors.real import admit, is_real, looked_at, open_real, owners, public_hosts, traded_kind, vault_of
 from actors.shards import Holding, Inlet, Router, Shards, Unusable
 from actors.shards_commands import Errands
 from actors.shards_web import Process, Readers, change_limits, dump_all, obey, ports_for_shards
@@ -107,7 +107,7 @@ async def _live(
     http = next((HttpSource(s.name, common.clock) for s in config.sources if s.kind == "http"), None)
     errands = Errands(Inbox(commands), common.clock, owner)
     shards, router = _shards(common, owner, Roster(beats), Inbox(letters), errands, http)
-    sources = open_sources(config, http, common.clock, os.environ)
+    sources = open_sources(config, http, common.clock, os.environ, common.vault)
     fallen = Fallen()
     async with trio.open_nursery() as services:
         start_market(services, common.market, [common.board], common.clock, common.rng)
@@ -253,8 +253,8 @@ async def _make(common: Common, holding: Holding, services: trio.Nursery, held: 
     config = of_shard(common.config, section)
     try:
         venues = await _open_accounts(common, config, holding, services, held)
-        looked = looked_at(common.vault, config.accounts, common.clock)
-        sinks = sinks_of(config, common.broadcast, common.clock, os.environ)
+        sinks = sinks_of(config, common.broadcast, common.clock, os.environ, common.vault)
+        looked = looked_at(common.vault, owners(config), common.clock)
         ess, service = open_ess(config.ess, os.environ) if config.ess.url else (None, None)
     except (Inadmissible, KeyProblem, OSError) as error:
         raise Unusable(str(error)) from error
@@ -284,9 +284,11 @@ async def _make(common: Common, holding: Holding, services: trio.Nursery, held: 
     )
 
 
-def sinks_of(config: Config, broadcast: Broadcast, clock: Clock, environ: Mapping[str, str]) -> tuple[Sink, ...]:
+def sinks_of(
+    config: Config, broadcast: Broadcast, clock: Clock, environ: Mapping[str, str], vault: Vault | None
+) -> tuple[Sink, ...]:
     """Of a shard's config. An event keeps its id when another engine, of another name, tells it once more."""
-    return open_sinks(config, broadcast, clock, environ, config.journal.schema)
+    return open_sinks(config, broadcast, clock, environ, vault, config.journal.schema)
 
 
 async def _open_accounts(

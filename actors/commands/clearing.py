@@ -6,6 +6,7 @@ import sys
 from random import Random
 
 import trio
+from msgspec.structs import replace
 
 from actors import clearing
 from actors.clearing import Cleared
@@ -23,7 +24,7 @@ from engine.venues.vault import VaultProblem
 
 def clear(arguments: argparse.Namespace) -> int:
     use_exact_context()
-    config = config_of(arguments)
+    config = replace(config_of(arguments), sources=(), sinks=())  # no secret of theirs is needed
     configure(live_clock(), sys.stderr.buffer, "warning", console=True)
     name = arguments.account or (next(iter(config.accounts)) if len(config.accounts) == 1 else "")
     section = config.accounts.get(name)

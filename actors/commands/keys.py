@@ -14,13 +14,15 @@ from pathlib import Path
 import msgspec
 
 from actors.commands.frame import config_of, say
+from actors.real import webhooks
+from engine.edges.webhook import unfit
 from engine.runtime.clock import live_clock
 from engine.runtime.commandline import FAILED, OK, REFUSED, USAGE, Quit
 from engine.runtime.config import KEY_NAME, Config, VaultSection
 from engine.runtime.log import Secret
 from engine.venues import vault
 from engine.venues.keys import KeyProblem
-from engine.venues.vault import WORDS, Entry, Note, Unlock, look_through, open_vault, relock, renew, unlock_of
+from engine.venues.vault import HOOK, WORDS, Entry, Note, Unlock, look_through, open_vault, relock, renew, unlock_of
 
 
 def keys(arguments: argparse.Namespace) -> int:
@@ -54,10 +56,15 @@ def _right_words(arguments: argparse.Namespace, config: Config) -> None:
         raise Quit(USAGE, f"'{name}' is no name for a key: up to 64 letters, digits, and _ . -")
     if what == "list" and name:
         raise Quit(USAGE, "keys list takes no name")
-    if what == "add" and arguments.account not in config.accounts:
+    if what == "add" and bool(arguments.account) == bool(arguments.hook):
+        raise Quit(USAGE, "keys add: say whose it is, --account or --hook")
+    if what == "add" and arguments.account and arguments.account not in config.accounts:
         raise Quit(USAGE, f"keys add: --account must be one of the config's: {', '.join(config.accounts)}")
-    if what != "add" and arguments.account:
-        raise Quit(USAGE, f"keys {what} takes no --account: a key stays its account's")
+    hooks = [hook.name for hook in webhooks(config)]
+    if what == "add" and arguments.hook and arguments.hook not in hooks:
+        raise Quit(USAGE, f"keys add: --hook must be a webhook of the config: {', '.join(hooks) or 'it has none'}")
+    if what != "add" and (arguments.account or arguments.hook):
+        raise Quit(USAGE, f"keys {what} takes no --account or --hook: a key stays its owner's")
     if new and (what != "rotate" or name):
         raise Quit(USAGE, "a new passphrase or key is for all: keys rotate, without a name")
     if arguments.new_passphrase_env and arguments.new_key_env:
@@ -67,11 +74,13 @@ def _right_words(arguments: argparse.Namespace, config: Config) -> None:
 def _add(arguments: argparse.Namespace, config: Config) -> int:
     path = Path(config.vault.path)
     ask_passphrase(config, twice=not path.exists())
-    typed = _typed_secrets()
-    look_through(typed, signs=config.accounts[arguments.account].venue != "ccxt")
+    owner = arguments.account or HOOK + arguments.hook
+    typed = _usable(owner, config)
     unlock = unlock_of(config.vault, os.environ)
-    entry = vault.put(path, unlock, arguments.name, arguments.account, typed, live_clock())
-    told = f"{path} holds the key '{entry.name}'; [accounts.{entry.account}] takes it by key_vault = \"{entry.name}\""
+    entry = vault.put(path, unlock, arguments.name, owner, typed, live_clock())
+    taken = f'key_vault = ["{entry.name}"]' if arguments.hook else f'key_vault = "{entry.name}"'
+    whose = f"the webhook '{arguments.hook}'" if arguments.hook else f"[accounts.{owner}]"
+    told = f"{path} holds the key '{entry.name}'; {whose} takes it by {taken}"
     say(_shown(entry), told, arguments.json)
     return OK
 
@@ -83,7 +92,7 @@ def _list(arguments: argparse.Namespace, config: Config) -> int:
     used = {note.name: note for note in vault.notes(path) if note.what == "decrypted"}
     rows = [{**_shown(entry), "set_ns": entry.set_ns, "used": used.get(entry.name)} for entry in entries]
     lines = (
-        f"{e.name}: account {e.account}, revision {e.revision}, set {_day(e.set_ns)}, {_used(used.get(e.name))}"
+        f"{e.name}: {_owner(e)}, revision {e.revision}, set {_day(e.set_ns)}, {_used(used.get(e.name))}"
         for e in entries
     )
     say({"keys": rows}, "\n".join(lines) or "no keys", arguments.json)
@@ -102,9 +111,7 @@ def _rotate(arguments: argparse.Namespace, config: Config) -> int:
     entry = next((entry for entry in entries if entry.name == arguments.name), None)
     if entry is None:
         raise Quit(FAILED, f"{path} holds no key '{arguments.name}'")
-    typed, section = _typed_secrets(), config.accounts.get(entry.account)
-    look_through(typed, signs=section is None or section.venue != "ccxt")
-    entry = renew(path, unlock, arguments.name, typed, live_clock())
+    entry = renew(path, unlock, arguments.name, _usable(entry.account, config), live_clock())
     told = f"'{entry.name}' has a new secret, revision {entry.revision}, from the next start on"
     say(_shown(entry), told, arguments.json)
     return OK
@@ -119,6 +126,11 @@ def _remove(arguments: argparse.Namespace, config: Config) -> int:
 
 def _shown(entry: Entry) -> dict[str, object]:
     return {"name": entry.name, "account": entry.account, "revision": entry.revision}
+
+
+def _owner(entry: Entry) -> str:
+    hook = entry.account.startswith(HOOK)
+    return f"webhook {entry.account.removeprefix(HOOK)}" if hook else f"account {entry.account}"
 
 
 def _used(last: Note | None) -> str:
@@ -138,9 +150,24 @@ def _new_unlock(arguments: argparse.Namespace) -> Unlock:
     return Unlock("argon2id", Secret(_typed("the vault's new passphrase", twice=True)), "the new passphrase")
 
 
-def _typed_secrets() -> dict[str, Secret]:
+def _usable(owner: str, config: Config) -> dict[str, Secret]:
+    """What is typed for an owner. Raises Quit, KeyProblem."""
+    typed = _typed_secrets(owner)
+    if not owner.startswith(HOOK):
+        section = config.accounts.get(owner)
+        look_through(typed, signs=section is None or section.venue != "ccxt")
+    elif list(typed) != ["secret"]:
+        raise Quit(USAGE, 'a webhook has one secret and nothing else: {"secret": "..."}')
+    elif why := unfit(typed["secret"]):
+        raise Quit(REFUSED, f"the secret {why}")
+    return typed
+
+
+def _typed_secrets(owner: str) -> dict[str, Secret]:
     """From standard input as JSON, or asked for at a terminal. Raises Quit."""
-    if sys.stdin.isatty():
+    if sys.stdin.isatty() and owner.startswith(HOOK):
+        typed = {"secret": _typed("the webhook's secret")}
+    elif sys.stdin.isatty():
         typed = {word: _typed(f"the API {word}") for word in WORDS[:2]}
         typed |= {word: text for word in WORDS[2:] if (text := _typed(f"the API {word} (ccxt; else leave it empty)"))}
     else:

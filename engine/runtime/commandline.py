@@ -214,6 +214,7 @@ signed webhook deliveries are forgotten by archive: one of that age is refused b
         """\
   surefire keys add desk --account main              asks for key and secret without showing them
   surefire keys add desk --account main < key.json   {"key": "...", "secret": "..."}, and password, uid for ccxt
+  surefire keys add desk-hook --hook desk            the secret of a webhook
   surefire keys list                                 names, accounts, revisions; never a secret
   surefire keys rotate desk                          a new key and secret for one
   surefire keys rotate                               a new passphrase for all; asked for, or from a variable:
@@ -221,13 +222,15 @@ signed webhook deliveries are forgotten by archive: one of that age is refused b
   surefire keys remove desk
 
 The passphrase is in SUREFIRE_VAULT_PASSPHRASE, or in the variable that [vault] passphrase_env names; else it is asked
-for. An account of the config takes its key by its name: key_vault = "desk". A running engine keeps the keys that it
+for. An account of the config takes its key by its name: key_vault = "desk"; a webhook, which may have several:
+key_vault = ["desk-hook"]. A running engine keeps the keys that it
 has: a rotation is for the next start.""",
     )
     _add_config(keys)
     keys.add_argument("what", choices=("add", "list", "rotate", "remove"))
     keys.add_argument("name", nargs="?", default="", metavar="NAME", help="of the key, for the config's key_vault")
     keys.add_argument("--account", metavar="ACCOUNT", help="add: the only account that may use it")
+    keys.add_argument("--hook", metavar="NAME", help="add: in its place the only webhook that may, in or out")
     keys.add_argument("--new-passphrase-env", metavar="NAME", help="rotate: the variable with the new passphrase")
     keys.add_argument("--new-key-env", metavar="NAME", help="rotate: the variable with the new key of 32 bytes")
 

@@ -68,7 +68,7 @@ class ApiTokenSection(Section, frozen=True):
 
 
 class VaultSection(Section, frozen=True):
-    """Where keys rest encrypted, for accounts with `key_vault`."""
+    """Where keys rest encrypted, for accounts and webhooks with `key_vault`."""
 
     path: str = ""  # default: vault in data_dir
     passphrase_env: str = VAULT_PASSPHRASE  # the variable that holds the passphrase; not set: it is asked for
@@ -228,6 +228,7 @@ class SourceSection(Section, frozen=True):
     session_seconds: Annotated[int, Meta(ge=1, le=300)] = 45  # kafka: a killed engine's partitions wait so long for it
     dead_letters: str = ""  # redis, kafka: stream or topic for what could not be read; default: none, only the file
     secret_env: tuple[str, ...] = ()  # webhook: the variables that hold its secrets; any of them will do
+    key_vault: tuple[str, ...] = ()  # webhook: likewise, names of those in the vault
     tolerance_seconds: Annotated[int, Meta(ge=1, le=300)] = 60  # webhook: between a delivery's timestamp and our clock
     unsigned: bool = False  # webhook: for a sender that cannot sign: the secret in the body, which needs the next two
     addresses: tuple[str, ...] = ()  # webhook: networks it may come from, such as "203.0.113.7" or "203.0.113.0/24"
@@ -252,6 +253,7 @@ class SinkSection(Section, frozen=True):
     url: str = ""  # webhook: where events are posted
     url_env: str = ""  # webhook: in its place the variable that holds it, where the address itself is a secret
     secret_env: tuple[str, ...] = ()  # webhook: the variables that hold what events are signed with, each by all
+    key_vault: tuple[str, ...] = ()  # webhook: likewise, names of those in the vault
     timeout_seconds: Annotated[float, Meta(ge=0.1, le=60)] = 10.0  # webhook: for one event
     refused: Literal["hold", "drop"] = "hold"  # webhook: an event answered with 4xx is tried again, or let go
     topic: str = ""  # kafka: one for all events; default: each event has the topic of its name
@@ -430,9 +432,9 @@ _EDGE_KEYS = {  # kind of source or sink -> the keys that are its own, and those
     "webhook": (
         (
             *("secret_env", "tolerance_seconds", "unsigned", "addresses", "symbols", "secret_field", "proxies"),
-            *("url", "url_env", "ca_file", "events", "timeout_seconds", "refused"),
+            *("url", "url_env", "ca_file", "events", "timeout_seconds", "refused", "key_vault"),
         ),
-        ("secret_env",),
+        (),
     ),
 }
 
@@ -453,6 +455,11 @@ def _edge_conflicts(section: str, place: int, edge: SourceSection | SinkSection)
             if not fullmatch(_VARIABLE, variable):  # what stands there may be the secret itself: do not show it
                 text = "'secret_env' must be names of environment variables, in capitals"
                 yield (section, place, "secret_env"), f"{name}: {text}"
+        if not (edge.secret_env or edge.key_vault):
+            yield (section, place), f"{name} of kind 'webhook' needs 'secret_env' or 'key_vault'"
+        for key in edge.key_vault:
+            if not fullmatch(KEY_NAME, key):
+                yield (section, place, "key_vault"), f"{name}: 'key_vault' must be names as `keys list` shows them"
         look = _hook_conflicts if isinstance(edge, SourceSection) else _post_conflicts
         yield from look((section, place), name, edge)  # type: ignore[arg-type]
     if edge.kind == "redis" and edge.server:

@@ -38,6 +38,7 @@ VERSION = 1
 PASSPHRASE_MIN = 12
 SIZE_MAX = 1 << 20
 RECORDED = "recorded"
+HOOK = "hook/"  # before a webhook's name, as the owner of an entry: no account is called so
 WORDS = ("key", "secret", "password", "uid")  # what an entry may hold; the last two are for venues by ccxt
 _NONCE = 12
 
@@ -112,11 +113,10 @@ class Vault:
         """By our words for them (WORDS). Raises VaultProblem, also when the look could not be written down."""
         entry = next((entry for entry in self.entries if entry.name == name), None)
         if entry is None:
-            raise VaultProblem(
-                f"{self.path} holds no key '{name}'; put it in with: keys add {name} --account {account}"
-            )
+            option = f"--hook {account.removeprefix(HOOK)}" if account.startswith(HOOK) else f"--account {account}"
+            raise VaultProblem(f"{self.path} holds no key '{name}'; put it in with: keys add {name} {option}")
         if entry.account != account:
-            raise VaultProblem(f"{self.path}: the key '{name}' is account '{entry.account}'s, not '{account}'s")
+            raise VaultProblem(f"{self.path}: the key '{name}' is of '{entry.account}', not of '{account}'")
         self.looks.append(note(self.path, clock, self.by, "decrypted", name, account))
         told = _unsealed(self._box, entry.sealed, _bound(entry))
         if told is None:
@@ -141,7 +141,7 @@ def open_vault(path: Path, unlock: Unlock, by: str) -> Vault:
 
 
 def look_through(secrets: Mapping[str, Secret], signs: bool) -> None:
-    """Whether they can be used; `signs`: by a signer of ours. Raises KeyProblem."""
+    """Whether an account can use them; `signs`: by a signer of ours. Raises KeyProblem."""
     for word in ("key", "secret"):
         if word not in secrets:
             raise VaultProblem(f"the {word} is missing")

@@ -524,7 +524,7 @@ secret_env = ["OUT_HOOK"]
     for name in ("one", "two"):
         config = parse(f'[engine]\nname = "{name}"\n{text}', "engine.toml")
         of = of_shard(config, config.shards[0])
-        hook, _ = sinks_of(of, Broadcast("stream"), CLOCK, {"OUT_HOOK": "0123456789abcdef0123456789abcdef"})
+        hook, _ = sinks_of(of, Broadcast("stream"), CLOCK, {"OUT_HOOK": "0123456789abcdef0123456789abcdef"}, None)
         assert isinstance(hook, HookSink)
         senders.add(hook._terms.sender)
     assert senders == {"surefire_a"}

@@ -250,3 +250,39 @@ def test_a_hook_without_a_sound_secret_does_not_start(tmp_path: Path, more: dict
         )
         assert done.returncode != 0 and word in done.stdout + done.stderr
         assert "canary" not in done.stdout + done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_hooks_secret_may_rest_in_the_vault_and_is_that_hooks_alone(tmp_path: Path) -> None:
+    engine = Running(tmp_path)
+    text = engine.config.read_text(encoding="utf-8")
+    sealed = text.replace('secret_env = ["DESK_HOOK", "OLD_HOOK"]', 'secret_env = ["OLD_HOOK"]\nkey_vault = ["desk-1"]')
+    engine.config.write_text(sealed, encoding="utf-8")
+    engine.environment = {k: v for k, v in engine.environment.items() if k != "DESK_HOOK"}
+    engine.environment["SUREFIRE_VAULT_PASSPHRASE"] = "canary phrase nobody would guess"
+
+    def run(*arguments: str, told: str = "") -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, str(ROOT / "run.py"), *arguments, "--config", str(engine.config)]
+        return subprocess.run(
+            command, env=engine.environment, input=told, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+        )
+
+    def add(name: str, hook: str, **typed: str) -> "subprocess.CompletedProcess[str]":
+        return run("keys", "add", name, "--hook", hook, told=json.dumps(typed))
+
+    assert "must be a webhook of the config: desk, chart" in add("desk-1", "dusk", secret=DESK).stderr
+    assert "one secret and nothing else" in add("desk-1", "desk", key="k", secret=DESK).stderr
+    assert "must hold 20 ASCII characters or more" in add("desk-1", "desk", secret="canary-short").stderr
+    assert add("desk-1", "chart", secret=DESK).returncode == 0
+    assert "the key 'desk-1' is of 'hook/chart', not of 'hook/desk'" in run("run").stderr
+    assert run("keys", "remove", "desk-1").returncode == 0
+    assert "put it in with: keys add desk-1 --hook desk" in run("run").stderr
+    assert add("desk-1", "desk", secret=DESK).returncode == 0
+    with engine:
+        assert engine.desk(buy(), "d-1").status_code == 202
+        assert engine.desk(buy(quote_amount="200"), "d-2", secret=OLD).status_code == 202
+        assert engine.desk(buy(), "d-3", secret=CHART).status_code == 401
+    assert engine.process.returncode == 0
+    assert "desk-1: webhook desk, revision 1, set" in (listed := run("keys", "list").stdout) and "for 'run'" in listed
+    assert "run decrypted the key desk-1 [hook/desk]" in run("audit", "log").stdout
+    texts = {str(path): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert leaks([DESK, "canary phrase"], texts) == []

@@ -319,7 +319,14 @@ def test_a_key_unlike_any_other_gets_no_suggestion():
             "[accounts.main.limits]\n[accounts.main.bounds]\npositions_mx = 4",
             "line 3: unknown key 'positions_mx' in [accounts.main.bounds]; did you mean 'positions_max'?",
         ),
-        ('[[sources]]\nkind = "webhook"', "line 1: [[sources]] number 1 of kind 'webhook' needs 'secret_env'"),
+        (
+            '[[sources]]\nkind = "webhook"',
+            "line 1: [[sources]] number 1 of kind 'webhook' needs 'secret_env' or 'key_vault'",
+        ),
+        (
+            '[[sources]]\nkind = "webhook"\nkey_vault = ["a b"]',
+            "line 3: [[sources]] number 1: 'key_vault' must be names as `keys list` shows them",
+        ),
         (
             '[[sources]]\nkind = "webhook"\nsecret_env = ["geheim-1234567890"]',
             "line 3: [[sources]] number 1: 'secret_env' must be names of environment variables, in capitals",

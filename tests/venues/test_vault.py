@@ -98,7 +98,7 @@ def test_a_wrong_passphrase_opens_nothing_and_changes_nothing(tmp_path):
 
 
 def test_a_key_is_only_its_own_accounts(path):
-    with pytest.raises(VaultProblem, match="the key 'a' is account 'of-a's, not 'of-b's"):
+    with pytest.raises(VaultProblem, match="the key 'a' is of 'of-a', not of 'of-b'"):
         shown(path, by_key(), "a", "of-b")
     with pytest.raises(VaultProblem, match="holds no key 'c'"):
         shown(path, by_key(), "c", "of-a")
