@@ -30,6 +30,7 @@ BUSY_SECONDS = 1.0  # how long another process may hold the write lock before it
 HAND_OVER_SECONDS = 0.0005  # at most, until the thread has begun with a commit for which an order waits
 QUIET_SECONDS = 0.2  # without a commit, before the write-ahead log is copied into the file
 WAL_PAGES_MAX = 16384  # 32 MB: then it is copied without waiting for quiet
+COPIES = 8  # each of what came during the one before, until one falls between two commits; then these must wait
 CLOSE_SECONDS = 10.0
 _PAGE_BYTES = 2048  # a commit touches a dozen scattered pages: half the size is a third less to write and to sync
 
@@ -282,14 +283,20 @@ class SqliteJournal:
         with self._wal_scope:
             while self.failed is None:
                 await self._until_quiet()
-                await self._copy()
-                if self._wal_pages > WAL_PAGES_MAX:  # busy all the time: a short pause, or it would grow for ever
-                    self._hold = trio.Event()
-                    for _ in range(3):
-                        if await self._copy():
-                            break
-                    self._hold.set()
-                    self._hold = None
+                for _ in range(COPIES):
+                    if await self._copy() or self._wal_pages <= WAL_PAGES_MAX:
+                        break
+                else:
+                    await self._copy_in_a_pause()
+
+    async def _copy_in_a_pause(self) -> None:
+        """Busy all the time, and the log would grow for ever: nothing is committed until all of it is copied."""
+        self._hold = trio.Event()
+        for _ in range(3):
+            if await self._copy():
+                break
+        self._hold.set()
+        self._hold = None
 
     async def _until_quiet(self) -> None:
         await self._dirty.wait()
@@ -300,7 +307,7 @@ class SqliteJournal:
         self._dirty = trio.Event()
 
     async def _copy(self) -> bool:
-        """Whether all of the log is in the file now; the next commit then begins it anew."""
+        """Whether all of the log is in the file, and nothing came meanwhile: the next commit then begins it anew."""
         try:
             pages, copied = await trio.to_thread.run_sync(
                 self._copier.wal_checkpoint, "main", apsw.SQLITE_CHECKPOINT_PASSIVE
@@ -310,7 +317,7 @@ class SqliteJournal:
         except apsw.Error as error:
             self._group.fail(JournalFailed(f"{self.path}: {sentence_of(error)}"))
             return False
-        return bool(pages == copied)
+        return bool(pages == copied == self._wal_pages)
 
 
 class _CommitThread:
