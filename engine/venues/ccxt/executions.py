@@ -35,10 +35,12 @@ class Executions:
         if asked_ms - self._funded_ms < FUNDING_MS:
             return []
         since_ms = min(since_ms, self._funded_ms or since_ms)
+        charges = self._site.able.charges
         found: list[FundingReport] = []
         for held in self._site.traded():
             part = await self._site.ask("fetch_funding_history", (held.unified, since_ms), _FUNDINGS)
-            made = part if isinstance(part, Failed) else each(part, partial(rows.funding_report, held=held))
+            told = partial(rows.funding_report, held=held, charges=charges)
+            made = part if isinstance(part, Failed) else each(part, told)
             if isinstance(made, Failed):
                 return made
             found += made

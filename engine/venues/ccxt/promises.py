@@ -48,6 +48,7 @@ BYBIT = _names("bybit bybiteu bybitid")
 PROVES = BYBIT | _names("binance binanceus binanceusdm")
 EDITS = BYBIT | _names("binanceusdm okx")  # in place: elsewhere it is a cancel and a new order
 SWAPS_IDS = _names("binance binanceus")  # spot: a cancelled order is known by the id of its cancel
+CHARGES = BYBIT | _names("phemex")  # whose funding is told as a fee: what was paid is positive
 FREE_STOPS = BYBIT  # spot: an untriggered stop locks no coins
 
 
@@ -72,6 +73,7 @@ class Abilities(Struct, frozen=True, kw_only=True):
     trades_days: int  # that one question may span; 0: no end can be given
     orders_limit: int
     funding: bool
+    charges: bool  # it is told as a fee
     leverage: bool
     position_mode: bool
     missing: tuple[str, ...]  # without which there is no trading
@@ -108,6 +110,7 @@ def abilities(ready: Ready, kind: InstrumentKind) -> Abilities:
         trades_days=_number(trades.get("untilDays")),
         orders_limit=_number(opened.get("limit")),
         funding=linear and bool(has.get("fetchFundingHistory")),
+        charges=name in CHARGES,
         leverage=bool(has.get("setLeverage")),
         position_mode=has.get("fetchPositionMode") is True,
         missing=tuple(word for word in needed if not can[word]),

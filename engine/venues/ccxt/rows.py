@@ -193,15 +193,15 @@ def fill_report(row: TradeRow, held: Listing, cid: str) -> FillReport:
     )
 
 
-def funding_report(row: FundingRow, held: Listing) -> FundingReport:
-    """Raises BadRow."""
+def funding_report(row: FundingRow, held: Listing, charges: bool = False) -> FundingReport:
+    """`charges`: this exchange tells it as a fee, where what was paid is positive. Raises BadRow."""
     amount = _number(row.amount)
     if amount is None or row.timestamp is None:
         raise BadRow("funding without an amount or a time")
     return FundingReport(
         symbol=held.instrument.symbol,
         funding_id=row.id or f"{row.timestamp}",
-        amount=amount,
+        amount=-amount if charges else amount,
         asset=row.code or held.instrument.quote,
         venue_ns=row.timestamp * MILLISECOND,
     )

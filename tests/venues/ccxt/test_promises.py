@@ -109,6 +109,7 @@ BARE = Abilities(
     trades_days=7,
     orders_limit=0,
     funding=False,
+    charges=False,
     leverage=False,
     position_mode=False,
     missing=(),
@@ -162,3 +163,11 @@ def test_hosts_are_words_of_ccxts_or_this_machine() -> None:
     ]
     with pytest.raises(Inadmissible):
         environment("https://api.example.com")
+
+
+def test_funding_that_ccxt_passes_on_as_a_fee_is_known_to_be_one() -> None:
+    """An exchange's own `execFee` is positive when it was paid; of the rest ccxt tells an income."""
+    ccxt = pytest.importorskip("ccxt")
+    row = {"symbol": "BTCUSDT", "execType": "Funding", "execFee": "0.036", "execTime": "1710950400000", "execId": "x"}
+    assert ccxt.bybit().parse_income(row)["amount"] == 0.036, "the pinned version turns it by itself now"
+    assert [able(name).charges for name in ("bybit", "phemex", "binanceusdm", "okx")] == [True, True, False, False]

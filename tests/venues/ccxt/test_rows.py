@@ -212,6 +212,8 @@ def test_balances_and_funding() -> None:
         balance_report(BalanceRow("BTC", None))
     paid = funding_report(FundingRow("f1", amount="-0.5", code="USDT", timestamp=5), held())
     assert (paid.amount, paid.funding_id, paid.venue_ns) == (D("-0.5"), "f1", 5_000_000)
+    charged = funding_report(FundingRow("f1", amount="0.5", code="USDT", timestamp=5), held(), charges=True)
+    assert charged == paid, "by Bybit's execFee, which ccxt passes on as it is, what is positive was paid"
     with pytest.raises(BadRow):
         funding_report(FundingRow("f1", amount=None, timestamp=5), held())
     with pytest.raises(BadRow):
