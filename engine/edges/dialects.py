@@ -258,14 +258,19 @@ def hedge_trades(form: Form) -> None:
          "ltv": "0.71", "loan_id": "L-12", "trace_id": "4bf9..."}
 
     Size and exposure x ratio, both given, must agree within 1 %. `action` may be open (the default) or
-    unwind: all of the position, or the given size of it.
+    unwind: all of the position, or the given size of it. The side of an unwinding one is context, and beside a size so
+    are exposure and ratio: what is open says on which side to close it, and no more than that is closed.
     """
     if form.got.get("action") is not Action.CLOSE:
         form.put("hedge", True)
         if not form.has("qty") and not form.has("hedge_ratio"):
             form.missing("size", "is missing; a hedge needs it, or 'exposure' and 'hedge_ratio'")
-    elif form.has("qty"):
+        return
+    _keep_side(form)
+    if form.has("qty"):
         form.put("action", Action.REDUCE)
+        form.keep("exposure")
+        form.keep("hedge_ratio")
 
 
 def ai_decision(form: Form) -> None:
@@ -344,8 +349,8 @@ def _word_to_action(form: Form) -> None:
     form.take("decision")
     form.put("action", action)
     if action is Action.CLOSE and side:
-        form.take("side")
-        form.context.append(("side", side.value))  # of the position, or of the closing order: nobody says
+        form.put("side", side)
+        _keep_side(form)
     elif side or implied:
         form.put("side", side or implied)
     elif side_word:
@@ -353,6 +358,13 @@ def _word_to_action(form: Form) -> None:
     if action is Action.RECORD:
         form.keep("note")
         form.put("note", word)
+
+
+def _keep_side(form: Form) -> None:
+    """Of the position that is closed, or of the closing order: nobody says, and it is not needed."""
+    side: Side | None = form.take("side")
+    if side is not None:
+        form.context.append(("side", side.value))
 
 
 def _entry_to_price(form: Form) -> None:

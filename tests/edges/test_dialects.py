@@ -196,6 +196,21 @@ TABLE: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         {"action": Action.REDUCE, "size": Quantity(Decimal(1))},
     ),
     (
+        "hedge_trades",
+        {"trade_id": "h-8", "symbol": "BTCUSDT", "action": "unwind", "side": "buy", "ltv": "0.55"},
+        {"action": Action.CLOSE, "side": None, "hedge": False, "context": (("ltv", "0.55"), ("side", "buy"))},
+    ),
+    (
+        "hedge_trades",
+        {"trade_id": "h-8", "symbol": "BTCUSDT", "action": "unwind", "side": "short", "size": 1, "ratio": "0.3"},
+        {
+            "action": Action.REDUCE,
+            "side": None,
+            "size": Quantity(Decimal(1)),
+            "context": (("side", "sell"), ("ratio", "0.3")),
+        },
+    ),
+    (
         "ai_decision",
         {
             "type": "ai.decision.made",

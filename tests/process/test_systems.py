@@ -119,7 +119,7 @@ def test_a_hedge_comes_by_kafka_is_filled_at_bybit_and_confirmed(tmp_path: Path,
         refused = hedger.confirmed("huge")
         assert refused["outcome"] == "refused" and "RSK4.order_max" in refused["checks_failed"]
         assert "3" in refused["reason"] and refused["filled_qty"] == "0"
-        hedger.send("half", "0.01", action="unwind")
+        hedger.send("half", "0.01", action="unwind", side="buy")
         assert hedger.confirmed("half")["outcome"] == "executed"
         assert site.held() == Decimal("-0.01") and site.entries_at_exchange() == 2
         truth = site.rested()
