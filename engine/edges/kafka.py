@@ -175,7 +175,9 @@ class Topics(Struct, frozen=True):
     group: str = "surefire"
     dialect: str | None = None
     dead_letters: str = ""
-    session_seconds: float = 45.0  # unheard of for so long, a member of the group loses its partitions to the others
+    # Unheard of for so long, a member of the group loses its partitions, and only then anybody else reads them. The
+    # client's own thread says that we live, whatever the loop does: only a process or a network that stands is unheard.
+    session_seconds: float = 10.0
 
 
 def reading_settings(cluster: Cluster, group: str) -> dict[str, object]:

@@ -225,7 +225,7 @@ class SourceSection(Section, frozen=True):
     group: str = "surefire"  # redis, kafka
     consumer: str = ""  # redis: default: the engine's name
     reclaim_seconds: Annotated[int, Meta(ge=1, le=86_400)] = 60  # redis: what another consumer left that long ago
-    session_seconds: Annotated[int, Meta(ge=1, le=300)] = 45  # kafka: a killed engine's partitions wait so long for it
+    session_seconds: Annotated[int, Meta(ge=1, le=300)] = 10  # kafka: a killed engine's partitions wait so long for it
     dead_letters: str = ""  # redis, kafka: stream or topic for what could not be read; default: none, only the file
     secret_env: tuple[str, ...] = ()  # webhook: the variables that hold its secrets; any of them will do
     key_vault: tuple[str, ...] = ()  # webhook: likewise, names of those in the vault
