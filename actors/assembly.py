@@ -361,7 +361,8 @@ def _open_sink(
     if section.kind == "kafka":
         from engine.edges import kafka
 
-        return kafka.KafkaSink(section.name, _kafka(section, environ), section.topic, section.events)
+        cluster, drop = _kafka(section, environ), section.refused == "drop"
+        return kafka.KafkaSink(section.name, cluster, section.topic, section.events, drop)
     if section.kind == "webhook":
         return open_post(section, sender, clock, environ, vault)
     # What is marked as published must not be lost with the power either.

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from actors.ports import World
 from engine.core.messages import Alerted, Cursor, OutboxRow
-from engine.edges.base import Sink, SinkDown
+from engine.edges.base import Choosing, Sink, SinkDown
 
 AGAIN_SECONDS = (0.1, 0.5, 2.0, 5.0)
 ALERT_NS = 60_000_000_000
@@ -28,9 +28,12 @@ class Outlet(Struct):
 async def publisher(sink: Sink, outlet: Outlet, world: World) -> None:
     """For ever, from behind the last event that the sink is known to have."""
     after = world.journal.cursor(sink.name)
+    choosing = sink if isinstance(sink, Choosing) else None
     while True:
         rows = await world.journal.outbox(after)
         await deliver(rows, sink, outlet, world)
+        if choosing is not None:
+            _record(choosing, world)
         after = rows[-1].event_id
         world.journal.append((), (Cursor(sink.name, after),))
 
@@ -65,6 +68,26 @@ def _note(name: str, outlet: Outlet, reason: str, world: World) -> None:
         text = f"{name} has taken nothing for {ALERT_NS // 1_000_000_000} s: {reason}; "
         text += f"{_waiting(name, world)} event(s) wait for it"
         alert = Alerted(at_ns=now_ns, severity="warning", kind="sink_down", text=text, cause=f"sink/{name}")
+        world.journal.append((alert,))
+        world.observe((alert,))
+
+
+def _record(sink: Choosing, world: World) -> None:
+    """What a receiver will never have is on record, each event for itself; the journal still has the event."""
+    while sink.let_go:
+        row, why = sink.let_go.popleft()
+        event = row.event
+        text = f"{sink.name} has refused event {row.event_id}, {event.name} of {event.key}, and goes on without: {why}"
+        LOG.error("event refused and let go", sink=sink.name, event_id=row.event_id, reason=why)
+        alert = Alerted(
+            at_ns=world.clock.now_ns(),
+            account=event.account,
+            trace_id=event.trace_id,
+            cause=f"sink/{sink.name}",
+            severity="warning",
+            kind="event_refused",
+            text=text,
+        )
         world.journal.append((alert,))
         world.observe((alert,))
 

@@ -4,8 +4,9 @@ A source turns whatever it reads into `Arrival`s and sends them into a bounded c
 is the back-pressure. It is told by `answer`, once the result is durable, what became of each.
 """
 
+from collections import deque
 from collections.abc import Callable
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 import trio
 from msgspec import Struct
@@ -66,6 +67,17 @@ class LivingSink(Protocol):
     async def live(self, task_status: trio.TaskStatus[None]) -> None:
         """As long as anything is sent. Reports itself started at once, whether its receiver is there or not."""
         ...
+
+
+LetGo: TypeAlias = tuple[OutboxRow, str]  # an event, and why its receiver refuses it
+
+
+@runtime_checkable
+class Choosing(Protocol):
+    """A sink that may go on without an event which its receiver refuses for ever, where the config says so."""
+
+    name: str
+    let_go: deque[LetGo]  # since somebody last looked, and put it on record
 
 
 @runtime_checkable

@@ -29,8 +29,8 @@ from confluent_kafka import (
 )
 from msgspec import Struct
 
-from engine.core.messages import OutboxRow
-from engine.edges.base import Arrival, Receipt, SinkDown
+from engine.core.messages import Event, OutboxRow
+from engine.edges.base import Arrival, LetGo, Receipt, SinkDown
 from engine.edges.entries import entry_body
 from engine.edges.ndjson import dead_letter_line, row_line
 from engine.edges.strict import SIZE_MAX
@@ -44,6 +44,7 @@ BUSY_SECONDS = 0.2  # until a message that the engine could not take is offered 
 DRAIN_SECONDS = 10.0  # for what is in hand of a partition that is taken from us
 LEAVE_SECONDS = 2.0  # the same, when the engine stops
 SEND_SECONDS = 10.0  # without an answer for so long the broker counts as down
+TOGETHER_BYTES = 16_384  # an event that is larger flies alone
 LOOK_SECONDS = (0.001, 0.001, 0.002, 0.005, 0.01, 0.02)  # until it is looked again whether the brokers have it all
 LAST_SECONDS = 0.2  # for what is told of the events that are given up at the end
 SETTLE_NS = 100_000_000  # between two commits: what a crash between them brings again is known by its id
@@ -572,22 +573,38 @@ def _producing(cluster: Cluster) -> dict[str, object]:
     return cluster.settings() | {
         "enable.idempotence": True,  # with it come acks from all replicas, and an order that retries do not break
         "linger.ms": 0,
+        "batch.size": TOGETHER_BYTES,  # of several messages; what a topic takes of one is rarely less
         "message.timeout.ms": 300_000,
         "message.max.bytes": 8 * SIZE_MAX,
     }
 
 
-class KafkaSink:
-    """Published events: to the topic named after the event, or to one for all, keyed by account."""
+# What a broker says of one message, and will say of it again. (RECORD_LIST_TOO_LARGE and, of a topic with a small
+# `max.message.bytes`, the first one are said of messages that only flew together, too.)
+REFUSALS = (KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.RECORD_LIST_TOO_LARGE, KafkaError.INVALID_RECORD)
 
-    def __init__(self, name: str, cluster: Cluster, topic: str = "", events: tuple[str, ...] = ()) -> None:
-        """`events`: only these; () all."""
+
+class KafkaSink:
+    """Published events: to the topic named after the event, or to one for all, keyed by account.
+
+    They fly together, but for large ones, which a broker may refuse: nothing is to arrive before what is held up. What
+    has arrived is not produced again. If some that flew together are refused they go one by one, so that it shows whose
+    fault it is; then what flew behind the one may have arrived before it.
+    """
+
+    def __init__(
+        self, name: str, cluster: Cluster, topic: str = "", events: tuple[str, ...] = (), drop: bool = False
+    ) -> None:
+        """`events`: only these; () all. `drop`: without an event that is refused it goes on, else it is held up."""
         self.name = name
         self.down = ""
-        self._cluster, self._topic, self._events = cluster, topic, frozenset(events)
+        self.let_go: deque[LetGo] = deque()
+        self._cluster, self._topic, self._events, self._drop = cluster, topic, frozenset(events), drop
         self._producer = Producer(_producing(cluster) | {"error_cb": self._trouble})
-        self._left: list[OutboxRow] = []  # produced, and not delivered yet
-        self._failed: list[KafkaError] = []
+        self._flying: list[OutboxRow] = []  # produced, and nothing heard of them yet
+        self._failed: dict[int, KafkaError] = {}  # of those, by event id
+        self._settled: set[int] = set()  # of the batch that is being sent: arrived, or let go
+        self._one_by_one = False
 
     async def live(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; then nothing leaves any more, for another engine may go on from what was marked."""
@@ -598,21 +615,54 @@ class KafkaSink:
             self.close()
 
     async def send(self, rows: tuple[OutboxRow, ...]) -> None:
-        """Returns when the brokers have them. Raises SinkDown; what was produced by then is not produced again."""
+        """Returns when the brokers have them. Raises SinkDown; what has arrived by then is not produced again."""
         wanted = [row for row in rows if not self._events or row.event.name in self._events]
-        if not wanted and not self._left:
+        if not wanted:
             self._producer.poll(0)  # hears what there is to hear of the brokers
-            return
-        if self._left != wanted:
-            await self._flush()
-            try:
-                for row in wanted:
-                    self._produce(row)
-            except (KafkaException, BufferError) as error:  # `_left` is empty: all of them are produced again
-                raise SinkDown(f"{self._cluster.servers}: {_words(error.args[0])}") from error
-            self._left = wanted
-        await self._flush()
+        if self._flying:  # since a call that gave up
+            await self._land()
+        while left := [row for row in wanted if row.event_id not in self._settled]:
+            self._send_off(left)
+            await self._land()
+        self._settled.clear()
+        self._one_by_one = False
         self.down = ""
+
+    def _send_off(self, rows: list[OutboxRow]) -> None:
+        """As many as may fly together, and one at least."""
+        try:
+            for row in rows:
+                value = row_line(row)[:-1]
+                alone = self._one_by_one or len(value) > TOGETHER_BYTES
+                if alone and self._flying:
+                    return
+                self._produce(row.event, row.event_id, value)
+                self._flying.append(row)
+                if alone:
+                    return
+        except (KafkaException, BufferError) as error:
+            raise SinkDown(f"{self._cluster.servers}: {_words(error.args[0])}") from error
+
+    async def _land(self) -> None:
+        """Until all that flies has arrived or failed. Raises SinkDown."""
+        await self._flush()
+        flying, self._flying = self._flying, []
+        failed, self._failed = self._failed, {}
+        self._settled.update(row.event_id for row in flying if row.event_id not in failed)
+        passing = [error for error in failed.values() if error.code() not in REFUSALS]
+        if passing:
+            raise SinkDown(f"{self._cluster.servers}: {_words(passing[0])}")
+        if failed and len(flying) == 1:
+            self._turned_away(flying[0], _words(failed[flying[0].event_id]))
+        elif failed:
+            self._one_by_one = True
+
+    def _turned_away(self, row: OutboxRow, why: str) -> None:
+        if not self._drop:
+            place = f"{self._cluster.servers}: event {row.event_id} ({row.event.name})"
+            raise SinkDown(f'{place}: {why}; refused = "drop" would go on without')
+        self.let_go.append((row, why))
+        self._settled.add(row.event_id)
 
     async def _flush(self) -> None:
         """Looked after from the loop: a thread that waits for the brokers would cost each batch two wake-ups."""
@@ -620,37 +670,36 @@ class KafkaSink:
         with trio.move_on_after(SEND_SECONDS):
             for pause in chain(LOOK_SECONDS, repeat(LOOK_SECONDS[-1])):
                 if not len(self._producer):
-                    break
+                    return
                 await trio.sleep(pause)
                 self._producer.poll(0)
         if len(self._producer):
             raise SinkDown(f"{self._cluster.servers}: {self.down or 'no answer'}")
-        failed, self._failed, self._left = self._failed, [], []
-        if failed:
-            raise SinkDown(f"{self._cluster.servers}: {_words(failed[0])}")
 
     def close(self) -> None:
         """What is not delivered by now stays in the outbox."""
         self._producer.purge()
         self._producer.flush(LAST_SECONDS)
 
-    def _produce(self, row: OutboxRow) -> None:
-        event = row.event
+    def _produce(self, event: Event, event_id: int, value: bytes) -> None:
         headers: Headers = {
-            "event_id": str(row.event_id),
+            "event_id": str(event_id),
             "type": event.name,
             "trace_id": event.trace_id,
             "causation_id": event.cause,
             "content-type": "application/json",
         }
-        value = row_line(row)[:-1]
         self._producer.produce(
-            self._topic or event.name, value, event.account, headers=headers, on_delivery=self._delivered
+            self._topic or event.name,
+            value,
+            event.account,
+            headers=headers,
+            on_delivery=partial(self._delivered, event_id),
         )
 
-    def _delivered(self, error: KafkaError | None, _: Message) -> None:
+    def _delivered(self, event_id: int, error: KafkaError | None, _: Message) -> None:
         if error is not None:
-            self._failed.append(error)
+            self._failed[event_id] = error
 
     def _trouble(self, error: KafkaError) -> None:
         self.down = _words(error)

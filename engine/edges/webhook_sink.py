@@ -6,15 +6,15 @@ publisher tries again; what the receiver had of a batch by then it does not get 
 """
 
 import ssl
+from collections import deque
 from collections.abc import Sequence
 
 import httpx
-import structlog
 import trio
 from msgspec import Struct
 
 from engine.core.messages import OutboxRow
-from engine.edges.base import SinkDown, words
+from engine.edges.base import LetGo, SinkDown, words
 from engine.edges.ndjson import row_line
 from engine.edges.webhook import signed
 from engine.runtime.clock import Clock
@@ -23,11 +23,10 @@ from engine.runtime.log import Secret
 ABREAST = 8  # accounts whose events are on their way at once
 ANSWER_BYTES_MAX = 1 << 16  # read of an answer, so that its connection can be used again
 LATER = (408, 425, 429)  # the statuses below 500 that speak of the moment, and not of the body
-LOG = structlog.get_logger("hooks")
 
 
 class PostTerms(Struct, frozen=True, kw_only=True):
-    """Where to, and how. `drop`: an event that the receiver refuses (4xx) is not sent again, but logged and counted.
+    """Where to, and how. `drop`: an event that the receiver refuses (4xx) is not sent again, but let go.
 
     `place` is what may be told of the address. `ca_file`: who signs the receiver's certificate; "" the system's list.
     """
@@ -49,7 +48,7 @@ class HookSink:
         """Raises OSError for a `ca_file` that cannot be read."""
         self.name = name
         self.down = ""
-        self.dropped = 0
+        self.let_go: deque[LetGo] = deque()
         self._terms, self._clock = terms, clock
         self._events = frozenset(terms.events)
         self._had: dict[int, None] = {}  # of the batch that is being sent
@@ -119,8 +118,7 @@ class HookSink:
         if 200 <= status < 300:
             return ""
         if terms.drop and 400 <= status < 500 and status not in LATER:
-            self.dropped += 1
-            LOG.error("event refused and dropped", sink=self.name, event_id=row.event_id, status=status)
+            self.let_go.append((row, f"answered {status}"))
             return ""
         return f"answered {status}{_hint(status)}"
 

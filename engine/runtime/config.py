@@ -255,7 +255,7 @@ class SinkSection(Section, frozen=True):
     secret_env: tuple[str, ...] = ()  # webhook: the variables that hold what events are signed with, each by all
     key_vault: tuple[str, ...] = ()  # webhook: likewise, names of those in the vault
     timeout_seconds: Annotated[float, Meta(ge=0.1, le=60)] = 10.0  # webhook: for one event
-    refused: Literal["hold", "drop"] = "hold"  # webhook: an event answered with 4xx is tried again, or let go
+    refused: Literal["hold", "drop"] = "hold"  # webhook, kafka: an event that is refused is tried again, or let go
     topic: str = ""  # kafka: one for all events; default: each event has the topic of its name
     stream: str = ""  # redis: one for all events; default: each event has the stream of its name
     keep: Annotated[int, Meta(ge=1)] = 100_000  # redis: about so many entries stay in a stream
@@ -425,7 +425,7 @@ _EDGE_KEYS = {  # kind of source or sink -> the keys that are its own, and those
     "kafka": (
         (
             *("server", "password_env", "username", "sasl", "tls", "ca_file", "topics", "group", "session_seconds"),
-            *("dead_letters", "events", "topic"),
+            *("dead_letters", "events", "topic", "refused"),
         ),
         ("server", "topics"),
     ),

@@ -1,5 +1,6 @@
 """Each sink gets every event at its own pace: what one cannot take holds up no other, and is never lost."""
 
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
@@ -11,7 +12,8 @@ from msgspec.structs import replace
 from actors.publisher import ALERT_NS
 from actors.web import health
 from engine.core.cursors import EVERYBODY, begin
-from engine.core.messages import Alerted, Cursor, EngineStopped
+from engine.core.messages import Alerted, Cursor, EngineStopped, OutboxRow
+from engine.edges.base import LetGo
 from engine.runtime.config import default_config
 from tests.actors.world import House, Shelf, buy, house
 
@@ -148,3 +150,35 @@ async def test_an_end_waits_for_a_sink_only_so_long_and_not_at_all_when_all_have
 )
 def test_where_sinks_begin(known: tuple[Cursor, ...], expected: dict[str, tuple[int, bool]]) -> None:
     assert {c.sink: (c.event_id, c.wanted) for c in begin(("a", "b"), known, 9)} == expected
+
+
+class Picky(Shelf):
+    """Whose receiver refuses what comes of one name, and which goes on without."""
+
+    name = "picky"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.let_go: deque[LetGo] = deque()
+
+    async def send(self, rows: tuple[OutboxRow, ...]) -> None:
+        refused = [row for row in rows if row.event.name == "order.placed"]
+        self.let_go.extend((row, "answered 413") for row in refused)
+        await super().send(tuple(row for row in rows if row not in refused))
+
+
+async def test_what_a_receiver_will_never_have_is_on_record(autojump_clock: object) -> None:
+    picky = Picky()
+    async with house(start=False) as home:
+        parts = home.parts
+        home.parts = lambda: replace(parts(), sinks=(home.shelf, picky))  # type: ignore[method-assign]
+        await home.start()
+        await home.hand.send(buy("s1"))
+        await home.at_rest()
+        missing = [row for row in home.shelf.rows if row not in picky.rows]
+        assert missing and {row.event.name for row in missing} == {"order.placed"}
+        told = [fact for fact in home.facts(Alerted) if fact.kind == "event_refused"]
+        assert [fact.cause for fact in told] == ["sink/picky"] * len(missing)
+        for row, fact in zip(missing, told, strict=True):
+            assert f"event {row.event_id}, order.placed of {row.event.key}" in fact.text and "413" in fact.text
+            assert fact.account == row.event.account

@@ -5,7 +5,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,14 +13,16 @@ from types import SimpleNamespace
 import pytest
 import trio
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.assembly import open_source
+from actors.assembly import open_sinks, open_source
 from engine.core.messages import Event, Malformed, OutboxRow, Refusal, Signal
-from engine.edges.base import Arrival, LivingSink, Receipt, SinkDown
+from engine.edges.base import Arrival, Choosing, LivingSink, Receipt, SinkDown
 from engine.edges.dialects import DialectTerms, decode
 from engine.edges.kafka import Cluster, KafkaSink, KafkaSource, Topics, Track, message_body, message_id, trace_of
+from engine.edges.stream import Broadcast
 from engine.runtime.clock import live_clock
 from engine.runtime.config import parse
 from tests.edges.house import TAKEN, House, house_of
@@ -145,7 +147,10 @@ def test_how_long_a_killed_engines_partitions_wait_for_it_is_the_configs_word() 
     assert words["session.timeout.ms"] == 2_000 and words["heartbeat.interval.ms"] == 667
     source = open_source(parse(text.replace("session_seconds = 2\n", ""), "c").sources[0], live_clock(), "e", {})
     assert isinstance(source, KafkaSource)
-    for words in (source._settings(cluster), KafkaSource("bus", cluster, Topics(("t",)), live_clock())._settings(cluster)):
+    for words in (
+        source._settings(cluster),
+        KafkaSource("bus", cluster, Topics(("t",)), live_clock())._settings(cluster),
+    ):
         # Brokers allow 6 s and more (group.min.session.timeout.ms); three words of life may be lost.
         assert words["session.timeout.ms"] == 10_000 and words["heartbeat.interval.ms"] == 3_000
 
@@ -184,7 +189,7 @@ async def test_an_offset_is_committed_when_its_message_is_answered_and_not_befor
 
 async def test_poison_tombstones_and_giants_are_dead_letters_and_hold_up_nothing(broker: Broker) -> None:
     name, dead = topic(broker.cluster), topic(broker.cluster)
-    giant = b'{"signal_id":"g","x":"' + b"x" * 5_000_000 + b'"}'
+    giant = b'{"signal_id":"g","x":"' + b"x" * 30_000_000 + b'"}'
     produce(broker.cluster, name, b"{broken", None, giant, order(1))
     async with reading(broker.cluster, Topics((name,), dead_letters=dead)) as home:
         letters = {}
@@ -513,7 +518,7 @@ async def test_a_dead_letter_that_is_refused_holds_up_its_offset_and_nobody_else
 
 
 class Full:
-    """A producer whose queue takes one message, and then `room` more."""
+    """A producer whose queue takes so many messages as there is `room`, and whose broker has each at once."""
 
     def __init__(self, _: object) -> None:
         self.took: list[bytes] = []
@@ -537,14 +542,91 @@ async def test_events_that_the_client_could_not_queue_are_not_taken_for_publishe
 ) -> None:
     monkeypatch.setattr("engine.edges.kafka.Producer", Full)
     sink = KafkaSink("out", Cluster("127.0.0.1:1"), topic="t")
-    rows = (row(1), row(2))
+    rows = (row(1), row(2), row(3))
     for _ in range(2):
         with pytest.raises(SinkDown, match="Queue full"):
             await sink.send(rows)
         sink._producer.room = 1
-    sink._producer.room = 2
     await sink.send(rows)
-    assert [json.loads(value)["event_id"] for value in sink._producer.took[-2:]] == [1, 2]
+    assert [json.loads(value)["event_id"] for value in sink._producer.took] == [1, 2, 3], "each once"
+
+
+def long_row(number: int, chars: int) -> OutboxRow:
+    return OutboxRow(number, Event("order.filled", "main", f"k{number}", 7, "t", "s1", {"text": "x" * chars}))
+
+
+def narrow(broker: Broker, bytes_max: int = 20_000) -> str:
+    """A topic that takes no larger messages, and no larger batches of them."""
+    admin = AdminClient(broker.cluster.settings())
+    name = f"t{random.randrange(10**9)}"
+    (made,) = admin.create_topics([NewTopic(name, 1, 1, config={"max.message.bytes": str(bytes_max)})]).values()
+    made.result(PATIENCE_SECONDS)
+    return name
+
+
+async def ids_in(broker: Broker, name: str, count: int) -> list[int]:
+    found = await trio.to_thread.run_sync(read_all, broker.cluster, name, count)
+    return [int(headers["event_id"]) for _, headers, _ in found]
+
+
+async def test_an_event_that_is_refused_for_ever_holds_the_sink_up_and_nothing_is_told_twice(broker: Broker) -> None:
+    name = narrow(broker)
+    sink = KafkaSink("out", broker.cluster, topic=name)
+    rows = (*map(row, range(1, 4)), long_row(4, 30_000))
+    for _ in range(3):
+        with pytest.raises(SinkDown, match=r'event 4 \(order.filled\): MSG_SIZE_TOO_LARGE.*refused = "drop"'):
+            await sink.send(rows)
+    assert await ids_in(broker, name, 3) == [1, 2, 3]
+    await trio.to_thread.run_sync(widen, broker, name)  # as a person would
+    with trio.fail_after(PATIENCE_SECONDS):
+        while True:
+            with suppress(SinkDown):
+                await sink.send(rows)
+                break
+    await sink.send((row(5),))
+    assert await ids_in(broker, name, 5) == [1, 2, 3, 4, 5]
+    assert not sink.let_go
+
+
+def widen(broker: Broker, name: str) -> None:
+    admin = AdminClient(broker.cluster.settings())
+    wide = ConfigEntry("max.message.bytes", "100000", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=[wide])
+    for done in admin.incremental_alter_configs([resource]).values():
+        done.result(PATIENCE_SECONDS)
+
+
+async def test_an_event_that_is_refused_for_ever_is_let_go_where_the_config_says_so(broker: Broker) -> None:
+    text = f'[[sinks]]\nkind = "kafka"\nserver = "{broker.cluster.servers}"\ntopic = "t"\nrefused = "drop"\n'
+    name = narrow(broker)
+    config = parse(text.replace('"t"', f'"{name}"'), "c")
+    (sink, _) = open_sinks(config, Broadcast("page"), live_clock(), {})
+    assert isinstance(sink, KafkaSink) and isinstance(sink, Choosing)
+    await sink.send((row(1), long_row(2, 30_000), row(3), long_row(4, 30_000), row(5)))
+    assert [refused.event_id for refused, why in sink.let_go if why.startswith("MSG_SIZE_TOO_LARGE")] == [2, 4]
+    await sink.send((row(6),))
+    assert await ids_in(broker, name, 4) == [1, 3, 5, 6]
+
+
+async def test_a_large_event_is_not_overtaken_and_small_ones_never_grow_too_large_together(broker: Broker) -> None:
+    name = narrow(broker)
+    sink = KafkaSink("out", broker.cluster, topic=name)
+    rows = [long_row(number, 1_000) for number in range(1, 61)]
+    rows[30] = long_row(31, 18_000)
+    await sink.send(tuple(rows))
+    assert await ids_in(broker, name, 60) == list(range(1, 61))
+    rows[30] = long_row(31, 30_000)
+    with pytest.raises(SinkDown, match="event 31 "):
+        await KafkaSink("out", broker.cluster, topic=(other := narrow(broker))).send(tuple(rows))
+    assert await ids_in(broker, other, 30) == list(range(1, 31)), "what is behind it waits"
+
+
+async def test_what_a_topic_refuses_of_several_together_arrives_one_by_one(broker: Broker) -> None:
+    name = narrow(broker, bytes_max=2_000)
+    sink = KafkaSink("out", broker.cluster, topic=name, drop=True)
+    await sink.send(tuple(long_row(number, 3_000 if number == 7 else 1_000) for number in range(1, 31)))
+    assert sorted(await ids_in(broker, name, 29)) == [number for number in range(1, 31) if number != 7]
+    assert [refused.event_id for refused, _ in sink.let_go] == [7]
 
 
 async def test_events_are_in_order_per_account_with_trace_and_cause(broker: Broker) -> None:
@@ -602,7 +684,7 @@ async def test_a_sink_that_is_ended_sends_nothing_later() -> None:
     async with trio.open_nursery() as nursery:
         assert isinstance(sink, LivingSink), "so that whoever opens it ends it"
         await nursery.start(sink.live)
-        sink._produce(row(1))
-        assert len(sink._producer) == 1
+        sink._send_off([row(1)])
+        assert len(sink._producer)  # the message, and what the client has to say of the broker
         nursery.cancel_scope.cancel()
     assert len(sink._producer) == 0
