@@ -74,6 +74,7 @@ class Reconciler:
         self._failed = False  # the last round
         self._heard = True  # by every symbol that the last round concerned
         self._unread = ""  # why the wallet could not be read in the last round
+        self._seen = False  # a wallet, in this life
         self._transfers: dict[str, TransferReport] = {}  # of late, by id
         self._transfers_ns = since_ns  # the venue time up to which they were asked for
 
@@ -124,7 +125,12 @@ class Reconciler:
         await self._hear_transfers(venue_now)
         disagreed = await self._compare(asked, venue_now, positions, orders, fills)
         seen_ns = venue_now + world.clock.now_ns() - asked
-        self._see(await insist(world.rng, venue.balances), seen_ns)
+        balances = await insist(world.rng, venue.balances)
+        if not self._seen:
+            # What is listed until now is taken to be in the first wallet (`Exposure.see_balances`): one that came after
+            # the list and before the wallet would be in the wallet alone, and then count for a second one.
+            await self._hear_transfers(venue_now)
+        self._see(balances, seen_ns)
         # Else the executions of now are asked for again, when there is somebody to book them, or whoever is made anew
         # from a journal that has failed needs what came since.
         if self._heard and not world.journal.stats().failed:
@@ -162,6 +168,7 @@ class Reconciler:
             world.journal.append((fact,), (alert_event(fact),))
             world.observe((fact,))
         self._unread = unread
+        self._seen = self._seen or not unread
         seen = None if isinstance(balances, Failed) else balances
         told = tuple(self._transfers.values())
         self._ports.tell(BalancesSeen(name, seen, world.clock.now_ns(), told, venue_ns))

@@ -50,6 +50,28 @@ async def test_a_withdrawal_while_the_engine_was_away_is_no_loss_when_it_comes_b
         assert (await home.hand.send(buy("s1"))).status == "accepted"
 
 
+@pytest.mark.parametrize("amount", ["30000", "-30000"])
+async def test_what_is_moved_in_the_very_moment_of_a_restart_is_no_loss_either(
+    amount: str, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the venue's list was asked for, and before the wallet was: the wallet had it, and the list came later."""
+    async with house() as home:
+        await trio.sleep(15)
+        await home.stop()
+        ask = home.venue.balances
+
+        async def moved_before() -> object:
+            monkeypatch.setattr(home.venue, "balances", ask)
+            home.venue.move("USDT", amount)
+            return await ask()
+
+        monkeypatch.setattr(home.venue, "balances", moved_before)
+        await home.start()
+        await trio.sleep(300)
+        assert booked(home) == [("t0", amount)] and halts(home) == []
+        assert (await home.hand.send(buy("s1"))).status == "accepted"
+
+
 async def test_what_is_gone_and_written_down_nowhere_is_a_loss_and_told(autojump_clock: object) -> None:
     async with house() as home:
         await trio.sleep(15)
