@@ -26,6 +26,7 @@ WORD_CHARS_MAX = 256
 NOTE_CHARS_MAX = 4000
 CONTEXT_PAIRS_MAX = 64
 CONTEXT_CHARS_MAX = 1000
+CONTEXT_TOTAL_MAX = 65_536  # characters; in any alphabet what tells of the signal fits a broker's usual message of 1 MB
 SECONDS_MAX = Decimal(86_400)
 
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")

@@ -27,7 +27,7 @@ from engine.core.messages import (
     TimeInForce,
 )
 from engine.core.money import plain
-from engine.edges.fields import ID_CHARS_MAX, SECOND_NS, Wrong, identifier
+from engine.edges.fields import CONTEXT_TOTAL_MAX, ID_CHARS_MAX, SECOND_NS, Wrong, identifier
 from engine.edges.form import Form
 from engine.edges.strict import shown
 
@@ -113,6 +113,7 @@ def to_signal(form: Form, terms: DialectTerms, origin: Origin) -> Signal | None:
     if account is None:
         form.missing("account")
     valid_until_ns = _valid_until_ns(form, terms, origin)
+    _check_context(form)
     if form.problems or account is None:
         return None
     own_trace = got.get("trace_id")
@@ -151,6 +152,13 @@ def to_signal(form: Form, terms: DialectTerms, origin: Origin) -> Signal | None:
         note=got.get("note", ""),
         context=tuple(form.context),
     )
+
+
+def _check_context(form: Form) -> None:
+    """It goes into the confirmation, and one that no broker took would hold up everybody's."""
+    chars = sum(len(name) + len(value) for name, value in form.context)
+    if chars > CONTEXT_TOTAL_MAX:
+        form.wrong("context", f"has {chars} characters with all that is kept; at most {CONTEXT_TOTAL_MAX} are")
 
 
 def trace_of(signal_id: str) -> str:

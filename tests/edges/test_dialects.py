@@ -11,13 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.core.announce import confirmation_event
 from engine.core.messages import (
     Action,
     BalanceShare,
+    Confirmed,
     Control,
     HedgeShare,
     Malformed,
     OrderType,
+    OutboxRow,
+    Outcome,
     PositionShare,
     Quantity,
     QuoteAmount,
@@ -28,6 +32,7 @@ from engine.core.messages import (
     TimeInForce,
 )
 from engine.edges.dialects import DIALECTS, DialectTerms, decode
+from engine.edges.ndjson import row_line
 from tests.patience import quickest
 
 NOW = 1_767_323_045_000_000_000  # 2026-01-02T03:04:05Z
@@ -471,6 +476,19 @@ def test_every_reason_is_told_at_once_and_none_twice() -> None:
     found = said(body)
     assert isinstance(found, Malformed)
     assert sorted(reason.field for reason in found.reasons) == sorted([*body, "signal_id"])
+
+
+def test_context_is_kept_whole_or_refused_and_never_more_than_a_broker_takes_in_a_confirmation() -> None:
+    full = {f"k{number}": "\U0001f512" * 1000 for number in range(64)}  # four bytes each
+    found = signal(OPEN | {"context": full})
+    assert dict(found.context) == full
+    confirmed = Confirmed(at_ns=1, signal_id="s-1", outcome=Outcome.REJECTED, context=found.context)
+    assert len(row_line(OutboxRow(1, confirmation_event(confirmed)))) < 1_000_000
+    more = {f"m{number}": "x" * 1000 for number in range(64)}
+    assert "at most 65536" in reasons(OPEN | {"context": full, "metadata": more})["context"]
+    assert (
+        "at most 65536" in reasons({"type": "surefire", "data": OPEN | {"context": full}, "metadata": more})["context"]
+    )
 
 
 def test_the_signal_id_of_a_refused_body_is_kept_for_who_looks_for_it() -> None:
