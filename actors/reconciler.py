@@ -40,6 +40,7 @@ TRANSFERS_KEPT = 500  # told with each wallet; whoever books them knows which ar
 BUSY_SECONDS = 10.0
 STALE_SECONDS = 2.0  # while the private stream is down, and after a round that failed
 QUIET_SECONDS = 30.0
+UNREAD_ROUNDS = 2  # in a row without the balances, and nothing is opened any more
 LOG = structlog.get_logger("reconciler")
 
 
@@ -73,7 +74,7 @@ class Reconciler:
         self._lock = trio.Lock()
         self._failed = False  # the last round
         self._heard = True  # by every symbol that the last round concerned
-        self._unread = ""  # why the wallet could not be read in the last round
+        self._unread = 0  # rounds, one after the other, in which the wallet could not be read
         self._seen = False  # a wallet, in this life
         self._transfers: dict[str, TransferReport] = {}  # of late, by id
         self._transfers_ns = since_ns  # the venue time up to which they were asked for
@@ -159,16 +160,23 @@ class Reconciler:
             del self._transfers[next(iter(self._transfers))]
 
     def _see(self, balances: tuple[BalanceReport, ...] | Failed, venue_ns: int) -> None:
-        """To the gate; where nothing can be read, that nothing is known, and to a person once."""
+        """To the gate; where nothing can be read, that nothing is known, and to a person once.
+
+        That is so from the second round on. One question without an answer is no news of the wallet: what was known of
+        it stays in force, as it does where a round ends before (simulated: queries that died in the midst of one).
+        """
         name, world = self._account.name, self._ports.world
-        unread = balances.why if isinstance(balances, Failed) else ""
-        if unread and not self._unread:
-            text = f"the balances cannot be read, so nothing is opened: {unread}"
-            fact = Alerted(at_ns=world.clock.now_ns(), account=name, severity="critical", kind="balance", text=text)
-            world.journal.append((fact,), (alert_event(fact),))
-            world.observe((fact,))
-        self._unread = unread
-        self._seen = self._seen or not unread
+        self._unread = self._unread + 1 if isinstance(balances, Failed) else 0
+        if isinstance(balances, Failed):
+            if self._unread < UNREAD_ROUNDS:
+                LOG.warning("balances not to be had", account=name, reason=balances.why)
+                return
+            if self._unread == UNREAD_ROUNDS:
+                text = f"the balances cannot be read, so nothing is opened: {balances.why}"
+                fact = Alerted(at_ns=world.clock.now_ns(), account=name, severity="critical", kind="balance", text=text)
+                world.journal.append((fact,), (alert_event(fact),))
+                world.observe((fact,))
+        self._seen = self._seen or not self._unread
         seen = None if isinstance(balances, Failed) else balances
         told = tuple(self._transfers.values())
         self._ports.tell(BalancesSeen(name, seen, world.clock.now_ns(), told, venue_ns))

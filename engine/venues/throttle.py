@@ -5,6 +5,7 @@ A token comes back exactly one window after it was taken, so that no sliding win
 (a bucket that refills evenly would allow twice as many across its edge). The core is pure; `Throttle.wait` only sleeps.
 """
 
+from bisect import insort
 from collections import deque
 from collections.abc import Iterable, Mapping
 from enum import Enum
@@ -13,6 +14,7 @@ from typing import TypeAlias
 import structlog
 import trio
 from msgspec import Struct
+from msgspec.structs import replace
 
 from engine.runtime.clock import Clock
 from engine.venues import breaker
@@ -21,6 +23,7 @@ from engine.venues.breaker import Breaker, BreakerTerms
 
 LOG = structlog.get_logger("throttle")
 RESERVED_PERCENT = 30
+EDGE_NS = SECOND  # about the edge of a venue's window nobody knows of which one its count is
 PATIENCE_NS = 2 * SECOND  # a venue that is closed for longer takes no entries; for less, they wait
 
 
@@ -30,11 +33,15 @@ class Lane(Enum):
 
 
 class Limit(Struct, frozen=True):
-    """At most `count` requests (or weight) within any `window_ns`. `name`: as costs and corrections call it."""
+    """At most `count` requests (or weight) within any `window_ns`. `name`: as costs and corrections call it.
+
+    `aligned`: the venue itself counts from one whole window of UTC to the next, and begins again with nothing there.
+    """
 
     count: int
     window_ns: int
     name: str = ""
+    aligned: bool = False
 
 
 Costs: TypeAlias = Mapping[str, tuple[tuple[str, int], ...]]
@@ -81,11 +88,22 @@ class Bucket:
         self._taken.append((now_ns, weight))
         self._used += weight
 
-    def correct(self, used: int, now_ns: int) -> None:
-        """The venue's own count of this window: where it is higher than ours, somebody else uses the account."""
+    def correct(self, used: int, now_ns: int, asked_ns: int, ahead_ns: int = 0) -> None:
+        """The venue's own count of this window: where it is higher than ours, somebody else uses the account.
+
+        The answer was asked for at `asked_ns`; the venue's clock is `ahead_ns` of ours. Of an aligned window the
+        difference is gone when the window is over, and what was asked for before it says nothing of it.
+        """
         self._give_back(now_ns)
-        if used > self._used:
-            self.take(now_ns, used - self._used)
+        more = used - self._used
+        if more <= 0:
+            return
+        if not self.limit.aligned:
+            return self.take(now_ns, more)
+        began_ns = now_ns - (now_ns + ahead_ns) % self.limit.window_ns + EDGE_NS
+        if began_ns <= asked_ns:
+            insort(self._taken, (began_ns, more))
+            self._used += more
 
     def _give_back(self, now_ns: int) -> None:
         while self._taken and self._taken[0][0] + self.limit.window_ns <= now_ns:
@@ -140,24 +158,27 @@ class Throttle:
         """The same without waiting: whether a request may be sent now, having taken its tokens then."""
         return not self._queue(lane, kind).locked() and self._take(lane, kind) == 0
 
-    def correct(self, name: str, used: int, count: int | None = None) -> None:
+    def correct(
+        self, name: str, used: int, count: int | None = None, asked_ns: int | None = None, ahead_ns: int = 0
+    ) -> None:
         """The venue's own count of a limit's window; and `count`, where it says so, is its limit for us.
 
         Where its count is higher than ours somebody else uses the account. A larger limit than configured is not used.
+        `asked_ns`, `ahead_ns`: see Bucket; None is now.
         """
         now_ns = self._clock.now_ns()
         for bucket in self.buckets:
             if bucket.limit.name == name:
                 if count is not None and 0 < count < bucket.limit.count:
-                    bucket.resize(Limit(count, bucket.limit.window_ns, name))
-                bucket.correct(used, now_ns)
+                    bucket.resize(replace(bucket.limit, count=count))
+                bucket.correct(used, now_ns, now_ns if asked_ns is None else asked_ns, ahead_ns)
 
     def share(self, name: str, part: float) -> None:
         """Others use this limit as well: no more than this part of it is ours."""
         for bucket in self.buckets:
             if bucket.limit.name == name:
                 limit = bucket.limit
-                bucket.resize(Limit(max(1, int(limit.count * part)), limit.window_ns, name))
+                bucket.resize(replace(limit, count=max(1, int(limit.count * part))))
 
     def close_until(self, at_ns: int, why: str = "the venue asked for a pause", entries_only: bool = False) -> None:
         """The venue has told us off (429, a ban): nothing goes before that time.

@@ -353,6 +353,19 @@ async def test_executions_are_booked_while_another_question_cannot_be_answered(
         assert [fact.exec_id for fact in home.facts(Filled)] and home.books() == [] and home.covered()
 
 
+async def test_one_question_about_the_wallet_without_an_answer_changes_nothing(autojump_clock: object) -> None:
+    """Seeds 2955 and 3558: queries that died in the midst of a round left an account that opened nothing for ever."""
+    async with house() as home:
+        assert (await home.hand.send(buy("s1"))).status == "accepted"
+        await home.at_rest()
+        home.venue.unreadable = ("balances",)
+        await home.until(lambda: home.venue.unread == 3)  # `insist` of one round
+        home.venue.unreadable = ("positions",)
+        await trio.sleep(60)
+        assert (await home.hand.send(buy("s2"))).status == "accepted"
+        assert not [f for f in home.facts(Alerted) if f.kind == "balance"]
+
+
 async def test_a_wallet_that_cannot_be_read_is_told_once_and_opens_nothing_until_it_can(autojump_clock: object) -> None:
     async with house() as home:
         assert (await home.hand.send(buy("s1"))).status == "accepted"

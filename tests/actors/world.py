@@ -152,7 +152,7 @@ class Wayward(PaperVenue):
     says: Answer | None = None  # to every order, none of which arrives
     when_sent: Callable[[Order], None] | None = None
     unreadable: tuple[str, ...] = ()  # questions that come back as nothing that can be read
-
+    unread = 0  # how often the balances came back so
     moved: tuple[TransferReport, ...] = ()  # by the owner, as the venue has written it down
 
     async def transfers(self, since_ns: int) -> tuple[TransferReport, ...] | Failed:
@@ -168,7 +168,10 @@ class Wayward(PaperVenue):
         self.moved = (*self.moved, report)
 
     async def balances(self) -> tuple[BalanceReport, ...] | Failed:
-        return Failed("a row cannot be read") if "balances" in self.unreadable else await super().balances()
+        if "balances" not in self.unreadable:
+            return await super().balances()
+        self.unread += 1
+        return Failed("a row cannot be read")
 
     async def positions(self) -> tuple[PositionReport, ...] | Failed:
         return Failed("a row cannot be read") if "positions" in self.unreadable else await super().positions()

@@ -656,5 +656,7 @@ def test_a_request_during_a_ban_is_seen_and_one_that_had_its_turn_before_is_not_
         return [violation.invariant for violation in bans_are_obeyed(Evidence([heard, cancel], (), (), {}))]
 
     assert sends(6 * SECOND, 6 * SECOND) == ["I13"]
+    assert sends(5 * SECOND + 1, 6 * SECOND) == ["I13"]
+    assert sends(5 * SECOND, 6 * SECOND) == []
     assert sends(4 * SECOND, 6 * SECOND) == []
     assert sends(9 * SECOND, 9 * SECOND) == []

@@ -175,7 +175,8 @@ def sends_keep_the_rate(e: Evidence) -> Iterator[Violation]:
 def bans_are_obeyed(e: Evidence) -> Iterator[Violation]:
     """ORD5, R10: a life that was told of a ban sends nothing until its end (requests draw it out).
 
-    What had its turn before, and was held up by a process that stood still, is not a breach (seeds 3000, 4370).
+    What had its turn before, and was held up by a process that stood still, is not a breach (seeds 3000, 4370); nor
+    what had it in the very instant in which a process that woke up heard of the ban (seed 2981).
     """
     heard: dict[int, BanHeard] = {}
     for entry in e.entries:
@@ -183,7 +184,7 @@ def bans_are_obeyed(e: Evidence) -> Iterator[Violation]:
             heard[entry.life] = entry
         elif not isinstance(entry, Wired | CancelWired) or entry.life not in heard:
             continue
-        elif _turn_ns(entry) >= heard[entry.life].at_ns and entry.at_ns < heard[entry.life].until_ns:
+        elif _turn_ns(entry) > heard[entry.life].at_ns and entry.at_ns < heard[entry.life].until_ns:
             cid = entry.order.cid if isinstance(entry, Wired) else entry.cid
             yield Violation("I13", entry.at_ns, f"{cid} was sent during a ban that the engine had been told of")
 

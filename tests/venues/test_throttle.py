@@ -47,11 +47,33 @@ def test_weight_waits_for_as_many_tokens() -> None:
 def test_the_venues_own_count_corrects_ours_upwards_only() -> None:
     bucket = Bucket(TEN_PER_SECOND)
     bucket.take(0)
-    bucket.correct(used=9, now_ns=5)
+    bucket.correct(used=9, now_ns=5, asked_ns=5)
     assert bucket.wait_ns(Lane.REDUCE, 5, weight=1) == 0
     assert bucket.wait_ns(Lane.REDUCE, 5, weight=2) > 0
-    bucket.correct(used=0, now_ns=5)
+    bucket.correct(used=0, now_ns=5, asked_ns=5)
     assert bucket.wait_ns(Lane.REDUCE, 5, weight=2) > 0
+
+
+def test_what_others_used_of_a_minute_is_gone_with_that_minute() -> None:
+    """Seed 2937: restarts late in a minute had used it up, and nothing was asked for a minute more, fills too."""
+    minute = 60 * SECOND
+    bucket = Bucket(Limit(10, minute, aligned=True), reserved_percent=0)
+    bucket.take(50 * SECOND)
+    bucket.correct(used=10, now_ns=59 * SECOND, asked_ns=58 * SECOND)
+    assert bucket.wait_ns(Lane.OPEN, 59 * SECOND) == 2 * SECOND  # one second into the next: clocks differ a little
+    assert bucket.wait_ns(Lane.OPEN, 61 * SECOND, weight=9) == 0
+    assert bucket.wait_ns(Lane.OPEN, 61 * SECOND, weight=10) == 49 * SECOND  # its own take slides
+
+
+def test_a_count_of_a_minute_that_is_over_says_nothing_of_this_one() -> None:
+    minute, ahead = 60 * SECOND, 5 * SECOND
+    bucket = Bucket(Limit(10, minute, aligned=True), reserved_percent=0)
+    bucket.correct(used=10, now_ns=61 * SECOND, asked_ns=59 * SECOND)
+    assert bucket.wait_ns(Lane.OPEN, 61 * SECOND, weight=10) == 0
+    bucket.correct(used=10, now_ns=56 * SECOND + minute, asked_ns=54 * SECOND + minute, ahead_ns=ahead)
+    assert bucket.wait_ns(Lane.OPEN, 56 * SECOND + minute, weight=10) == 0  # by the venue's clock it was before
+    bucket.correct(used=10, now_ns=57 * SECOND + minute, asked_ns=56 * SECOND + minute, ahead_ns=ahead)
+    assert bucket.wait_ns(Lane.OPEN, 57 * SECOND + minute, weight=10) == 59 * SECOND
 
 
 async def test_a_long_wait_is_told_with_its_end_and_a_short_one_is_not(autojump_clock: object) -> None:

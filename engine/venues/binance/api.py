@@ -42,17 +42,14 @@ _MINUTE, _DAY = 60 * SECOND, 86_400 * SECOND
 
 
 def limits(market: Market, orders_per_second: int) -> tuple[Limit, ...]:
-    """The venue's own figures, which exchangeInfo may lower, and ours."""
+    """The venue's own figures, which exchangeInfo may lower, and ours. Its windows begin with whole ones of UTC.
+
+    Documented for Spot; for USD-M assumed, where a window that slides would be told by the next answer's count.
+    """
     ours = Limit(orders_per_second, SECOND, "ours-1S")
-    if market is Market.SPOT:
-        orders = (Limit(100, 10 * SECOND, "orders-10S"), Limit(200_000, _DAY, "orders-1D"))
-        return (ours, Limit(6000, _MINUTE, "weight-1M"), *orders)
-    return (
-        ours,
-        Limit(2400, _MINUTE, "weight-1M"),
-        Limit(300, 10 * SECOND, "orders-10S"),
-        Limit(1200, _MINUTE, "orders-1M"),
-    )
+    spot = ((6000, _MINUTE, "weight-1M"), (100, 10 * SECOND, "orders-10S"), (200_000, _DAY, "orders-1D"))
+    usdm = ((2400, _MINUTE, "weight-1M"), (300, 10 * SECOND, "orders-10S"), (1200, _MINUTE, "orders-1M"))
+    return (ours, *(Limit(*one, aligned=True) for one in (spot if market is Market.SPOT else usdm)))
 
 
 # An order takes one of each limit, and so stands in no table.
@@ -164,10 +161,11 @@ class Api:
         self._number += 1
         number = f"r{self._number}"
         said = frame(number, method, self.signed(params))
+        asked_ns = self.clock.now_ns()
         raw = await socket.call(number, method, said, on_wire, timeout_seconds)
         if not isinstance(raw, bytes):
             return _unanswered(raw)
-        return self._read_answer(raw, decoder)
+        return self._read_answer(raw, decoder, asked_ns)
 
     async def act(
         self,
@@ -240,7 +238,11 @@ class Api:
 
     def now_ns(self) -> int:
         """The venue's time by our reckoning; our own while nothing is known."""
-        return self.clock.now_ns() + (self.known.best.offset_ns if self.known.best is not None else 0)
+        return self.clock.now_ns() + self._ahead_ns
+
+    @property
+    def _ahead_ns(self) -> int:
+        return self.known.best.offset_ns if self.known.best is not None else 0
 
     def sure_ns(self) -> int:
         """The venue's time; 0 while it is not known well enough to sign by."""
@@ -262,7 +264,7 @@ class Api:
 
     def _read(self, reply: Reply, decoder: "msgspec.json.Decoder[T]") -> T | Verdict:
         for name, used in header_limits(tuple(reply.headers.items())):
-            self.throttle.correct(name, used)
+            self.throttle.correct(name, used, asked_ns=reply.asked.wall_ns, ahead_ns=self._ahead_ns)
         if reply.status in PAUSE_NS:
             self._pause(reply.status, _seconds(reply.headers), reply.body)
         if reply.status != 200:
@@ -273,13 +275,13 @@ class Api:
             return self._noted(judge_body(self.market, 200, reply.body))
         return found
 
-    def _read_answer(self, raw: bytes, decoder: "msgspec.json.Decoder[T]") -> T | Verdict:
+    def _read_answer(self, raw: bytes, decoder: "msgspec.json.Decoder[T]", asked_ns: int) -> T | Verdict:
         answer = read_json(raw, _ANSWER)
         if isinstance(answer, Garbled):
             return Verdict(Class.AMBIGUOUS, "", "garbled", answer.why)
         for limit in answer.rateLimits:
             if name := limit_name(limit):
-                self.throttle.correct(name, limit.count, limit.limit)
+                self.throttle.correct(name, limit.count, limit.limit, asked_ns, self._ahead_ns)
         if answer.status != 200:
             error = read_json(bytes(answer.error), _ERROR)
             if isinstance(error, Garbled):
