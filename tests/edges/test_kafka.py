@@ -141,7 +141,7 @@ def test_a_trace_is_ours_or_the_w3cs() -> None:
 def test_how_long_a_killed_engines_partitions_wait_for_it_is_the_configs_word() -> None:
     cluster = Cluster("127.0.0.1:1")
     text = '[[sources]]\nkind = "kafka"\nserver = "127.0.0.1:1"\ntopics = ["t"]\nsession_seconds = 2\n'
-    source = open_source(parse(text, "c").sources[0], live_clock(), "e", {})
+    source = open_source(parse(text, "c").sources[0], live_clock(), "e", {}, None)
     assert isinstance(source, KafkaSource)
     words = source._settings(cluster)
     assert words["session.timeout.ms"] == 2_000 and words["heartbeat.interval.ms"] == 667
