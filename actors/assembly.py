@@ -26,6 +26,7 @@ from actors.wiring import AccountParts, Engine, Parts, run_engine
 from engine.core.breakers import OwnTerms, StallTerms, StormTerms
 from engine.core.messages import Instrument, InstrumentKind, Malformed, Quote
 from engine.core.tally import Tally
+from engine.core.times import SECOND
 from engine.edges.base import LivingSink, Sink, Source
 from engine.edges.dialects import DialectTerms
 from engine.edges.http import HttpSource
@@ -49,7 +50,6 @@ from engine.runtime.config import (
     config_hash,
 )
 from engine.runtime.journal.choice import journal_of
-from engine.venues.base import SECOND
 from engine.venues.keys import KeyProblem
 from engine.venues.link import LinkVenue
 from engine.venues.paper import Faults, PaperTerms, PaperVenue

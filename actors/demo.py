@@ -35,6 +35,7 @@ from engine.core.messages import (
 from engine.core.money import plain
 from engine.core.position import unrealised
 from engine.core.tally import JUDGING, STAGES, UNCOVERED, Tally
+from engine.core.times import DAY, SECOND
 from engine.edges.base import Arrival, Receipt, Sink
 from engine.edges.dialects import DialectTerms
 from engine.market import synthetic
@@ -45,7 +46,6 @@ from engine.runtime.clock import Clock, virtual_clock
 from engine.runtime.journal.base import Journal, Reader, Record
 from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
 from engine.runtime.terminal import DemoSummary, PositionLeft
-from engine.venues.base import SECOND
 from engine.venues.paper import PaperTerms, PaperVenue, Truth
 from engine.venues.throttle import Limit, Throttle
 
@@ -53,7 +53,6 @@ ACCOUNT = "demo"
 CASH = Decimal(100_000)
 MARKET_SECONDS = 600  # on the synthetic tape
 BEGINS_NS = 1_767_225_600 * 1_000_000_000  # 2026-01-01, so that a seed always gives the same run
-DAY_NS = 24 * 3600 * 1_000_000_000
 PAUSE_SECONDS = (1.0, 5.0)  # between two signals of the built-in decider
 SETTLE_SECONDS = 120.0  # for everything to come to rest after the tape
 
@@ -102,7 +101,7 @@ def replay_of(seed: int, tape: Path | None, lines: tuple[bytes, ...] | None) -> 
         instruments=found.instruments,
         events=recording.events(),
         start_ns=found.start_ns,
-        market_ns=DAY_NS,  # not known before the end
+        market_ns=DAY,  # not known before the end
     )
     return demo, lambda done_ns: int(recording.fraction * 1000)
 

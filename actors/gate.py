@@ -9,10 +9,10 @@ from msgspec import Struct
 from actors.ports import Arrived, GateMail, Lost, Steered, Tick, World
 from engine.core.admission import KEEP_NS, Admission, Reaction
 from engine.core.messages import BalancesSeen, Check, Enact, Halt, Standing
+from engine.core.times import SECOND
 from engine.runtime.supervise import Window
 
 TICK_SECONDS = 0.5
-SECOND = 1_000_000_000
 
 
 class GatePorts(Struct, frozen=True):

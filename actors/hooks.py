@@ -9,13 +9,13 @@ import structlog
 
 from actors.wiring import EssParts
 from engine.core.ess import EssTerms
+from engine.core.times import SECOND
 from engine.edges.ess import AskTerms, RiskService
 from engine.edges.webhook import HookSource, HookTerms, unfit
 from engine.edges.webhook_sink import HookSink, PostTerms
 from engine.runtime.clock import Clock
 from engine.runtime.config import EssSection, SinkSection, SourceSection, is_loopback, unfit_url
 from engine.runtime.log import Secret
-from engine.venues.base import SECOND
 from engine.venues.keys import KeyProblem
 from engine.venues.vault import HOOK, Vault
 

@@ -32,9 +32,9 @@ from engine.core.messages import (
     Standing,
     TransferReport,
 )
+from engine.core.times import SECOND
 from engine.venues.base import TellsTransfers
 
-SECOND = 1_000_000_000
 OVERLAP_NS = 60 * SECOND  # executions may become visible late
 TRANSFERS_KEPT = 500  # told with each wallet; whoever books them knows which are new
 BUSY_SECONDS = 10.0

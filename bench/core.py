@@ -20,7 +20,6 @@ from bench.market import ACCOUNT, CASH, ENV, PRICE, TICK, instruments, limits
 from bench.terms import dialect_terms
 from engine.core.admission import AccountTerms, Admission, Admitted
 from engine.core.blotter import Blotter, Step, Terms
-from engine.core.exposure import SECOND
 from engine.core.ids import client_order_id
 from engine.core.messages import (
     Acked,
@@ -43,6 +42,7 @@ from engine.core.messages import (
 )
 from engine.core.position import apply_fill
 from engine.core.rules import judge
+from engine.core.times import SECOND
 from engine.edges.dialects import decode
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.journal.group import Batch, Group

@@ -30,11 +30,11 @@ from bench.postgres import ENVIRONMENT, binaries, throwaway
 from engine.core.admission import AccountTerms, Admission
 from engine.core.blotter import Blotter, Terms
 from engine.core.messages import AnyFact, BalanceReport, BalancesSeen, Position, Quote, Row
+from engine.core.times import SECOND
 from engine.runtime.clock import live_clock
 from engine.runtime.journal.postgres import PostgresJournal, PostgresTerms
 from engine.runtime.journal.server import Address, address
 from engine.runtime.journal.tables import encode
-from engine.venues.base import SECOND
 
 TARGET = 2.0
 WARM_UP = 50

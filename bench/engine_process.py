@@ -22,10 +22,11 @@ from bench.exchange import OWN_KEYS
 from bench.market import ACCOUNT, ENV, limits
 from bench.submitters import CATEGORY, SYMBOL, adapter, boundless
 from bench.terms import dialect_terms
-from engine.core.breakers import SECOND, OwnTerms, StallTerms
+from engine.core.breakers import OwnTerms, StallTerms
 from engine.core.messages import AnyFact, InstrumentKind, Leg, OutboxRow, SignalReceived, Timed
 from engine.core.money import use_exact_context
 from engine.core.tally import Tally
+from engine.core.times import SECOND
 from engine.edges.base import Arrival, Source
 from engine.edges.ndjson import NdjsonFile, NdjsonSink, NdjsonSource
 from engine.runtime.clock import Clock, live_clock

@@ -24,10 +24,10 @@ from bench.terms import dialect_terms
 from bench.venue_process import terms
 from engine.core.messages import Sweep
 from engine.core.tally import Tally
+from engine.core.times import SECOND
 from engine.runtime.clock import live_clock
 from engine.runtime.journal.sqlite import SqliteJournal
 from engine.runtime.log import configure
-from engine.venues.base import SECOND
 from engine.venues.paper import PaperVenue
 from engine.venues.throttle import Limit, Throttle
 

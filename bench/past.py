@@ -37,10 +37,10 @@ from engine.core.messages import (
     Signal,
     TimeInForce,
 )
+from engine.core.times import SECOND
 from engine.edges.dialects import decode
 from engine.runtime.clock import live_clock
 from engine.runtime.journal.sqlite import SqliteJournal
-from engine.venues.base import SECOND
 
 STEP_NS = SECOND // 2  # between two signals of the past
 COMMIT_EVERY = 500

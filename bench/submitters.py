@@ -18,8 +18,8 @@ from msgspec.structs import replace
 
 from bench import exchange as bare
 from engine.core.messages import Acked, InstrumentKind, Leg, Order, OrderType, Side, TimeInForce
+from engine.core.times import SECOND
 from engine.runtime.clock import Clock, live_clock
-from engine.venues.base import SECOND
 from engine.venues.keys import Credentials, Secret
 from engine.venues.registry import REAL, Setup
 from engine.venues.throttle import Limit, Throttle

@@ -249,6 +249,16 @@ def nothing_is_left_for_later(source: Source) -> Iterator[str]:
             yield f"line {node.lineno}: NotImplementedError"
 
 
+def lengths_of_time_have_one_home(source: Source) -> Iterator[str]:
+    if source.module == "engine.core.times":
+        return
+    for node in source.tree.body:
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            name = ast.unparse(target)
+            if name.strip("_").removesuffix("_NS") in ("MILLISECOND", "SECOND", "DAY"):
+                yield f"line {node.lineno}: {name} is in engine.core.times"
+
+
 RULES: tuple[Rule, ...] = (
     imports_follow_the_arrows,
     core_imports_only_data_types,
@@ -262,6 +272,7 @@ RULES: tuple[Rule, ...] = (
     money_meets_no_float,
     names_say_what_a_thing_is,
     nothing_is_left_for_later,
+    lengths_of_time_have_one_home,
 )
 
 BREACHES: tuple[tuple[Rule, str, str], ...] = (
@@ -317,6 +328,7 @@ BREACHES: tuple[tuple[Rule, str, str], ...] = (
     (names_say_what_a_thing_is, "engine.core.rules", "class HTTPHandler: ..."),
     (names_say_what_a_thing_is, "engine.runtime.file_utils", ""),
     (nothing_is_left_for_later, "engine.core.rules", "def f(): raise NotImplementedError"),
+    (lengths_of_time_have_one_home, "actors.gate", "_SECOND_NS = 10**9"),
 )
 
 ALLOWED: tuple[tuple[str, str], ...] = (

@@ -7,10 +7,11 @@ from contextlib import closing
 
 from actors.commands.frame import config_of, me
 from engine.core.money import use_exact_context
+from engine.core.times import DAY
 from engine.runtime.clock import live_clock
 from engine.runtime.commandline import FAILED, OK, REFUSED, USAGE, Quit
 from engine.runtime.config import Config, of_shard
-from engine.runtime.journal.archive import DAY_NS, Asked, Report, archive, foresee, retain
+from engine.runtime.journal.archive import Asked, Report, archive, foresee, retain
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.journal.choice import archives_of, bytes_of, hold_of, reader_of
 from engine.runtime.terminal import progress, show_archived
@@ -41,7 +42,7 @@ def keep(arguments: argparse.Namespace) -> int:
 def _kept(config: Config, arguments: argparse.Namespace) -> Report:
     """Raises Quit."""
     clock = live_clock()
-    asked = Asked((arguments.keep_days or KEEP_DAYS) * DAY_NS, clock.now_ns(), me())
+    asked = Asked((arguments.keep_days or KEEP_DAYS) * DAY, clock.now_ns(), me())
     try:
         with progress("archiving", 1000) as show:
             if arguments.what == "retain":

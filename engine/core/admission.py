@@ -17,7 +17,7 @@ from msgspec.structs import asdict, replace
 
 from engine.core.announce import alert_event, confirmation_event
 from engine.core.bounds import Bounds, beyond, within
-from engine.core.exposure import DAY, SECOND, Exposure, Strange, sensible
+from engine.core.exposure import Exposure, Strange, sensible
 from engine.core.halts import kind_of
 from engine.core.limits import faults
 from engine.core.messages import (
@@ -55,6 +55,7 @@ from engine.core.messages import (
 )
 from engine.core.money import BadNumber, cents, plain, sane
 from engine.core.rules import Verdict, judge
+from engine.core.times import DAY, SECOND
 from engine.core.usage import usage
 
 KEEP_NS = 10 * SECOND  # an ended signal stays in memory this long: by then a look into the journal finds it

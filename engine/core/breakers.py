@@ -19,8 +19,8 @@ from msgspec import Struct
 
 from engine.core.messages import AnyFact, Canceled, Expired, Filled, Halt, Missing, Rejected, Submitted, Unsent
 from engine.core.order import opens
+from engine.core.times import SECOND
 
-SECOND = 1_000_000_000
 BY = "breaker/"
 _COUNTED = ("invalid", "insufficient", "not_found")
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from msgspec import Struct
 
 from engine.core.checks import at_least, at_most, missing
-from engine.core.exposure import SECOND, View, sensible
+from engine.core.exposure import View, sensible
 from engine.core.instrument import round_stop
 from engine.core.messages import (
     ZERO,
@@ -27,6 +27,7 @@ from engine.core.messages import (
 )
 from engine.core.money import plain
 from engine.core.sizing import Basis, sized, target_delta, to_lot
+from engine.core.times import SECOND
 
 
 class Draft(Struct, frozen=True, gc=False):

@@ -38,9 +38,8 @@ from engine.core.messages import (
 )
 from engine.core.money import cents
 from engine.core.position import closable, cost_of, net
+from engine.core.times import DAY, SECOND
 
-SECOND = 1_000_000_000
-DAY = 86_400 * SECOND
 PUZZLED_NS = 150 * SECOND  # the venue's list of transfers is asked for once a minute where asking is dear
 TRANSFERS_KEPT = 1000
 

@@ -19,8 +19,8 @@ from engine.core.instrument import round_qty, round_stop
 from engine.core.messages import ZERO, Instrument, Leg, Order, OrderType, Position, Quote, Side, State
 from engine.core.order import remaining
 from engine.core.position import closable
+from engine.core.times import SECOND
 
-SECOND = 1_000_000_000
 FRESH_NS = 3 * SECOND  # an older quote tells nothing, and neither does what was between two looks further apart
 TRIGGER_NS = (
     5 * SECOND

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from engine.core.checks import at_least, at_most, count_within, missing, under
 from engine.core.drafting import Draft, draft_entry, draft_exit, opens, plan_of
-from engine.core.exposure import SECOND, View, leverage_of, sensible
+from engine.core.exposure import View, leverage_of, sensible
 from engine.core.instrument import price_fits
 from engine.core.messages import (
     ZERO,
@@ -28,6 +28,7 @@ from engine.core.messages import (
     TimeInForce,
 )
 from engine.core.money import plain, step_down
+from engine.core.times import SECOND
 
 FUTURE_SECONDS = 5  # a sender's clock may be this far ahead
 _FUTURE_NS = FUTURE_SECONDS * SECOND

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from engine.core.messages import ZERO
 from engine.core.money import CONTEXT, BadNumber, plain, sane
+from engine.core.times import SECOND
 from engine.edges.strict import Json, canonical, kind_of, shown
 
 Reader: TypeAlias = Callable[[Json], Any]
@@ -20,7 +21,6 @@ Pairs: TypeAlias = tuple[tuple[str, str], ...]
 E = TypeVar("E", bound=Enum)
 
 ONE = Decimal(1)
-SECOND_NS = 1_000_000_000
 ID_CHARS_MAX = 128
 WORD_CHARS_MAX = 256
 NOTE_CHARS_MAX = 4000
@@ -263,7 +263,7 @@ def _iso(value: str) -> int:
     whole_seconds = since.days * 86_400 + since.seconds
     if not _EARLIEST <= whole_seconds < _LATEST:
         raise Wrong("must be a moment between 2000 and 2100")
-    return whole_seconds * SECOND_NS + int((part or "0").ljust(9, "0"))
+    return whole_seconds * SECOND + int((part or "0").ljust(9, "0"))
 
 
 # -------------------------------------------------------------------------------------------------------------- context

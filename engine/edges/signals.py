@@ -27,7 +27,8 @@ from engine.core.messages import (
     TimeInForce,
 )
 from engine.core.money import plain
-from engine.edges.fields import CONTEXT_TOTAL_MAX, ID_CHARS_MAX, SECOND_NS, Wrong, identifier
+from engine.core.times import SECOND
+from engine.edges.fields import CONTEXT_TOTAL_MAX, ID_CHARS_MAX, Wrong, identifier
 from engine.edges.form import Form
 from engine.edges.strict import shown
 
@@ -333,4 +334,4 @@ def expiry(created_ns: int | None, received_ns: int, ttl_seconds: Decimal) -> in
     """A sender's clock that runs ahead does not lengthen a signal's life: it counts from its arrival at the latest."""
     assert ttl_seconds > ZERO
     born_ns = received_ns if created_ns is None else min(created_ns, received_ns)
-    return born_ns + int(ttl_seconds * SECOND_NS)
+    return born_ns + int(ttl_seconds * SECOND)

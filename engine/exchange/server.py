@@ -19,7 +19,6 @@ from engine.runtime.clock import Clock
 from engine.runtime.listening import told_by_place
 
 BEAT_SECONDS = 0.02
-SECOND = 1_000_000_000
 
 
 class Session(Protocol):

@@ -5,8 +5,7 @@ from typing import Literal
 
 from msgspec import Struct, field
 
-SECOND = 1_000_000_000
-DAY = 86_400 * SECOND
+from engine.core.times import DAY
 
 _PURSE = {"USDT": Decimal(100_000), "BTC": Decimal(2), "ETH": Decimal(20)}
 

@@ -16,9 +16,9 @@ from random import Random
 from msgspec import Struct
 
 from engine.core.messages import Instrument, InstrumentKind, Side
+from engine.core.times import SECOND
 from engine.market.events import BookDelta, BookSnapshot, FundingRate, Level, MarketEvent, TopOfBook, TradePrint
 
-SECOND = 1_000_000_000
 DEPTH = 20  # levels a side
 
 _DEPTH_STEP_NS = SECOND // 10

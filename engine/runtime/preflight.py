@@ -10,16 +10,16 @@ from tempfile import TemporaryFile
 
 import trio
 
+from engine.core.times import MILLISECOND
 from engine.runtime.clock import Clock
 from engine.runtime.terminal import Finding
 
-_MILLISECOND = 1_000_000
 _YEAR_2025_NS = 1_735_689_600 * 1_000_000_000  # a clock that was never set shows an earlier year
 _WATCH_SECONDS = 0.2
-_JUMP_MAX_NS = 20 * _MILLISECOND
+_JUMP_MAX_NS = 20 * MILLISECOND
 _FREE_MIN = 200 * 1024 * 1024
 _SYNCS = 15
-_SYNC_MAX_NS = 50 * _MILLISECOND  # a third of the 150 ms that a signal may take
+_SYNC_MAX_NS = 50 * MILLISECOND  # a third of the 150 ms that a signal may take
 
 
 async def look_at_clock(clock: Clock) -> Finding:
@@ -31,9 +31,9 @@ async def look_at_clock(clock: Clock) -> Finding:
     if wall < _YEAR_2025_NS:
         return Finding("clock", False, "the wall clock shows a time before 2025: it was never set")
     if abs(passed - ticked) > _JUMP_MAX_NS:
-        apart = (passed - ticked) / _MILLISECOND
+        apart = (passed - ticked) / MILLISECOND
         return Finding("clock", False, f"wall time jumped by {apart:.1f} ms in {_WATCH_SECONDS} s: is it being set?")
-    return Finding("clock", True, f"wall and monotonic time agree within {abs(passed - ticked) / _MILLISECOND:.2f} ms")
+    return Finding("clock", True, f"wall and monotonic time agree within {abs(passed - ticked) / MILLISECOND:.2f} ms")
 
 
 def _both(clock: Clock) -> tuple[int, int]:
@@ -52,7 +52,7 @@ def look_at_disk(folder: Path, clock: Clock) -> Finding:
     except OSError as error:
         return Finding("disk", False, f"{folder} cannot be written: {error.strerror}")
     middle, worst = syncs[len(syncs) // 2], syncs[-1]
-    sync = f"fsync {middle / _MILLISECOND:.2f} ms (worst of {_SYNCS}: {worst / _MILLISECOND:.2f} ms)"
+    sync = f"fsync {middle / MILLISECOND:.2f} ms (worst of {_SYNCS}: {worst / MILLISECOND:.2f} ms)"
     text = f"{folder}: {free / 2**30:.1f} GiB free, {sync}"
     if free < _FREE_MIN:
         return Finding("disk", False, f"{text}; less than {_FREE_MIN // 2**20} MiB is too little for a journal")

@@ -34,8 +34,7 @@ from engine.core.messages import (
     TransferReport,
     VenueReport,
 )
-
-SECOND = 1_000_000_000
+from engine.core.times import SECOND
 
 
 class Traits(Struct, frozen=True):

@@ -16,7 +16,7 @@ from enum import Enum
 from msgspec import Struct
 from msgspec.structs import replace
 
-SECOND = 1_000_000_000
+from engine.core.times import SECOND
 
 
 class Phase(Enum):

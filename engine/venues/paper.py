@@ -33,16 +33,16 @@ from engine.core.messages import (
     Silence,
     VenueReport,
 )
+from engine.core.times import MILLISECOND, SECOND
 from engine.market.account import AccountTerms
 from engine.market.events import MarketEvent
 from engine.market.matching import Matching
 from engine.market.orders import OrderRequest
 from engine.runtime.clock import Clock
-from engine.venues.base import SECOND, StreamDown, Traits
+from engine.venues.base import StreamDown, Traits
 from engine.venues.store import Store
 from engine.venues.subscription import Pump, Subscription
 
-MILLISECOND = 1_000_000
 _CODE_OUTSIDE_WINDOW = "10002"
 
 

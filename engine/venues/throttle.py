@@ -16,9 +16,9 @@ import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
+from engine.core.times import SECOND
 from engine.runtime.clock import Clock
 from engine.venues import breaker
-from engine.venues.base import SECOND
 from engine.venues.breaker import Breaker, BreakerTerms
 
 LOG = structlog.get_logger("throttle")

@@ -13,6 +13,7 @@ from actors.checkup import look_over
 from actors.demo import Demo, run_demo
 from actors.real import own_market
 from engine.core.breakers import OwnTerms
+from engine.core.times import SECOND
 from engine.market import synthetic
 from engine.runtime.clock import live_clock
 from engine.runtime.config import parse
@@ -20,7 +21,6 @@ from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
 from engine.runtime.terminal import DemoSummary
 from tests.patience import PATIENCE_SECONDS
 
-SECOND = 1_000_000_000
 START_NS = 1_767_225_600 * SECOND
 
 

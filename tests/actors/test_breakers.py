@@ -9,10 +9,10 @@ from actors.stalls import stalls
 from actors.web import health
 from engine.core.breakers import Breakers, OwnTerms, StallTerms
 from engine.core.messages import Alerted, Halt, Leg, Outcome, Rejection, Submitted
+from engine.core.times import SECOND
 from engine.runtime.clock import live_clock
 from engine.runtime.config import default_config
 from engine.runtime.journal.base import Stats
-from engine.venues.base import SECOND
 from tests.actors.world import ACCOUNT, House, buy, close, house
 
 NO_MONEY = Rejection("110007", "insufficient", "not enough")

@@ -23,11 +23,12 @@ from engine.core.messages import (
     Submitted,
     Sweep,
 )
+from engine.core.times import SECOND
 from engine.edges.base import Arrival
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.mail import post
 from engine.venues.throttle import Limit, Throttle
-from tests.actors.world import ACCOUNT, LIMITS, SECOND, House, buy, close, house
+from tests.actors.world import ACCOUNT, LIMITS, House, buy, close, house
 
 SYMBOL = "symbol/main/BTCUSDT"
 ORDER = "order/main/BTCUSDT"

@@ -8,7 +8,7 @@ import trio
 from actors.wiring import EssParts
 from engine.core.ess import BY, EssTerms, OnTimeout, Said, Unanswered
 from engine.core.messages import Alerted, Halted, Judged, Resumed
-from engine.venues.base import SECOND
+from engine.core.times import SECOND
 from tests.actors.world import ACCOUNT, House, buy, close, house
 
 CLEAR, CRITICAL = Said(False, "NORMAL"), Said(True, "CRITICAL", "venue insolvent")

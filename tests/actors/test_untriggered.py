@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from actors.wiring import Parts
 from engine.core.messages import Alerted, FlattenAsked, Leg, TradeClosed
 from engine.core.protection import TRIGGER_NS
-from engine.venues.base import SECOND
+from engine.core.times import SECOND
 from engine.venues.paper import Faults
 from tests.actors.world import House, buy, house
 

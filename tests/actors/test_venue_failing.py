@@ -5,7 +5,7 @@ from decimal import Decimal
 import trio
 
 from engine.core.messages import Alerted, Halt, Leg, Order, Outcome, Rejection, Submitted
-from engine.venues.base import SECOND
+from engine.core.times import SECOND
 from tests.actors.world import ACCOUNT, House, buy, close_for, house
 
 BROKEN = Rejection("10016", "unavailable", "service is restarting")

@@ -44,13 +44,14 @@ from engine.core.messages import (
     VenueReport,
 )
 from engine.core.tally import Tally
+from engine.core.times import SECOND
 from engine.edges.base import Arrival, Receipt, SinkDown
 from engine.edges.dialects import DialectTerms
 from engine.market.events import BookSnapshot, TradePrint
 from engine.market.orders import OrderRequest
 from engine.runtime.clock import Clock, virtual_clock
 from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
-from engine.venues.base import SECOND, StreamDown, Swift
+from engine.venues.base import StreamDown, Swift
 from engine.venues.paper import Faults, PaperTerms, PaperVenue
 from engine.venues.subscription import Subscription
 from engine.venues.throttle import Limit, Throttle

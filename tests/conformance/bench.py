@@ -30,7 +30,8 @@ from engine.core.messages import (
     VenueReport,
 )
 from engine.core.money import step_ceiling, step_floor
-from engine.venues.base import SECOND, StreamDown
+from engine.core.times import SECOND
+from engine.venues.base import StreamDown
 from engine.venues.throttle import Lane, Throttle
 
 NO_FAULTS = "needs faults or a market of our own, which only the local exchange has"

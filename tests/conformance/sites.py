@@ -18,6 +18,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from engine.core.messages import Answer, BalanceReport, Failed, InstrumentKind, Order, Rejection, Side
+from engine.core.times import SECOND
 from engine.exchange.faults import Fault, Woe
 from engine.exchange.opening import both_kinds, open_exchange
 from engine.exchange.server import Exchange, Mangling
@@ -26,7 +27,6 @@ from engine.market import synthetic
 from engine.market.events import BookSnapshot, FundingRate, TradePrint
 from engine.market.orders import OrderRequest
 from engine.runtime.clock import live_clock
-from engine.venues.base import SECOND
 from engine.venues.keys import Credentials, Secret
 from engine.venues.paper import Faults, PaperTerms, PaperVenue
 from engine.venues.registry import REAL, THROTTLES, Setup

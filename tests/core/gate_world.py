@@ -18,10 +18,10 @@ from engine.core.messages import (
     Signal,
     Standing,
 )
+from engine.core.times import SECOND
 
 D = Decimal
 ZERO = D(0)
-SECOND = 1_000_000_000
 NOW = 1_700_000_000 * SECOND  # 2023-11-14 22:13:20 UTC
 
 

@@ -11,7 +11,6 @@ from msgspec.structs import replace
 
 from engine.core.admission import BY, KEEP_NS, AccountTerms, Admission, Admitted, Changed, Reaction
 from engine.core.bounds import Bounds
-from engine.core.exposure import DAY
 from engine.core.messages import (
     AccountRow,
     Action,
@@ -41,7 +40,8 @@ from engine.core.messages import (
     TargetPosition,
     Trade,
 )
-from tests.core.gate_world import LINEAR, NOW, QUOTE, SECOND, balances, position, signal, standing
+from engine.core.times import DAY, SECOND
+from tests.core.gate_world import LINEAR, NOW, QUOTE, balances, position, signal, standing
 
 D = Decimal
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from engine.core.blotter import SECOND, Blotter, Step, Terms
+from engine.core.blotter import Blotter, Step, Terms
 from engine.core.messages import (
     Acked,
     Action,
@@ -49,6 +49,7 @@ from engine.core.messages import (
     Withdrawn,
 )
 from engine.core.protection import TRIGGER_NS
+from engine.core.times import SECOND
 
 D = Decimal
 BTC = Instrument(

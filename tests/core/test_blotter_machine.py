@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from engine.core.blotter import SECOND, Blotter, Terms
+from engine.core.blotter import Blotter, Terms
 from engine.core.messages import (
     Acked,
     Action,
@@ -43,6 +43,7 @@ from engine.core.messages import (
     Sweep,
     Wake,
 )
+from engine.core.times import SECOND
 
 D = Decimal
 BTC = Instrument(

@@ -4,8 +4,9 @@ from decimal import Decimal
 
 import pytest
 
-from engine.core.breakers import SECOND, Breakers, OwnTerms, StallTerms, StormTerms
+from engine.core.breakers import Breakers, OwnTerms, StallTerms, StormTerms
 from engine.core.messages import Canceled, Halt, Leg, Order, OrderType, Rejected, Side, Submitted
+from engine.core.times import SECOND
 
 NOW = 1_763_700_000 * SECOND
 

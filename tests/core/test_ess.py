@@ -6,8 +6,8 @@ import pytest
 
 from engine.core.ess import BY, EssTerms, OnTimeout, Said, Unanswered, Watch, halt_of
 from engine.core.halts import kind_of, release
+from engine.core.times import SECOND
 
-SECOND = 1_000_000_000
 CLEAR, CRITICAL = Said(False, "NORMAL"), Said(True, "CRITICAL", "venue insolvent")
 LATE = Unanswered("no answer in 0.5 s")
 

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from msgspec.structs import replace
 
 from engine.core.admission import AccountTerms, Admission
-from engine.core.exposure import DAY, Exposure
+from engine.core.exposure import Exposure
 from engine.core.messages import (
     AccountRow,
     Action,
@@ -33,11 +33,11 @@ from engine.core.messages import (
     TransferReport,
 )
 from engine.core.position import apply_fill
+from engine.core.times import DAY, SECOND
 from tests.core.gate_world import (
     LINEAR,
     NOW,
     QUOTE,
-    SECOND,
     SPOT,
     balances,
     exposure,

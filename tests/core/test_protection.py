@@ -5,7 +5,8 @@ from decimal import Decimal
 from msgspec.structs import replace
 
 from engine.core.messages import Instrument, InstrumentKind, Leg, Order, OrderType, Position, Quote, Side, State
-from engine.core.protection import FRESH_NS, SECOND, Passed, need, passed, uncovered, wanted
+from engine.core.protection import FRESH_NS, Passed, need, passed, uncovered, wanted
+from engine.core.times import SECOND
 
 D = Decimal
 BTC = Instrument(

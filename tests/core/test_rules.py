@@ -29,11 +29,11 @@ from engine.core.messages import (
     Trade,
 )
 from engine.core.rules import RULES, Verdict, judge
+from engine.core.times import SECOND
 from tests.core.gate_world import (
     LINEAR,
     NOW,
     QUOTE,
-    SECOND,
     SPOT,
     balances,
     exposure,

@@ -14,10 +14,11 @@ import msgspec
 
 from engine.core.audit import verify
 from engine.core.messages import FillReport, Limits
+from engine.core.times import SECOND
 from engine.runtime.journal.base import Record
 from engine.venues.paper import Truth
 from tests.crash.site import Site
-from tests.sim.checks import CHECKS, SECOND, Evidence, Violation, bare_stretches
+from tests.sim.checks import CHECKS, Evidence, Violation, bare_stretches
 from tests.sim.truth import AnyEntry, Copied, Executed, digest
 from tests.sim.verdicts import (
     Kept,

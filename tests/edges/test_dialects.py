@@ -31,12 +31,12 @@ from engine.core.messages import (
     TargetPosition,
     TimeInForce,
 )
+from engine.core.times import SECOND
 from engine.edges.dialects import DIALECTS, DialectTerms, decode
 from engine.edges.ndjson import row_line
 from tests.patience import quickest
 
 NOW = 1_767_323_045_000_000_000  # 2026-01-02T03:04:05Z
-SECOND = 1_000_000_000
 TERMS = DialectTerms(
     account="main",
     ttls={"slow": Decimal(60)},

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from engine.core.times import SECOND
 from engine.exchange.binance.codes import Refused
 from engine.exchange.binance.gate import Gate
 from engine.exchange.binance.spot_routes import LIMITS
 from engine.exchange.http import Request
 from engine.exchange.terms import ExchangeTerms, KeyTerms
-from tests.exchange.world import ED_PUBLIC, SECOND, World, ed25519
+from tests.exchange.world import ED_PUBLIC, World, ed25519
 
 SPOT_DOCS = KeyTerms(
     key="vmPUZE6mv9SD5VNHk4HlWFsOr6aKE2zvsw0MuIgwCIPy6utIco14y7Ju91duEh8A",

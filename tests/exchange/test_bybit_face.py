@@ -4,10 +4,11 @@ import json
 
 import pytest
 
+from engine.core.times import DAY, SECOND
 from engine.exchange.http import Request
 from engine.exchange.keys import signed_by
-from engine.exchange.terms import DAY, KeyTerms, Memory
-from tests.exchange.world import SECOND, World, ed25519, hmac_hex
+from engine.exchange.terms import KeyTerms, Memory
+from tests.exchange.world import World, ed25519, hmac_hex
 
 SHEET = KeyTerms(key="TESTKEY0123456789A", secret="TESTSECRETabcdefghijklmnopqrstuvwxyz0")
 LINE_B = (

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from engine.core.messages import Side
 from engine.core.money import use_exact_context
+from engine.core.times import SECOND
 from engine.exchange.http import Request, Response
 from engine.exchange.opening import both_kinds, open_exchange
 from engine.exchange.terms import ExchangeTerms, KeyTerms
@@ -21,7 +22,6 @@ from engine.market import synthetic
 from engine.market.events import BookSnapshot, FundingRate, TradePrint
 from engine.runtime.clock import Clock
 
-SECOND = 1_000_000_000
 START_NS = 1_700_000_000 * SECOND
 SECRET = "local-secret"
 ED_SEED = bytes(range(32))  # of the sheet's vectors V13 and V14

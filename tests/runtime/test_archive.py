@@ -20,7 +20,8 @@ from engine.core.audit import Report as Audit
 from engine.core.audit import verify
 from engine.core.cursors import EVERYBODY, begin
 from engine.core.messages import Cursor, Delivery, Outcome, Position, Reconciled
-from engine.runtime.journal.archive import DAY_NS, Asked, Boundary, Held, Report, archive, foresee, retain, whole
+from engine.core.times import DAY
+from engine.runtime.journal.archive import Asked, Boundary, Held, Report, archive, foresee, retain, whole
 from engine.runtime.journal.base import Journal, JournalFailed
 from engine.runtime.journal.postgres import PostgresJournal, PostgresTerms
 from engine.runtime.journal.postgres_hold import bytes_of as size_at
@@ -36,8 +37,8 @@ from tests.runtime.journal_world import whole as story
 
 STEPS = ("written", "named", "moved", "committed", "shorten", "shortened")
 CUTS = [*(("sqlite", step) for step in STEPS), ("postgres", "named"), ("postgres", "moved"), ("postgres", "shorten")]
-LATER = NOW + 40 * DAY_NS
-ASKED = Asked(keep_ns=30 * DAY_NS, now_ns=LATER, by="test")
+LATER = NOW + 40 * DAY
+ASKED = Asked(keep_ns=30 * DAY, now_ns=LATER, by="test")
 
 
 class Crash(Exception):
@@ -212,7 +213,7 @@ async def test_a_signal_that_was_archived_is_answered_as_it_ended_and_stays_know
     with closing(place.reader()) as reader:
         first = reader.signal("s-000003")
     await archived(place, ASKED)
-    await retained(place, Asked(keep_ns=DAY_NS, now_ns=LATER + 365 * DAY_NS, by="test"))
+    await retained(place, Asked(keep_ns=DAY, now_ns=LATER + 365 * DAY, by="test"))
     assert list(place.folder.iterdir()) == []
     journal = place.journal()
     await journal.open()
@@ -234,14 +235,14 @@ async def test_the_engine_goes_on_after_an_archive_and_the_next_archive_after_th
     await journal.close()
     assert audit(place).sound
     await fill(place, 11, 10)
-    second = await archived(place, Asked(keep_ns=30 * DAY_NS, now_ns=LATER + 50 * DAY_NS, by="test"))
+    second = await archived(place, Asked(keep_ns=30 * DAY, now_ns=LATER + 50 * DAY, by="test"))
     assert [(p.signals, p.orders) for p in second.parts] == [(11, 11)]
     assert audit(place).sound
 
 
 async def test_many_facts_go_to_several_files_that_are_one_chain(place: Place) -> None:
     await fill(place, 0, 30)
-    report = await archived(place, Asked(30 * DAY_NS, LATER, "test", facts_max=50))
+    report = await archived(place, Asked(30 * DAY, LATER, "test", facts_max=50))
     assert len(report.parts) == 4
     edges = [(p.first_seq, p.last_seq) for p in report.parts]
     assert [first for first, _ in edges] == [1, *(last + 1 for _, last in edges[:-1])]
@@ -252,7 +253,7 @@ async def test_many_facts_go_to_several_files_that_are_one_chain(place: Place) -
 
 async def test_what_is_young_stays(place: Place) -> None:
     await fill(place, 0, 3)
-    report = await archived(place, Asked(keep_ns=60 * DAY_NS, now_ns=LATER, by="test"))
+    report = await archived(place, Asked(keep_ns=60 * DAY, now_ns=LATER, by="test"))
     assert report.parts == ()
     assert count(place, "signals") == 3
 
@@ -284,7 +285,7 @@ async def test_events_stay_for_a_sink_until_it_has_them_or_the_config_names_it_n
     gone = begin(("quick",), (*state.cursors, Cursor("quick", 6)), 6)
     await journal.durable(journal.append((), (*gone, Cursor("quick", 6))))
     await journal.close()
-    await archived(place, Asked(keep_ns=30 * DAY_NS, now_ns=LATER + 50 * DAY_NS, by="test"))
+    await archived(place, Asked(keep_ns=30 * DAY, now_ns=LATER + 50 * DAY, by="test"))
     assert count(place, "outbox") == 1  # the last one, from whose number the next one's follows
 
 
@@ -300,7 +301,7 @@ async def test_executions_of_an_order_that_lives_stay_too(place: Place) -> None:
 
 async def test_a_dry_run_says_the_same_and_does_nothing(place: Place) -> None:
     await fill(place, 0, 30)
-    asked = Asked(30 * DAY_NS, LATER, "test", facts_max=50)
+    asked = Asked(30 * DAY, LATER, "test", facts_max=50)
     with closing(place.reader()) as reader:
         seen = foresee(reader, place.folder, place.size(), asked)
     assert count(place, "signals") == 30
@@ -315,7 +316,7 @@ async def test_names_of_signed_deliveries_go_when_they_can_come_no_more_and_thos
     place: Place,
 ) -> None:
     """However little is to be kept, none goes while its timestamp would still let it in."""
-    day_ago, hour_ago = LATER - DAY_NS - 1, LATER - 3600 * 1_000_000_000
+    day_ago, hour_ago = LATER - DAY - 1, LATER - 3600 * 1_000_000_000
     rows = (
         Delivery("hook/old", "digest", day_ago),
         Delivery("hook/control/old", "digest", day_ago),
@@ -412,7 +413,7 @@ async def test_a_broken_chain_is_not_put_away(place: Place) -> None:
 
 async def test_a_missing_or_changed_archive_is_told_and_the_rest_is_looked_at(place: Place) -> None:
     await fill(place, 0, 30)
-    parts = (await archived(place, Asked(30 * DAY_NS, LATER, "test", facts_max=50))).parts
+    parts = (await archived(place, Asked(30 * DAY, LATER, "test", facts_max=50))).parts
     second = place.folder / parts[1].name
     whole_file = second.read_bytes()
     lines = gzip.decompress(whole_file)
@@ -444,7 +445,7 @@ async def test_archives_may_be_moved_elsewhere(place: Place, tmp_path: Path) -> 
 async def test_what_retention_deleted_is_a_note_and_later_facts_are_still_proven(place: Place) -> None:
     await fill(place, 0, 5, open_too=True)
     await archived(place, ASKED)
-    await retained(place, Asked(DAY_NS, LATER, "test"))
+    await retained(place, Asked(DAY, LATER, "test"))
     found = audit(place)
     assert found.sound and len(found.notes) == 1 and "deleted on purpose" in found.notes[0]
     place.alter("positions", "row", "0.05", "0.06")
@@ -458,7 +459,7 @@ async def test_a_signal_judged_again_after_it_was_archived_is_found(place: Place
         await fill(where, 0, 3)
         await archived(where, ASKED)
         if discard:
-            await retained(where, Asked(DAY_NS, LATER, "test"))
+            await retained(where, Asked(DAY, LATER, "test"))
         journal = where.journal()
         await journal.open()
         journal.append(taken(1, Outcome.REFUSED)[0])
@@ -533,7 +534,7 @@ async def test_kill_9_at_any_step_loses_nothing(place: Place, step: str) -> None
 async def test_a_deletion_that_is_cut_off_is_finished_by_the_next_run(place: Place) -> None:
     await fill(place, 0, 5)
     await archived(place, ASKED)
-    asked = Asked(DAY_NS, LATER, "test")
+    asked = Asked(DAY, LATER, "test")
     with pytest.raises(Crash):
         await retained(place, asked, at=_crash)
     assert len(list(place.folder.iterdir())) == 1

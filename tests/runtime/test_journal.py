@@ -34,6 +34,7 @@ from engine.core.messages import (
     State,
     Trade,
 )
+from engine.core.times import SECOND
 from engine.runtime.journal.base import Journal, JournalFailed, OpenState
 from engine.runtime.journal.group import Batch, Group, Place
 from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
@@ -56,7 +57,6 @@ from tests.runtime.journal_world import (
     whole,
 )
 
-SECOND = 1_000_000_000
 Make = Callable[..., Any]
 
 

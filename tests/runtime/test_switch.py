@@ -4,13 +4,13 @@ import pytest
 import trio
 
 from engine.core.messages import Alerted, Halt, Halted, Resumed
+from engine.core.times import SECOND
 from engine.runtime.clock import Clock, virtual_clock
 from engine.runtime.journal.base import OpenState
 from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
 from engine.runtime.switch import Resumption, Switch
 
 START_NS = 1_700_000_000_000_000_000
-SECOND = 1_000_000_000
 
 
 class Box:

@@ -45,6 +45,7 @@ from engine.core.messages import (
     Unclear,
     Unsent,
 )
+from engine.core.times import SECOND
 from engine.runtime.journal.base import Record
 from tests.sim.truth import (
     AnyEntry,
@@ -74,7 +75,6 @@ from tests.sim.truth import (
     Wired,
 )
 
-SECOND = 1_000_000_000
 MARK = "sf1"  # client ids of the engine begin with it
 CONFIRMATION = "trade_confirmations"
 STOPS = (OrderType.STOP_MARKET, OrderType.STOP_LIMIT)

@@ -23,7 +23,8 @@ from engine.core.messages import (
     Side,
     Submitted,
 )
-from tests.sim.checks import COVERS, ENDS, SECOND, Evidence, Violation, waived
+from engine.core.times import SECOND
+from tests.sim.checks import COVERS, ENDS, Evidence, Violation, waived
 from tests.sim.truth import (
     BanHeard,
     Crashed,

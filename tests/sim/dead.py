@@ -11,7 +11,8 @@ from decimal import Decimal
 from msgspec import Struct
 
 from engine.core.messages import ZERO
-from tests.sim.checks import SECOND, Evidence, Violation, bare_stretches, opens, waived
+from engine.core.times import SECOND
+from tests.sim.checks import Evidence, Violation, bare_stretches, opens, waived
 from tests.sim.truth import Executed, Phase, StopReported, Wired
 
 

@@ -65,6 +65,7 @@ from engine.core.messages import (
     State,
 )
 from engine.core.order import opens, remaining
+from engine.core.times import SECOND
 from engine.runtime.journal import memory
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.journal.group import Group
@@ -81,7 +82,6 @@ from tests.sim.seeds import Stuck, cores, shrunk_from, spread, story, time_limit
 from tests.sim.shrink import Cut
 from tests.sim.world import BEGAN_NS, SINKS, Report, run_seed
 
-SECOND = 1_000_000_000
 SEEDS = 200
 SPIN_SECONDS = 30  # on a processor: a mutant that lets no time pass is caught by that alone
 CANARY_EVERY, CANARY_SEED = 100, 37

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from actors.wiring import AccountParts, Parts
 from engine.core.messages import OrderType
 from engine.core.money import use_exact_context
+from engine.core.times import SECOND
 from engine.runtime.clock import Clock
 from engine.runtime.schedule import JumpClock, seeded_schedule
 from engine.venues.throttle import Limit, Throttle
@@ -17,7 +18,7 @@ from tests.sim.freezer import Freezer
 from tests.sim.scenarios import entry
 from tests.sim.truth import Executed, Truth
 from tests.sim.venue import SimVenue
-from tests.sim.world import LIMITS, SECOND, Incarnation, World, silence
+from tests.sim.world import LIMITS, Incarnation, World, silence
 
 QUIET = Nature(volatility=0.0)
 

@@ -34,6 +34,7 @@ from engine.core.messages import (
     Unclear,
     Unsent,
 )
+from engine.core.times import SECOND
 from engine.runtime.journal.base import Record
 from tests.sim.checks import CHECKS, Evidence, bare_stretches, check
 from tests.sim.faults import Nature
@@ -58,7 +59,6 @@ from tests.sim.truth import (
 from tests.sim.venue import instruments
 from tests.sim.verdicts import bans_are_obeyed, sends_keep_the_rate
 
-SECOND = 1_000_000_000
 QTY = Decimal("0.01")
 ENTRY = "sf1entryentryentryentryentryaa"[:29]
 STOP = "sf1stopstopstopstopstopstopaa"[:29]

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from actors.reconciler import Reconciler
 from engine.core.blotter import follow
 from engine.core.messages import Alerted, FlattenAsked, Halted, Leg, Missing, OrderType, Side
+from engine.core.times import SECOND
 from tests.sim.checks import Evidence
 from tests.sim.cover import awake_stretches
 from tests.sim.faults import Faults, Nature
@@ -19,7 +20,6 @@ from tests.sim.truth import BanHeard, DiskBroke, DiskMended, Ended, Executed, Fr
 from tests.sim.venue import Resting
 from tests.sim.world import Report, World
 
-SECOND = 1_000_000_000
 QUIET = Nature(volatility=0.0)
 
 

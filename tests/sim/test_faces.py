@@ -7,6 +7,7 @@ import trio
 from msgspec.structs import replace
 
 from engine.core.messages import Confirmed, Filled, Leg, Outcome, Side, Submitted, Unclear
+from engine.core.times import SECOND
 from engine.exchange.http import Response
 from tests.sim.faces.bybit import BybitFace, Stamp
 from tests.sim.faces.usdm import UsdmFace
@@ -16,7 +17,6 @@ from tests.sim.scenarios import a_day, entry, one_entry, play
 from tests.sim.truth import BanHeard, Declined, Fell, Held, Taken, Wired
 from tests.sim.world import Report, World, run_seed
 
-SECOND = 1_000_000_000
 QUIET = Nature(volatility=0.0)
 STARTED_SECONDS = 1.7  # the start is on the disk, and the first comparison is not through
 

@@ -4,6 +4,7 @@ import pytest
 import trio
 
 from engine.core.messages import Confirmed, OrderType, Outcome
+from engine.core.times import SECOND
 from engine.runtime.clock import Clock
 from engine.runtime.journal.memory import MemoryDisk, MemoryJournal
 from tests.sim.faults import Faults, Nature
@@ -12,7 +13,6 @@ from tests.sim.test_rivals import QUIET, outcomes, wired
 from tests.sim.truth import CancelWired, Crashed, Executed, Frozen, Leased, Ousted, Ready, Thawed, Wired
 from tests.sim.world import Report, World
 
-SECOND = 1_000_000_000
 LEASE_SECONDS = 5.0
 SHARED = Faults(event_delay_max=0.001, lease_seconds=LEASE_SECONDS)  # not a quiet world: a dead engine protects nothing
 

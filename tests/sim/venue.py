@@ -39,6 +39,7 @@ from engine.core.messages import (
     TimeInForce,
     VenueReport,
 )
+from engine.core.times import SECOND
 from engine.venues.base import StreamDown, Traits
 from engine.venues.throttle import Throttle
 from tests.sim.faults import Faults, Nature
@@ -61,7 +62,6 @@ from tests.sim.truth import (
     Wired,
 )
 
-SECOND = 1_000_000_000
 STEP_SECONDS = 0.25  # of the price path
 FEE_PLACES = Decimal("0.00000001")
 THIRD_ASSET = "BNB"

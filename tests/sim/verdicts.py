@@ -33,7 +33,8 @@ from engine.core.messages import (
     Unclear,
     Unsent,
 )
-from tests.sim.checks import SECOND, Evidence, Violation, opens
+from engine.core.times import SECOND
+from tests.sim.checks import Evidence, Violation, opens
 from tests.sim.truth import BanHeard, CancelWired, Ended, Executed, Phase, QuotesStalled, Taken, Wired
 
 SENDS_PER_SECOND = 10  # the account's rate limit in every world

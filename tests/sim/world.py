@@ -24,6 +24,7 @@ from actors.wiring import AccountParts, Engine, Parts, run_engine
 from engine.core.messages import Halt, HaltKind, Limits, OutboxRow, Side
 from engine.core.money import use_exact_context
 from engine.core.tally import Tally
+from engine.core.times import SECOND
 from engine.edges.base import SinkDown
 from engine.edges.signals import DialectTerms
 from engine.runtime.clock import Clock
@@ -65,7 +66,6 @@ from tests.sim.truth import (
 from tests.sim.venue import VENUE, SimVenue
 from tests.sim.verdicts import Kept, check_verdicts
 
-SECOND = 1_000_000_000
 SINKS = ("sim", "second")
 BEGAN_NS = 1_763_683_200 * SECOND  # wall time at the start of every run
 POSITION_CAP = Decimal(4_000)  # so low that a burst of orders runs into it

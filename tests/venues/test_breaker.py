@@ -4,8 +4,8 @@ import pytest
 from msgspec.structs import replace
 from trio.testing import MockClock
 
+from engine.core.times import SECOND
 from engine.runtime.clock import virtual_clock
-from engine.venues.base import SECOND
 from engine.venues.breaker import Breaker, BreakerTerms, Phase, answered, failed, refuses, tick, tried, tries
 from engine.venues.throttle import PATIENCE_NS, Lane, Limit, Throttle
 

@@ -26,8 +26,9 @@ from engine.core.messages import (
     Rejection,
     Silence,
 )
+from engine.core.times import SECOND
 from engine.runtime.clock import live_clock
-from engine.venues.base import SECOND, StreamDown
+from engine.venues.base import StreamDown
 from engine.venues.link import LinkVenue
 from engine.venues.link_server import serve
 from engine.venues.paper import Faults, PaperTerms, PaperVenue, Truth, traits

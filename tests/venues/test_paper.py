@@ -23,9 +23,10 @@ from engine.core.messages import (
     Silence,
     VenueReport,
 )
+from engine.core.times import SECOND
 from engine.market.events import BookDelta, BookSnapshot
 from engine.runtime.clock import virtual_clock
-from engine.venues.base import SECOND, StreamDown
+from engine.venues.base import StreamDown
 from engine.venues.paper import Faults, PaperTerms, PaperVenue, Truth
 from engine.venues.store import StoreDamaged
 from tests.venues.world import BTC, START_NS, TERMS, D, buy, nothing, paper, show

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from engine.core.times import SECOND
 from engine.runtime.clock import virtual_clock
-from engine.venues.base import SECOND
 from engine.venues.throttle import Bucket, Lane, Limit, Throttle
 
 START_NS = 1_700_000_000_000_000_000

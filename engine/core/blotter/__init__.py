@@ -1,6 +1,7 @@
 """One (account, symbol)'s orders and position. `blotter.py` is the way in; the other files are its parts."""
 
 from engine.core.blotter.blotter import Blotter, Message, Step
-from engine.core.blotter.sheet import SECOND, Seen, Terms
+from engine.core.blotter.sheet import Seen, Terms
+from engine.core.times import SECOND
 
 __all__ = ["SECOND", "Blotter", "Message", "Seen", "Step", "Terms"]

@@ -3,7 +3,7 @@
 from typing import assert_never
 
 from engine.core.blotter.reports import fold_fill, fold_report
-from engine.core.blotter.sheet import SECOND, Sheet
+from engine.core.blotter.sheet import Sheet
 from engine.core.messages import (
     Accepted,
     Acked,
@@ -25,6 +25,7 @@ from engine.core.messages import (
     Unclear,
     Unsent,
 )
+from engine.core.times import SECOND
 
 CLOCK_ERROR_NS = SECOND // 2  # E of RELIABILITY 4.1
 

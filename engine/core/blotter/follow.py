@@ -5,7 +5,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from engine.core.announce import order_event
-from engine.core.blotter.sheet import NEVER_NS, SECOND, STOP_ATTEMPTS, Sheet
+from engine.core.blotter.sheet import NEVER_NS, STOP_ATTEMPTS, Sheet
 from engine.core.instrument import round_qty
 from engine.core.messages import (
     Cancel,
@@ -28,6 +28,7 @@ from engine.core.order import (
 )
 from engine.core.position import closable
 from engine.core.protection import TRIGGER_NS, Wanted, need, wanted
+from engine.core.times import SECOND
 
 SILENT_NS = 3 * SECOND  # after the acceptance of an order that does not rest, before its end is asked for
 UNCLEAR_MAX_NS = 180 * SECOND  # of doubt, before a person is called

@@ -6,7 +6,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from engine.core.announce import position_event, trade_event
-from engine.core.blotter.sheet import SECOND, Seen, Sheet
+from engine.core.blotter.sheet import Seen, Sheet
 from engine.core.ids import is_ours
 from engine.core.messages import (
     ZERO,
@@ -47,6 +47,7 @@ from engine.core.position import (
     fund_trade,
 )
 from engine.core.reconcile import compare
+from engine.core.times import SECOND
 
 FIRST_LOOK_NS = 30 * SECOND  # from the start of the engine to its first look at a symbol, as a rule
 LEFT_OVER_MAX = 16

@@ -62,8 +62,8 @@ from engine.core.order import (
 )
 from engine.core.position import closable
 from engine.core.protection import uncovered, wanted
+from engine.core.times import SECOND
 
-SECOND = 1_000_000_000
 NEVER_NS = 1 << 63
 LOOK_SECONDS = (1, 2, 4, 8, 15)  # then every 15
 TARGET_AGAIN_NS = 5 * SECOND

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from engine.core.times import SECOND
 from engine.exchange.binance.caller import Caller
 from engine.exchange.binance.codes import Refused
 from engine.exchange.binance.gate import Gate, Headers, Limits, Route
@@ -16,7 +17,7 @@ from engine.exchange.house import House, Member
 from engine.exchange.http import Request, Response, form
 from engine.exchange.params import Malformed, Params
 from engine.exchange.screen import Screens
-from engine.exchange.terms import SECOND, ExchangeTerms, KeyTerms
+from engine.exchange.terms import ExchangeTerms, KeyTerms
 
 _LISTEN_NS = 3600 * SECOND
 _HTML = b"<html><head><title>%d</title></head><body><h1>%d</h1></body></html>"

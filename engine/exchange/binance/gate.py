@@ -6,13 +6,14 @@ from typing import Any
 
 from msgspec import Struct
 
+from engine.core.times import SECOND
 from engine.exchange.binance.codes import Refused, missing
 from engine.exchange.house import key_of
 from engine.exchange.http import Request, form
 from engine.exchange.keys import signed_by
 from engine.exchange.params import Params, number, whole, word
 from engine.exchange.quota import Fixed
-from engine.exchange.terms import SECOND, ExchangeTerms, KeyTerms
+from engine.exchange.terms import ExchangeTerms, KeyTerms
 
 Headers = tuple[tuple[str, str], ...]
 

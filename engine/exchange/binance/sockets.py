@@ -7,6 +7,7 @@ import msgspec
 
 from engine.core.messages import ZERO
 from engine.core.money import plain
+from engine.core.times import DAY, SECOND
 from engine.exchange.binance.codes import Refused
 from engine.exchange.binance.gate import Route
 from engine.exchange.binance.market import INTERVALS, kline_row, levels, next_funding, sides, trade_event
@@ -15,7 +16,7 @@ from engine.exchange.http import form
 from engine.exchange.keys import is_ed25519
 from engine.exchange.params import Malformed, Params, json_object, word
 from engine.exchange.screen import Levels, Screen
-from engine.exchange.terms import SECOND, KeyTerms
+from engine.exchange.terms import KeyTerms
 from engine.market.events import MarketEvent, TradePrint
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 Push = Callable[[bytes], None]
 Row = dict[str, Any]
 
-_DAY_NS = 24 * 3600 * SECOND  # a connection's life; none is idle, the server pings
 _STREAMS_MAX = 1024
 _DEPTH_MAX = 1000
 
@@ -33,7 +33,7 @@ class MarketStream:
     """Market data by stream name, raw or combined."""
 
     scope = "public"
-    idle_ns = _DAY_NS
+    idle_ns = DAY  # of the whole connection; none is idle, the server pings
 
     def __init__(self, face: "Binance", names: list[str], push: Push, combined: bool) -> None:
         self._face, self._push, self._combined = face, push, combined
@@ -149,7 +149,7 @@ class UserStream:
     """The futures' private streams of listen keys. A dead key connects all the same, and stays silent."""
 
     scope = "private"
-    idle_ns = _DAY_NS
+    idle_ns = DAY
 
     def __init__(
         self, face: "Binance", keys: list[str], events: tuple[str, ...], push: Push, silent: bool, combined: bool
@@ -220,7 +220,7 @@ class WsApi:
     """Requests by WebSocket, and on spot the user data stream on the same connection."""
 
     scope = "trade"
-    idle_ns = _DAY_NS
+    idle_ns = DAY
 
     def __init__(self, face: "Binance", push: Push, query: str) -> None:
         self._face, self._push = face, push

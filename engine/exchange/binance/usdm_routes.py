@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from engine.core.times import SECOND
 from engine.exchange.binance import market, spot, usdm
 from engine.exchange.binance.caller import Caller
 from engine.exchange.binance.face import Binance, Layout
@@ -10,7 +11,7 @@ from engine.exchange.binance.gate import Limits, OrderLimit, Route, public, trad
 from engine.exchange.binance.usdm_events import user_events
 from engine.exchange.house import House
 from engine.exchange.params import Params
-from engine.exchange.terms import SECOND, ExchangeTerms
+from engine.exchange.terms import ExchangeTerms
 
 Run = Callable[[Caller, Params], Any]
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
+from engine.core.times import SECOND
 from engine.exchange.bybit import market, orders, queries
 from engine.exchange.bybit.codes import Refused
 from engine.exchange.faults import Fault
@@ -19,7 +20,7 @@ from engine.exchange.keys import signed_by
 from engine.exchange.params import Malformed, Params, json_object, word
 from engine.exchange.quota import Rolling, Standing
 from engine.exchange.screen import Screens
-from engine.exchange.terms import SECOND, ExchangeTerms, KeyTerms
+from engine.exchange.terms import ExchangeTerms, KeyTerms
 
 Result = dict[str, Any]
 Headers = tuple[tuple[str, str], ...]

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 import msgspec
 
 from engine.core.messages import FillReport, FundingReport, OrderReport, TransferReport
+from engine.core.times import SECOND
 from engine.exchange.bybit.codes import Refused
 from engine.exchange.bybit.face import OPERATIONS, WINDOW_MS, BybitFace, RateLimited, check_time
 from engine.exchange.bybit.market import level_rows, sides, ticker_row, trade_row
@@ -17,7 +18,7 @@ from engine.exchange.http import form
 from engine.exchange.keys import signed_by
 from engine.exchange.params import Malformed, Params, json_object, word
 from engine.exchange.screen import Levels, Screen
-from engine.exchange.terms import SECOND, KeyTerms
+from engine.exchange.terms import KeyTerms
 from engine.market.events import MarketEvent, TradePrint
 
 Push = Callable[[bytes], None]

@@ -25,15 +25,15 @@ from msgspec.structs import replace
 
 from engine.core.audit import Base, Books, Finding, Line, Tables, chain
 from engine.core.messages import AnyFact, Archived, Discarded, Order
+from engine.core.times import DAY
 from engine.runtime.journal.archive_file import BadArchive, Writer, facts, inspect, rows
 from engine.runtime.journal.base import ArchiveRow, JournalFailed
 from engine.runtime.journal.reading import BOOKED_MARGIN_NS, SINCE, SqlReader
 from engine.runtime.journal.tables import FROM_FACTS, JOURNAL, Values, encode, journal_values
 
-DAY_NS = 24 * 3600 * 1_000_000_000
 # No name goes while its delivery could come again: a timestamp is at most 300 s from our clock, on either side
 # (`tolerance_seconds`), and the rest is for clocks that were set.
-REPLAY_NS = DAY_NS
+REPLAY_NS = DAY
 FACTS_MAX = 200_000  # in one file: what is folded at once has to fit into memory
 _OF_DELIVERIES = "FROM deliveries WHERE at_ns < ? AND place NOT LIKE 'control/%' AND place NOT LIKE 'stop/%'"
 _UNFINISHED = ".unfinished"

@@ -13,6 +13,7 @@ import trio
 from msgspec import Raw, Struct, field
 
 from engine.core.messages import Failed, Order, Rejection, Silence
+from engine.core.times import MILLISECOND, SECOND
 from engine.runtime.clock import Clock
 from engine.venues import offset
 from engine.venues.base import window_ms
@@ -27,8 +28,6 @@ from engine.venues.throttle import Costs, Lane, Limit, Throttle
 
 T = TypeVar("T")
 LOG = structlog.get_logger("binance")
-MILLISECOND = 1_000_000
-SECOND = 1_000_000_000
 ERROR_MAX_NS = 400 * MILLISECOND  # of the clocks' difference; beyond it nothing is signed
 AGE_MAX_NS = 300 * SECOND
 PAUSE_NS = {429: 10 * SECOND, 418: 120 * SECOND}  # where the venue does not say how long

@@ -15,7 +15,6 @@ from engine.core.messages import ZERO, BalanceReport, OrderType, PositionReport,
 from engine.core.money import BadNumber, sane
 
 T = TypeVar("T")
-MILLISECOND = 1_000_000
 
 
 class Odd(ValueError):

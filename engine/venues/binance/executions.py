@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import Generic, Protocol, TypeVar
 
 from engine.core.messages import Failed, FillReport, NotFound, OrderReport
-from engine.venues.base import SECOND
-from engine.venues.binance.decoding import MILLISECOND, Odd
+from engine.core.times import MILLISECOND, SECOND
+from engine.venues.binance.decoding import Odd
 from engine.venues.binance.errors import Verdict
 from engine.venues.binance.names import Names
 from engine.venues.binance.paging import PAGE, Fetch, trades_since

@@ -8,7 +8,8 @@ from decimal import Decimal
 from msgspec import Struct
 
 from engine.core.messages import ZERO, FillReport, OrderReport, OrderType, Side
-from engine.venues.binance.decoding import MILLISECOND, SIDES, STATUS, Heard, execution_id, not_below_zero, word_of
+from engine.core.times import MILLISECOND
+from engine.venues.binance.decoding import SIDES, STATUS, Heard, execution_id, not_below_zero, word_of
 
 
 class OrderRow(Struct, frozen=True):

@@ -11,8 +11,8 @@ import msgspec
 import structlog
 
 from engine.core.messages import Failed, Instrument, Order, Quote, Rejection
+from engine.core.times import SECOND
 from engine.venues.admission import Remark
-from engine.venues.base import SECOND
 from engine.venues.binance.api import Api, hear_answer
 from engine.venues.binance.errors import Verdict
 from engine.venues.binance.filters import ExchangeInfo, Rules, Unusable, limit_name, out_of_band, rules_of

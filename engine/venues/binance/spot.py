@@ -38,8 +38,9 @@ from engine.core.messages import (
     TransferReport,
     VenueReport,
 )
+from engine.core.times import DAY, MILLISECOND, SECOND
 from engine.venues.admission import Remark
-from engine.venues.base import SECOND, QuoteSource, StreamDown, Traits
+from engine.venues.base import QuoteSource, StreamDown, Traits
 from engine.venues.binance.api import WINDOW_MS, Api, hear_answer
 from engine.venues.binance.decoding import Odd
 from engine.venues.binance.errors import ErrorBody, Market, Verdict, judge, read_error
@@ -83,8 +84,6 @@ from engine.venues.private_stream import Deliver, look_at_streams, private_strea
 from engine.venues.throttle import Lane
 
 LOG = structlog.get_logger("binance")
-DAY = 86_400 * SECOND
-MILLISECOND = 1_000_000
 BUFFER = 10_000
 SUBSCRIBE_SECONDS = 10.0
 WATCH_SECONDS = 0.1  # between looks at the quotes that held targets wait for

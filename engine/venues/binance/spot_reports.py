@@ -12,18 +12,8 @@ from msgspec import Raw, Struct, field
 from engine.core.ids import is_ours
 from engine.core.messages import ZERO, BalanceReport, FillReport, OrderReport, OrderType, Side, TransferReport
 from engine.core.money import plain
-from engine.venues.binance.decoding import (
-    EVENT,
-    MILLISECOND,
-    NOTHING,
-    Heard,
-    Odd,
-    amount_of,
-    beginning,
-    check,
-    read,
-    type_of,
-)
+from engine.core.times import MILLISECOND
+from engine.venues.binance.decoding import EVENT, NOTHING, Heard, Odd, amount_of, beginning, check, read, type_of
 from engine.venues.binance.orders import id_of_canceled
 from engine.venues.binance.rows import (
     OrderEvent,

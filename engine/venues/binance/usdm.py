@@ -35,8 +35,9 @@ from engine.core.messages import (
     TransferReport,
     VenueReport,
 )
+from engine.core.times import DAY, MILLISECOND, SECOND
 from engine.venues.admission import Remark
-from engine.venues.base import SECOND, QuoteSource, StreamDown, Traits
+from engine.venues.base import QuoteSource, StreamDown, Traits
 from engine.venues.binance.api import WINDOW_MS, Api
 from engine.venues.binance.decoding import Odd
 from engine.venues.binance.errors import Class, Market, Verdict, judge, read_error
@@ -77,8 +78,6 @@ from engine.venues.private_stream import Deliver, look_at_streams, private_strea
 
 T = TypeVar("T")
 LOG = structlog.get_logger("binance")
-DAY = 86_400 * SECOND
-MILLISECOND = 1_000_000
 BUFFER = 10_000
 KEY_SECONDS = 20 * 60.0  # between two signs of life of a listen key, which lives for an hour
 KEY_AGAIN_SECONDS = 60.0  # after one that failed

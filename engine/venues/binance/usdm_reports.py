@@ -19,9 +19,9 @@ from engine.core.messages import (
     PositionReport,
     TransferReport,
 )
+from engine.core.times import MILLISECOND
 from engine.venues.binance.decoding import (
     EVENT,
-    MILLISECOND,
     NOTHING,
     SIDES,
     STATUS,

@@ -11,10 +11,11 @@ import msgspec
 from msgspec import Struct
 
 from engine.core.messages import Failed, Order, Rejection, Silence
+from engine.core.times import MILLISECOND, SECOND
 from engine.runtime.clock import Clock
 from engine.runtime.log import STARS
 from engine.venues.admission import OFFSET_ERROR_MAX_NS
-from engine.venues.base import SECOND, window_ms
+from engine.venues.base import window_ms
 from engine.venues.bybit import sign
 from engine.venues.bybit.errors import answer_to_status
 from engine.venues.bybit.frames import Envelope, Page, decode, envelope_decoder, page_decoder
@@ -25,7 +26,6 @@ from engine.venues.throttle import Lane, Limit, Throttle
 
 R = TypeVar("R")
 T = TypeVar("T")
-MILLISECOND = 1_000_000
 WINDOW_MS = 5_000
 ADDRESS_BAN_NS = 600 * SECOND  # HTTP 403: "wait at least ten minutes"
 PAUSE_NS = SECOND  # after a limiter's no, where the venue does not say how long

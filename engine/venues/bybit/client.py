@@ -34,9 +34,10 @@ from engine.core.messages import (
     TransferReport,
     VenueReport,
 )
+from engine.core.times import SECOND
 from engine.runtime.clock import Clock
 from engine.venues.admission import Remark
-from engine.venues.base import SECOND, QuoteSource, StreamDown, Traits
+from engine.venues.base import QuoteSource, StreamDown, Traits
 from engine.venues.bybit import frames, orders, reports, sign
 from engine.venues.bybit.caller import TIME_PATH, WINDOW_MS, Call, Caller, page_of, rows_in, rows_of
 from engine.venues.bybit.errors import Class, answer_to_change, answer_to_place, meaning

@@ -11,6 +11,7 @@ import orjson
 from msgspec import Raw, Struct, field
 
 from engine.core.messages import Answer, FillReport, FundingReport, Instrument, OrderReport, Silence, VenueReport
+from engine.core.times import MILLISECOND
 from engine.venues.base import StreamDown
 from engine.venues.bybit.errors import answer_to_change, answer_to_place
 from engine.venues.bybit.reports import BadRow, ExecutionRow, OrderRow, execution, order_report
@@ -18,7 +19,6 @@ from engine.venues.order_socket import Heard
 from engine.venues.rest import Garbled
 
 T = TypeVar("T")
-MILLISECOND = 1_000_000
 
 
 class Envelope(Struct):

@@ -24,10 +24,10 @@ from engine.core.messages import (
     TransferReport,
 )
 from engine.core.money import BadNumber, sane
+from engine.core.times import MILLISECOND
 
 T = TypeVar("T")
 R = TypeVar("R")
-MILLISECOND = 1_000_000
 
 
 class BadRow(Exception):

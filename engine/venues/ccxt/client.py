@@ -27,9 +27,10 @@ from engine.core.messages import (
     Rejection,
     VenueReport,
 )
+from engine.core.times import SECOND
 from engine.runtime.clock import Clock
 from engine.venues.admission import Remark, clock_remark
-from engine.venues.base import SECOND, StreamDown, Traits
+from engine.venues.base import StreamDown, Traits
 from engine.venues.ccxt import orders, promises, rows
 from engine.venues.ccxt.coins import Coins
 from engine.venues.ccxt.entry import Entry

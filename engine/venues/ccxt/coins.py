@@ -14,7 +14,7 @@ from engine.core.messages import (
     Side,
     Silence,
 )
-from engine.venues.base import SECOND
+from engine.core.times import SECOND
 from engine.venues.binance.spot_cover import Sales
 from engine.venues.ccxt import orders, rows
 from engine.venues.ccxt.entry import Entry, OrderOf

@@ -19,9 +19,9 @@ from engine.core.messages import (
     Side,
 )
 from engine.core.money import BadNumber, sane
+from engine.core.times import MILLISECOND
 
 Number: TypeAlias = str | int | None
-MILLISECOND = 1_000_000
 TICK_SIZE, DECIMAL_PLACES = 4, 2  # of ccxt's precision modes
 
 

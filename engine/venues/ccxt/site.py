@@ -11,8 +11,8 @@ import structlog
 import trio
 
 from engine.core.messages import Acked, Failed, InstrumentKind
+from engine.core.times import SECOND
 from engine.runtime.clock import Clock
-from engine.venues.base import SECOND
 from engine.venues.ccxt import errors, promises, rows
 from engine.venues.ccxt.lines import Hello, Told
 from engine.venues.ccxt.process import Gone, Worker

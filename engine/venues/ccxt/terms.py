@@ -3,8 +3,8 @@
 from msgspec import Struct
 
 from engine.core.messages import InstrumentKind
+from engine.core.times import SECOND
 from engine.runtime.log import Secret
-from engine.venues.base import SECOND
 from engine.venues.throttle import Costs, Limit
 
 WINDOW_MS = 5_000

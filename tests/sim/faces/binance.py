@@ -26,14 +26,14 @@ from engine.core.messages import (
     TimeInForce,
     VenueReport,
 )
+from engine.core.times import MILLISECOND, SECOND
 from engine.exchange.http import Request, Response
 from tests.sim.faces.serve import Act, Ask, Session, Told, Wires, protest
-from tests.sim.faces.words import KEY, MILLISECOND, plain, signature
+from tests.sim.faces.words import KEY, plain, signature
 from tests.sim.truth import Declined
 from tests.sim.venue import Life, Resting, SimVenue
 
 Row = dict[str, Any]
-SECOND = 1_000_000_000
 SIDES = {"BUY": Side.BUY, "SELL": Side.SELL}
 SIDE_WORDS = {side: word for word, side in SIDES.items()}
 TIFS = {"GTC": TimeInForce.GTC, "IOC": TimeInForce.IOC, "FOK": TimeInForce.FOK, "GTX": TimeInForce.POST_ONLY}

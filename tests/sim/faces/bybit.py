@@ -27,9 +27,10 @@ from engine.core.messages import (
     TimeInForce,
     VenueReport,
 )
+from engine.core.times import MILLISECOND
 from engine.exchange.http import Request, Response
 from tests.sim.faces.serve import Act, Ask, Session, Told, Wires, protest
-from tests.sim.faces.words import KEY, MILLISECOND, plain, shown, signature, wanted
+from tests.sim.faces.words import KEY, plain, shown, signature, wanted
 from tests.sim.venue import Kept, Life, Manners, Resting, SimVenue
 
 Row = dict[str, Any]

@@ -15,6 +15,7 @@ from engine.core.messages import (
     TimeInForce,
     VenueReport,
 )
+from engine.core.times import MILLISECOND
 from tests.sim.faces.binance import (
     SIDE_WORDS,
     SIDES,
@@ -28,7 +29,7 @@ from tests.sim.faces.binance import (
     filters,
     trade_number,
 )
-from tests.sim.faces.words import MILLISECOND, plain, wanted
+from tests.sim.faces.words import plain, wanted
 from tests.sim.venue import Life, Manners, Resting, SimVenue
 
 MANNERS = Manners(number_prefix="", names_by_order=True, forgets_filled=False, looks_twice=True, sales_lock=True)

@@ -15,6 +15,7 @@ from engine.core.messages import (
     OrderType,
     VenueReport,
 )
+from engine.core.times import MILLISECOND
 from tests.sim.faces.binance import (
     SIDE_WORDS,
     SIDES,
@@ -29,7 +30,7 @@ from tests.sim.faces.binance import (
     trade_number,
 )
 from tests.sim.faces.serve import Act, Session, Told, Wires, protest
-from tests.sim.faces.words import MILLISECOND, plain, wanted
+from tests.sim.faces.words import plain, wanted
 from tests.sim.venue import TRIGGERED, Life, Manners, Resting, SimVenue
 
 MANNERS = Manners(

@@ -9,7 +9,6 @@ from engine.core.messages import Order, OrderType, Side, TimeInForce
 from tests.sim.venue import Resting, SimVenue
 
 KEY, SECRET = "simulated-key", "simulated-secret"
-MILLISECOND = 1_000_000
 
 
 def signature(payload: bytes) -> str:

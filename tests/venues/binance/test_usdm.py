@@ -23,8 +23,9 @@ from engine.core.messages import (
     Side,
     Silence,
 )
+from engine.core.times import SECOND
 from engine.venues.admission import Inadmissible
-from engine.venues.base import SECOND, StreamDown
+from engine.venues.base import StreamDown
 from engine.venues.binance import usdm
 from engine.venues.binance.errors import Market
 from engine.venues.binance.hosts import hosts

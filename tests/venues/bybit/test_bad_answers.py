@@ -13,8 +13,9 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketRequest, serve_websocket
 
 from engine.core.messages import Acked, Cancel, Failed, Silence
+from engine.core.times import SECOND
 from engine.runtime.clock import live_clock
-from engine.venues.base import SECOND, StreamDown
+from engine.venues.base import StreamDown
 from engine.venues.bybit import caller
 from engine.venues.bybit.client import BybitVenue
 from engine.venues.bybit.hosts import Hosts

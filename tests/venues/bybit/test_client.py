@@ -21,10 +21,11 @@ from engine.core.messages import (
     Silence,
     TimeInForce,
 )
+from engine.core.times import SECOND
 from engine.exchange.faults import Woe
 from engine.exchange.terms import ExchangeTerms, KeyTerms
 from engine.market.events import FundingRate
-from engine.venues.base import SECOND, StreamDown
+from engine.venues.base import StreamDown
 from engine.venues.throttle import PATIENCE_NS, Lane
 from tests.patience import PATIENCE_SECONDS
 from tests.venues.bybit.local import KINDS, D, Local, local, nothing, order, until
