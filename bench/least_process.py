@@ -19,12 +19,11 @@ import trio
 
 from engine.core.audit import GENESIS, chain
 from engine.runtime.journal.sqlite import connect
-from engine.runtime.journal.tables import JOURNAL
+from engine.runtime.journal.tables import JOURNAL, SIGNALS
 from engine.runtime.journal.writing import migrate
 from engine.runtime.turns import take_short_turns
 
 CHUNK = 65_536
-_SIGNAL = "INSERT INTO signals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _ORDER = "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _ACCOUNT = "INSERT INTO accounts VALUES (?, ?) ON CONFLICT DO UPDATE SET row = excluded.row"
 
@@ -83,11 +82,11 @@ class Books:
             self._seq += 1
             self._hash = chain(self._hash, self._seq, fact)
             rows.append((self._seq, now_ns, kind, "bench", asked.symbol, trace_id, fact, self._hash))
-        signal = (asked.signal_id, "bench", asked.symbol, sample.body_hash, "accepted", now_ns, self._seq - 2)
+        signal = (asked.signal_id, "bench", asked.symbol, sample.body_hash, "accepted", 1, now_ns, self._seq - 2)
         order = (trace_id, "bench", asked.symbol, asked.signal_id, "PENDING", 1, now_ns, sample.order_row)
         database.execute("BEGIN IMMEDIATE")
         database.executemany(JOURNAL, rows)
-        database.execute(_SIGNAL, (*signal, self._seq - 1, None, None))
+        database.execute(SIGNALS, (*signal, self._seq - 1, None, None))
         database.execute(_ORDER, order)
         database.execute(_ACCOUNT, ("bench", sample.account_row))
         database.execute("COMMIT")

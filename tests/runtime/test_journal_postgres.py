@@ -864,7 +864,7 @@ async def test_a_start_uses_the_indexes_of_what_is_open(postgres: Server, at: Ad
     )
     postgres.sql(copies)
     postgres.sql(f"ANALYZE {at.schema}.orders")
-    plan = postgres.sql(f"EXPLAIN SELECT row FROM {at.schema}.orders WHERE live = 1 ORDER BY rowid")
+    plan = postgres.sql(f"EXPLAIN SELECT row FROM {at.schema}.orders WHERE live = 2 ORDER BY rowid")
     assert any("orders_live" in str(line) for line in plan), plan
     async with opened(at, tmp_path) as (_, state):
         assert state.orders == (order(1),)

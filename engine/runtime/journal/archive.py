@@ -197,7 +197,7 @@ class _Ended:
 
 
 def _live(reader: SqlReader) -> frozenset[str]:
-    return frozenset(cid for (cid,) in reader.query("SELECT cid FROM orders INDEXED BY orders_live WHERE live = 1"))
+    return frozenset(cid for (cid,) in reader.query(reader.live_orders("cid")))
 
 
 def _movable_fills(reader: SqlReader, cut: int) -> Iterator[Fill]:
@@ -205,7 +205,7 @@ def _movable_fills(reader: SqlReader, cut: int) -> Iterator[Fill]:
     sql = (
         f"SELECT f.account, f.symbol, f.exec_id, f.seq FROM fills AS f JOIN ({SINCE}) AS a ON a.account = f.account"
         " WHERE f.seq <= ? AND f.moment_ns < a.since - ?"
-        " AND f.cid NOT IN (SELECT cid FROM orders INDEXED BY orders_live WHERE live = 1) ORDER BY f.seq"
+        f" AND f.cid NOT IN ({reader.live_orders('cid')}) ORDER BY f.seq"
     )
     return reader.query(sql, cut, BOOKED_MARGIN_NS)
 
@@ -331,6 +331,7 @@ def _taken_out(ended: _Ended, cut: int) -> Steps:
         ("DELETE FROM fills WHERE account = ? AND symbol = ? AND exec_id = ?", [fill[:3] for fill in ended.fills]),
         ("DELETE FROM outbox WHERE event_id = ?", [(event_id,) for event_id in ended.events]),
         ("DELETE FROM journal WHERE seq <= ?", [(cut,)]),
+        ("DELETE FROM story WHERE seq <= ?", [(cut,)]),
     ]
 
 

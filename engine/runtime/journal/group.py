@@ -27,6 +27,7 @@ from engine.core.messages import (
     SignalReceived,
     SignalRow,
 )
+from engine.runtime.journal import tail
 from engine.runtime.journal.base import JournalFailed, Stats
 from engine.runtime.journal.outgoing import Fetch, Outgoing
 from engine.runtime.journal.tables import (
@@ -55,7 +56,7 @@ class Batch:
 
     __slots__ = (
         *("done", "due", "events", "facts", "first", "from_facts", "in_order"),
-        *("last", "outbox", "rows", "settled", "then"),
+        *("last", "outbox", "rows", "settled", "taken_up", "then"),
     )
 
     def __init__(self) -> None:
@@ -64,6 +65,7 @@ class Batch:
         self.rows: dict[type, dict[object, Row | Told]] = {}
         self.in_order: list[tuple[str, Values]] = []
         self.outbox: list[Values] = []
+        self.taken_up: Statements = []  # what the indexes are behind with (tail.py)
         self.events: list[OutboxRow] = []
         self.first = -1  # -1: nothing in it
         self.last = -1
@@ -88,7 +90,7 @@ class Batch:
         found.extend((sql, [values]) for sql, values in self.in_order)
         if self.outbox:
             found.append((OUTBOX, self.outbox))
-        return found
+        return found + self.taken_up
 
 
 class Place(Struct, frozen=True):
@@ -98,6 +100,7 @@ class Place(Struct, frozen=True):
     hash: bytes
     event_id: int  # last one used
     cursors: tuple[Cursor, ...] = ()  # of the sinks
+    mark: int = 0  # up to which fact the indexes are written
 
 
 class Group:
@@ -114,12 +117,14 @@ class Group:
         start: Callable[[Batch, Callable[[JournalFailed | None], None]], bool] | None = None,
         fetch: Fetch | None = None,
         quick_seconds: float | None = None,
+        kept: int | None = None,
     ) -> None:
         """`start` is `write` without waiting: it calls `settle` at once or later. False: it cannot just now.
 
         `fetch` reads so many events after a number from the store.
         `quick_seconds` takes the place of `linger_seconds` while orders come one by one, so that an order's commit has
         nothing else to write; where they come fast, to share is cheaper.
+        So many facts and rows are `kept` out of the indexes.
         """
         self.failed: str | None = None
         self._start = start
@@ -137,6 +142,7 @@ class Group:
         self._seq = place.seq
         self._hash = place.hash
         self._event_id = place.event_id
+        self._mark, self._kept = place.mark, tail.KEPT if kept is None else kept
         self._cursors = {cursor.sink: cursor for cursor in place.cursors}
         self._open = Batch()
         self._flying: Batch | None = None
@@ -302,9 +308,10 @@ class Group:
     async def _commit(self) -> None:
         while self._flying is not None and self.failed is None:
             await self._flying.done.wait()
-        self._wanted, self._eager = trio.Event(), False
+        idle, self._wanted, self._eager = not self._wanted.is_set(), trio.Event(), False
         if self._open.first < 0:
             return
+        self._take_up(self._open, idle)
         self._flying, self._open = self._open, Batch()
         self._began_at = trio.current_time()
         await self._write(self._flying, self._settle)
@@ -348,6 +355,10 @@ class Group:
             self._news = trio.Event()
 
     # -------------------------------------------------------------------------------------------------------- details
+
+    def _take_up(self, batch: Batch, idle: bool) -> None:
+        if until := tail.due(self._seq, self._mark, len(batch.facts), idle, self._kept):
+            batch.taken_up, self._mark = tail.taking_up(until, self._kept), until
 
     def _add(self, batch: Batch, row: Row | Told) -> None:
         kind = type(row)

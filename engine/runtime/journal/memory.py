@@ -21,6 +21,7 @@ from engine.runtime.journal.writing import commit, migrate, raise_epoch
 
 Settle = Callable[[JournalFailed | None], None]
 WHERE = "the memory disk"
+KEPT = 20  # rows and facts out of the indexes: few, so that short lives meet both sides of the mark
 _decode = msgspec.json.Decoder(OutboxRow).decode
 
 
@@ -120,7 +121,7 @@ class MemoryJournal:
         self._reader = self._disk.mount(self._clock.now_ns(), self)
         self._life = self._disk.life
         state, place = self._reader.state(), self._reader.place()
-        self._group = Group(place, self._write, self._linger_seconds, self._start, self._outbox)
+        self._group = Group(place, self._write, self._linger_seconds, self._start, self._outbox, kept=KEPT)
         trio.lowlevel.spawn_system_task(self._group.run, name="journal.commit")
         return state
 

@@ -26,7 +26,7 @@ from engine.runtime.journal.reading import SqlReader
 from engine.runtime.journal.server import LOCK_SECONDS, Address, Durability, sentence, session, tag
 
 LEASE_NS = 60_000_000_000  # so long another engine waits when we are killed; one with the same lock file does not
-SHRINKING = ("journal", "signals", "orders", "fills", "outbox", "deliveries")
+SHRINKING = ("journal", "story", "signals", "orders", "fills", "outbox", "deliveries")
 _BYTES = (
     "SELECT coalesce(sum(pg_total_relation_size(c.oid)), 0)::bigint FROM pg_class c"
     " JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = ? AND c.relkind = 'r'"

@@ -34,6 +34,7 @@ from engine.core.messages import (
     SignalRow,
     Trade,
 )
+from engine.runtime.journal import tail
 from engine.runtime.journal.base import ArchiveRow, AuditEntry, Execution, JournalFailed, OpenState, Record
 from engine.runtime.journal.group import Place
 from engine.runtime.journal.tables import decode_fact, encode
@@ -50,17 +51,18 @@ SINCE = (
 )
 _EXECUTION = "SELECT f.account, f.symbol, f.exec_id, f.venue_ns, f.delta, f.cid, f.seq FROM"
 # A look-up asks for all executions of an order that has not ended: those belong to a start, however old.
-_OF_LIVE_ORDERS = (
-    f"{_EXECUTION} orders AS o INDEXED BY orders_live CROSS JOIN fills AS f ON f.account = o.account"
-    " AND f.moment_ns >= o.submitted_ns - ?1 AND f.symbol = o.symbol AND f.cid = o.cid WHERE o.live = 1"
-    " AND CAST(json_extract(CAST(o.row AS TEXT), '$.filled_qty') AS REAL) > 0"
+_OF_ORDERS = (
+    "AS o CROSS JOIN fills AS f ON f.account = o.account"
+    " AND f.moment_ns >= o.submitted_ns - ?1 AND f.symbol = o.symbol AND f.cid = o.cid"
+    " WHERE CAST(json_extract(CAST(o.row AS TEXT), '$.filled_qty') AS REAL) > 0"
 )
 
 _SIGNALS = (
     "SELECT row, confirmed, (SELECT fact FROM journal WHERE seq = received_seq),"
-    " (SELECT fact FROM journal WHERE seq = judged_seq) FROM signals"
+    " (SELECT fact FROM journal WHERE seq = judged_seq) FROM"
 )
-SIGNAL = f"{_SIGNALS} WHERE signal_id = ?"
+_OF_SIGNAL = "rowid AS place, received_ns, row, confirmed, received_seq, judged_seq"
+SIGNAL = f"{_SIGNALS} signals WHERE signal_id = ?"
 DELIVERY = "SELECT place, body_hash, at_ns, answer FROM deliveries WHERE place = ?"
 PAST_SIGNAL = "SELECT row FROM past_signals WHERE signal_id = ?"
 _signal = msgspec.json.Decoder(SignalRow).decode
@@ -93,22 +95,34 @@ class SqlReader:
         self._has_past: bool | None = None
 
     def signal(self, signal_id: str) -> SignalRow | None:
-        return _one(self._signals("WHERE signal_id = ?", signal_id)) or self._past(signal_id)
+        return _one(self._signals("signals WHERE signal_id = ?", signal_id)) or self._past(signal_id)
 
     def delivery(self, place: str) -> Delivery | None:
         return next((Delivery(*found) for found in self._query(DELIVERY, place)), None)
 
     def signals(self, limit: int, before: int = 0) -> tuple[SignalRow, ...]:
-        edge = self._edge("signals", "received_ns", "true", (), limit, before)
-        return self._signals(f"WHERE {edge} ORDER BY received_ns DESC, rowid DESC")
+        """By the index and, of those that are not in it yet, by the tail."""
+        below, count, mark = f"received_ns < {before or MAX:d}", max(limit, 1), self.meta(tail.SIGNALS)
+        stands, ends = (
+            "signals INDEXED BY signals_received WHERE open <> 1",
+            f"signals WHERE open = 1 AND rowid > {mark:d}",
+        )
+        newest = f"SELECT received_ns FROM {stands} AND {below} ORDER BY received_ns DESC LIMIT {count:d}"
+        both = f"SELECT received_ns FROM ({newest}) AS n UNION ALL SELECT received_ns FROM {ends} AND {below}"
+        sql = f"SELECT received_ns FROM ({both}) AS b ORDER BY received_ns DESC LIMIT 1 OFFSET {count - 1:d}"
+        last = next(self._query(sql), None)
+        page = below if last is None else f"{below} AND received_ns >= {last[0]:d}"
+        rows = f"SELECT {_OF_SIGNAL} FROM {stands} AND {page} UNION ALL SELECT {_OF_SIGNAL} FROM {ends} AND {page}"
+        return self._signals(f"({rows}) AS s ORDER BY received_ns DESC, place DESC")
 
     def order(self, cid: str) -> Order | None:
         return _one(self._rows(_order, "SELECT row FROM orders WHERE cid = ?", cid))
 
     def orders(self, account: str | None, symbol: str | None, live_only: bool, limit: int) -> tuple[Order, ...]:
         wheres, values = _wheres(account=account, symbol=symbol)
-        live = "INDEXED BY orders_live WHERE live = 1" if live_only else "WHERE true"
-        sql = f"SELECT row FROM orders {live}{wheres} ORDER BY rowid DESC LIMIT ?"
+        if live_only:
+            return self._live_orders(wheres, values, f" DESC LIMIT {limit:d}")
+        sql = f"SELECT row FROM orders WHERE true{wheres} ORDER BY rowid DESC LIMIT ?"
         return self._rows(_order, sql, *values, limit)
 
     def positions(self, account: str | None = None) -> tuple[Position, ...]:
@@ -140,7 +154,11 @@ class SqlReader:
     def story(self, trace_id: str) -> tuple[Record, ...]:
         if not trace_id:
             return ()
-        return self._records("WHERE trace_id = ? AND trace_id <> '' ORDER BY seq", trace_id)
+        told = "story AS s CROSS JOIN journal AS j ON j.seq = s.seq WHERE s.trace_id = ?1"
+        tail_ = f"journal WHERE seq > {self.meta(tail.FACTS):d} AND trace_id = ?1"
+        # A commit between the mark and this may have taken up a part of the tail: no fact is told twice.
+        sql = f"SELECT j.seq, j.at_ns, j.fact, j.hash FROM {told} UNION SELECT seq, at_ns, fact, hash FROM {tail_}"
+        return self._recorded(f"{sql} ORDER BY 1", trace_id)
 
     def dead_letters(self, signal_id: str) -> tuple[DeadLettered, ...]:
         found = self._records("WHERE kind = 'DeadLettered' AND instr(fact, ?) > 0 ORDER BY seq", encode(signal_id))
@@ -211,20 +229,16 @@ class SqlReader:
         wheres, values = _wheres(account=account, symbol=symbol)
         of, value = _wheres(account=account)
         return OpenState(
-            seq=self.place().seq,
+            seq=self._end()[0],
             epoch=self.meta("epoch"),
-            orders=self._rows(
-                _order, f"SELECT row FROM orders INDEXED BY orders_live WHERE live = 1{wheres} ORDER BY rowid", *values
-            ),
+            orders=self._live_orders(wheres, values),
             positions=self._rows(
                 _position, f"SELECT row FROM positions WHERE true{wheres} ORDER BY account, symbol", *values
             ),
             trades=self._rows(
                 _trade, f"SELECT row FROM trades INDEXED BY trades_open WHERE open = 1{wheres} ORDER BY rowid", *values
             ),
-            signals=self._signals(
-                f"INDEXED BY signals_open WHERE outcome = 'accepted'{wheres} ORDER BY rowid", *values
-            ),
+            signals=self._open_signals(wheres, values),
             accounts=self._rows(_account, f"SELECT row FROM accounts WHERE true{of} ORDER BY account", *value),
             limits=tuple(row for row in self.limits() if account in (None, row.account)),
             halts=self.halts(),
@@ -263,13 +277,22 @@ class SqlReader:
         return waiting(self.cursors(), self.last_event())
 
     def place(self) -> Place:
-        """The chain's end and the outbox's."""
-        seq, digest = next(
-            self._query("SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1"),
-            (0, GENESIS),
-        )
-        self._blob(seq, digest)
-        return Place(seq=seq, hash=digest, event_id=self.last_event(), cursors=self.cursors())
+        """The chain's end, the outbox's and that of the indexes."""
+        seq, digest = self._end()
+        mark = self.meta(tail.FACTS)
+        return Place(seq=seq, hash=digest, event_id=self.last_event(), cursors=self.cursors(), mark=mark)
+
+    def _end(self) -> tuple[int, bytes]:
+        """The last fact's number and hash."""
+        newest = "SELECT seq, hash FROM journal ORDER BY seq DESC LIMIT 1"
+        seq, digest = next(self._query(newest), (0, GENESIS))
+        return seq, self._blob(seq, digest)
+
+    def live_orders(self, columns: str, wheres: str = "") -> str:
+        """A query of the orders that have not ended: by the index, and by the tail."""
+        indexed = f"SELECT {columns} FROM orders INDEXED BY orders_live WHERE live = 2{wheres}"
+        mark = self.meta(tail.ORDERS)  # read before: an older one finds no less
+        return f"{indexed} UNION ALL SELECT {columns} FROM orders WHERE live = 1 AND rowid > {mark:d}{wheres}"
 
     def meta(self, key: str) -> int:
         found = next(self._query("SELECT value FROM meta WHERE key = ?", key), None)
@@ -280,7 +303,7 @@ class SqlReader:
     def verify_tail(self, count: int = TAIL) -> None:
         """Raises JournalFailed with the number at which the chain of the last `count` facts breaks."""
         base = self.base()
-        start = max(self.place().seq - count, base.seq)
+        start = max(self._end()[0] - count, base.seq)
         digest, expected = base.hash, base.seq + 1
         for seq, fact, found in self._query("SELECT seq, fact, hash FROM journal WHERE seq >= ? ORDER BY seq", start):
             if seq == start > base.seq:  # its own predecessor is not read: taken as it is
@@ -333,8 +356,18 @@ class SqlReader:
     def _rows(self, decode: Any, sql: str, *values: Any) -> tuple[Any, ...]:
         return tuple(self._each(decode, sql, *values))
 
-    def _signals(self, tail: str, *values: Any) -> tuple[SignalRow, ...]:
-        return self.signal_rows(self._query(f"{_SIGNALS} {tail}", *values))
+    def _signals(self, source: str, *values: Any) -> tuple[SignalRow, ...]:
+        return self.signal_rows(self._query(f"{_SIGNALS} {source}", *values))
+
+    def _open_signals(self, wheres: str, values: tuple[str, ...]) -> tuple[SignalRow, ...]:
+        """As `live_orders`."""
+        indexed = f"SELECT {_OF_SIGNAL} FROM signals INDEXED BY signals_open WHERE open = 2{wheres}"
+        rest = f"SELECT {_OF_SIGNAL} FROM signals WHERE open = 1 AND rowid > {self.meta(tail.SIGNALS):d}{wheres}"
+        return self._signals(f"({indexed} UNION ALL {rest}) AS s ORDER BY place", *values, *values)
+
+    def _live_orders(self, wheres: str, values: tuple[str, ...], cut: str = "") -> tuple[Order, ...]:
+        sql = f"SELECT row FROM ({self.live_orders('rowid AS place, row', wheres)}) AS o ORDER BY place{cut}"
+        return self._rows(_order, sql, *values, *values)
 
     def signal_rows(self, found: Iterable[Any]) -> tuple[SignalRow, ...]:
         """What the query `SIGNAL` has found, whoever has asked it."""
@@ -365,15 +398,20 @@ class SqlReader:
             raise JournalFailed(f"{self._where}: a signal's row points at facts of another kind")
         return SignalRow(signal=one.signal, outcome=other.outcome, checks=other.checks, plan=other.plan)
 
-    def _records(self, tail: str, *values: Any) -> tuple[Record, ...]:
-        found = self._query(f"SELECT seq, at_ns, fact, hash FROM journal {tail}", *values)
+    def _records(self, which: str, *values: Any) -> tuple[Record, ...]:
+        return self._recorded(f"SELECT seq, at_ns, fact, hash FROM journal {which}", *values)
+
+    def _recorded(self, sql: str, *values: Any) -> tuple[Record, ...]:
+        found = self._query(sql, *values)
         return tuple(Record(seq, at_ns, self._read(decode_fact, fact), digest) for seq, at_ns, fact, digest in found)
 
     def _executions(self, account: str | None, symbol: str | None) -> tuple[Execution, ...]:
         wheres, values = _wheres(account=account, symbol=symbol)
         only = wheres.replace(" account = ?", " f.account = ?2").replace(" symbol = ?", " f.symbol = ?3")
         recent = f"{_EXECUTION} ({SINCE}) AS a CROSS JOIN fills AS f ON f.account = a.account"
-        sql = f"{recent} AND f.moment_ns >= a.since - ?1 WHERE true{only} UNION {_OF_LIVE_ORDERS}{only} ORDER BY 7"
+        live = self.live_orders("account, symbol, cid, submitted_ns, row")
+        of_live = f"{_EXECUTION} ({live}) {_OF_ORDERS}"
+        sql = f"{recent} AND f.moment_ns >= a.since - ?1 WHERE true{only} UNION {of_live}{only} ORDER BY 7"
         try:
             return tuple(
                 Execution(account=a, symbol=s, exec_id=e, venue_ns=ns, delta=Decimal(delta), cid=cid)

@@ -2,7 +2,8 @@
 
 Written for SQLite; PostgreSQL runs the same statements in its own words (libpq.py), and those of BESIDE after them.
 
-`live`, `open` and `ended_ns` carry partial indexes, so that a start finds what has not ended without reading history.
+`live`, `open` and `ended_ns` carry partial indexes, so that a start finds what has not ended without reading history;
+those of orders and signals, and the facts of a trace, are a little behind, so that no order waits for them (tail.py).
 A signal's body and checks are not written twice: its row points at the facts, and has its own only when they differ.
 """
 
@@ -111,10 +112,32 @@ _CURSORS = (
     "ALTER TABLE outbox DROP COLUMN published",
 )
 
+# Four indexes that every intent's commit had to write, and are now written later (tail.py).
+_TAIL = (
+    """CREATE TABLE story (
+        trace_id TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (trace_id, seq)
+    ) STRICT, WITHOUT ROWID""",
+    "INSERT INTO story SELECT trace_id, seq FROM journal WHERE trace_id <> '' ORDER BY trace_id, seq",
+    "DROP INDEX journal_story",
+    "ALTER TABLE signals ADD COLUMN open INTEGER NOT NULL DEFAULT 0",
+    "UPDATE signals INDEXED BY signals_open SET open = 2 WHERE outcome = 'accepted'",
+    "DROP INDEX signals_open",
+    "CREATE INDEX signals_open ON signals (account, symbol) WHERE open = 2",
+    "DROP INDEX signals_received",
+    "CREATE INDEX signals_received ON signals (received_ns) WHERE open <> 1",
+    "UPDATE orders INDEXED BY orders_live SET live = 2 WHERE live = 1",
+    "DROP INDEX orders_live",
+    "CREATE INDEX orders_live ON orders (account, symbol) WHERE live = 2",
+    "INSERT INTO meta SELECT 'facts_mark', coalesce(max(seq), 0) FROM journal",
+    "INSERT INTO meta SELECT 'signals_mark', coalesce(max(rowid), 0) FROM signals",
+    "INSERT INTO meta SELECT 'orders_mark', coalesce(max(rowid), 0) FROM orders",
+)
+
 # Entry n brings a journal of version n to version n + 1; version 0 is an empty file.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     *(_FIRST, _HALTS_SIDE_BY_SIDE, _DEAD_LETTERS),
     *(_ARCHIVES, _DELIVERIES, _CURSORS),
+    _TAIL,
 )
 
 VERSIONS = "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER PRIMARY KEY, at_ns INTEGER NOT NULL) STRICT"
@@ -131,4 +154,5 @@ BESIDE: dict[int, tuple[str, ...]] = {
             commits INTEGER NOT NULL DEFAULT 0
         )""",
     ),
+    7: ("CREATE UNIQUE INDEX signals_place ON signals (rowid)",),
 }

@@ -11,6 +11,7 @@ from engine.runtime.journal.base import JournalFailed
 from engine.runtime.journal.lock import Lock
 from engine.runtime.journal.reading import SqlReader
 from engine.runtime.journal.sqlite import connect, damage_of, refuse_a_damaged_log, sentence_of, size_of, wal_of
+from engine.runtime.journal.tail import NUMBERED_ANEW
 from engine.runtime.journal.writing import migrate
 
 
@@ -69,6 +70,7 @@ class FileHold:
             return ""
         at("shorten")
         try:
+            self._connection.execute(NUMBERED_ANEW)  # VACUUM may do that with rows
             self._connection.execute("VACUUM")
             self._connection.wal_checkpoint("main", apsw.SQLITE_CHECKPOINT_TRUNCATE)
         except apsw.FullError as error:

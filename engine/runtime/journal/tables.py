@@ -32,6 +32,7 @@ from engine.core.messages import (
     LimitsSet,
     Mismatched,
     Order,
+    Outcome,
     Position,
     Reconciled,
     Resumed,
@@ -88,7 +89,9 @@ def _told(told: Told) -> Values:
 def _about(row: SignalRow) -> Values:
     signal = row.signal
     outcome = row.outcome if row.confirmed is None else row.confirmed.outcome
-    return signal.signal_id, signal.account, signal.symbol, signal.body_hash, outcome.value, signal.received_ns
+    open_now = 1 if outcome is Outcome.ACCEPTED else 0
+    about = (signal.signal_id, signal.account, signal.symbol, signal.body_hash, outcome.value, open_now)
+    return *about, signal.received_ns
 
 
 def _order(row: Order) -> Values:
@@ -109,23 +112,29 @@ def _trade(row: Trade) -> Values:
     return row.trade_id, row.account, row.symbol, open_now, row.opened_ns, row.closed_ns, encode(row)
 
 
+SIGNALS = (
+    "INSERT INTO signals (signal_id, account, symbol, body_hash, outcome, open, received_ns, received_seq, judged_seq,"
+    " row, confirmed) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+# What is written as 1 may be 2 already, or behind the mark: then its index has to have it (tail.py).
+_STILL = "CASE WHEN excluded.{1} = 0 THEN 0 WHEN {0}.{1} = 1 THEN 1 ELSE 2 END"
 _SIGNAL = (
-    "INSERT INTO signals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (signal_id) DO UPDATE"
-    " SET outcome = excluded.outcome, received_seq = excluded.received_seq, judged_seq = excluded.judged_seq,"
-    " row = excluded.row, confirmed = excluded.confirmed"
+    f"{SIGNALS} ON CONFLICT (signal_id) DO UPDATE SET outcome = excluded.outcome,"
+    f" open = {_STILL.format('signals', 'open')}, received_seq = excluded.received_seq,"
+    " judged_seq = excluded.judged_seq, row = excluded.row, confirmed = excluded.confirmed"
 )
 
 TABLES: dict[type, Table] = {
     Told: Table(_SIGNAL, _told, lambda told: told.row.signal.signal_id),
     SignalRow: Table(_SIGNAL, _signal, lambda row: row.signal.signal_id),
     SignalEnded: Table(
-        "UPDATE signals SET outcome = ?, confirmed = ? WHERE signal_id = ?",
+        "UPDATE signals SET outcome = ?, confirmed = ?, open = 0 WHERE signal_id = ?",
         lambda row: (row.confirmed.outcome.value, encode(row.confirmed), row.confirmed.signal_id),
         lambda row: row.confirmed.signal_id,
     ),
     Order: Table(
         "INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (cid) DO UPDATE"
-        " SET state = excluded.state, live = excluded.live, row = excluded.row",
+        f" SET state = excluded.state, live = {_STILL.format('orders', 'live')}, row = excluded.row",
         _order,
         lambda row: row.cid,
     ),

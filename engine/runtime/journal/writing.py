@@ -7,6 +7,7 @@ import apsw
 from engine.runtime.journal.base import JournalFailed
 from engine.runtime.journal.group import Statements
 from engine.runtime.journal.schema import APPLICATION_ID, MIGRATIONS, VERSIONS
+from engine.runtime.journal.tail import FLAGGED
 
 
 def commit(connection: apsw.Connection, statements: Statements) -> None:
@@ -85,6 +86,17 @@ def raise_epoch(connection: apsw.Connection, synced: bool = True) -> None:
         connection.execute(
             "INSERT INTO meta VALUES ('synced', ?) ON CONFLICT DO UPDATE SET value = excluded.value", (int(synced),)
         )
+        _set_marks(connection)
+
+
+def _set_marks(connection: apsw.Connection) -> None:
+    """A mark of 0, or one beyond the end, is none: rows were numbered anew, by a VACUUM or by whoever copied them."""
+    for table, flag, key in FLAGGED:
+        mark = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).get
+        end = connection.execute(f"SELECT coalesce(max(rowid), 0) FROM {table}").get
+        if end and (not mark or mark > end):
+            connection.execute(f"UPDATE {table} SET {flag} = 2 WHERE {flag} = 1")
+            connection.execute("UPDATE meta SET value = ? WHERE key = ?", (end, key))
 
 
 def was_synced(connection: apsw.Connection) -> bool:
