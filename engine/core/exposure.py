@@ -298,6 +298,7 @@ class Exposure:
         holding = self._holdings.get(symbol) or _NOTHING
         instrument = self._instrument_of(symbol) or holding.instrument  # the venue may have new steps since
         sums, row = self._sums, self.row
+        equity = self.equity()
         return View(
             signal=signal,
             now_ns=now_ns,
@@ -320,8 +321,8 @@ class Exposure:
             day_net=sums.net - row.baseline_net,
             gain=sums.gain,
             losses_in_row=row.losses_in_row,
-            equity=self.equity(),
-            settled_equity=self.settled_equity(),
+            equity=equity,
+            settled_equity=self._settled(equity),
             peak_equity=row.peak_equity,
             free_quote=self._free_quote(instrument),
             free_base=self._free_base(instrument, holding),
@@ -355,7 +356,9 @@ class Exposure:
 
     def settled_equity(self) -> Decimal | None:
         """Equity as far as it is explained: what a transfer, or something not known yet, has changed is left out."""
-        equity = self.equity()
+        return self._settled(self.equity())
+
+    def _settled(self, equity: Decimal | None) -> Decimal | None:
         if equity is None:
             return None
         for one in self._strange.values():

@@ -21,9 +21,8 @@ def client_order_id(env: str, account: str, signal_id: str, leg: Leg, attempt: i
     if not 0 <= attempt < 1024:
         raise ValueError(f"attempt {attempt} is outside 0 to 1023")
     # Lengths go in, so that no two different tuples can run together into the same bytes.
-    material = b"".join(
-        len(part).to_bytes(4, "big") + part for part in (s.encode() for s in (env, account, signal_id, leg.value))
-    )
+    parts = env.encode(), account.encode(), signal_id.encode(), leg.value.encode()
+    material = b"".join([len(part).to_bytes(4, "big") + part for part in parts])
     bits = int.from_bytes(blake2b(material, digest_size=15).digest(), "big")
     digest = "".join([_PAIRS[bits >> shift & 1023] for shift in range(110, -1, -10)])  # base32, in lower case
     return f"{TAG}{VERSION}{digest}{_PAIRS[attempt]}"

@@ -188,7 +188,10 @@ def opens(order: Order) -> bool:
 
 def rests(order: Order) -> bool:
     """Whether it may stand at the venue; the others are executed at once or not at all."""
-    return order.order_type is not OrderType.MARKET and order.tif not in (TimeInForce.IOC, TimeInForce.FOK)
+    return order.order_type is not OrderType.MARKET and order.tif not in _AT_ONCE
+
+
+_AT_ONCE = (TimeInForce.IOC, TimeInForce.FOK)
 
 
 def protective(order: Order) -> bool:

@@ -87,7 +87,8 @@ def _limit_time(sheet: Sheet, now_ns: int) -> None:
 
 def _protect(sheet: Sheet, now_ns: int, tidy: bool) -> None:
     position = sheet.position
-    if not position.qty and sheet.closed_trade is None and all(o.leg is Leg.ENTRY for o in sheet.orders.values()):
+    others = [order for order in sheet.orders.values() if order.leg is not Leg.ENTRY]
+    if not position.qty and sheet.closed_trade is None and not others:
         sheet.stop_failures = 0  # nothing to protect and nothing that protects, as with most entries
         return
     held = closable(position, sheet.instrument)

@@ -353,7 +353,7 @@ class Sheet:
     @property
     def in_doubt(self) -> bool:
         """Whether an order's outcome is not known, or the position's: nothing may be opened then (P4)."""
-        return self.suspect is not None or any(order.state is State.UNCLEAR for order in self.orders.values())
+        return self.suspect is not None or State.UNCLEAR in [order.state for order in self.orders.values()]
 
     def end(
         self,
