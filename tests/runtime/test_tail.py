@@ -215,6 +215,20 @@ async def test_rows_that_were_numbered_anew_are_found_by_the_next_start(tmp_path
             assert not missed(reader)
 
 
+async def test_rows_that_begin_anew_are_not_behind_a_mark_of_before(tmp_path: Path) -> None:
+    """All were deleted, and whoever did it was killed before it could say so: numbers begin at one again."""
+    path = tmp_path / "journal.sqlite"
+    async with opened(lambda: SqliteJournal(path, "process", CLOCK)) as (journal, _):
+        await unhurried(journal, *lives(1, 60))
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute("DELETE FROM orders; DELETE FROM signals")
+    async with opened(lambda: SqliteJournal(path, "process", CLOCK)) as (journal, _):
+        await unhurried(journal, taken(70), submitted(70))
+        assert (await journal.reload()).orders == (order(70),)
+        with closing(journal.reader()) as reader:
+            assert not missed(reader)
+
+
 async def test_what_is_written_after_an_archive_is_not_behind_the_mark(tmp_path: Path) -> None:
     """The last rows of all may have gone, and their numbers come again."""
     path = tmp_path / "journal.sqlite"

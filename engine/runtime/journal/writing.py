@@ -94,7 +94,7 @@ def _set_marks(connection: apsw.Connection) -> None:
     for table, flag, key in FLAGGED:
         mark = connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).get
         end = connection.execute(f"SELECT coalesce(max(rowid), 0) FROM {table}").get
-        if end and (not mark or mark > end):
+        if not mark or mark > end:
             connection.execute(f"UPDATE {table} SET {flag} = 2 WHERE {flag} = 1")
             connection.execute("UPDATE meta SET value = ? WHERE key = ?", (end, key))
 
