@@ -145,7 +145,7 @@ def test_how_long_a_killed_engines_partitions_wait_for_it_is_the_configs_word() 
     assert isinstance(source, KafkaSource)
     words = source._settings(cluster)
     assert words["session.timeout.ms"] == 2_000 and words["heartbeat.interval.ms"] == 667
-    source = open_source(parse(text.replace("session_seconds = 2\n", ""), "c").sources[0], live_clock(), "e", {})
+    source = open_source(parse(text.replace("session_seconds = 2\n", ""), "c").sources[0], live_clock(), "e", {}, None)
     assert isinstance(source, KafkaSource)
     for words in (
         source._settings(cluster),
@@ -600,7 +600,7 @@ async def test_an_event_that_is_refused_for_ever_is_let_go_where_the_config_says
     text = f'[[sinks]]\nkind = "kafka"\nserver = "{broker.cluster.servers}"\ntopic = "t"\nrefused = "drop"\n'
     name = narrow(broker)
     config = parse(text.replace('"t"', f'"{name}"'), "c")
-    (sink, _) = open_sinks(config, Broadcast("page"), live_clock(), {})
+    (sink, _) = open_sinks(config, Broadcast("page"), live_clock(), {}, None)
     assert isinstance(sink, KafkaSink) and isinstance(sink, Choosing)
     await sink.send((row(1), long_row(2, 30_000), row(3), long_row(4, 30_000), row(5)))
     assert [refused.event_id for refused, why in sink.let_go if why.startswith("MSG_SIZE_TOO_LARGE")] == [2, 4]
