@@ -29,6 +29,7 @@ MEANT = {  # the bug, and the promise that it breaks
     "lease-not-at-the-wire": "I6",
     "daily-loss-reset": "I14",
     "stop-not-replaced": "I31",
+    "passed-stop-not-looked-at": "I31",
 }
 
 
