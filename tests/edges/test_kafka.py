@@ -189,7 +189,7 @@ async def test_an_offset_is_committed_when_its_message_is_answered_and_not_befor
 
 async def test_poison_tombstones_and_giants_are_dead_letters_and_hold_up_nothing(broker: Broker) -> None:
     name, dead = topic(broker.cluster), topic(broker.cluster)
-    giant = b'{"signal_id":"g","x":"' + b"x" * 30_000_000 + b'"}'
+    giant = b'{"signal_id":"g","x":"' + b"x" * 5_000_000 + b'"}'
     produce(broker.cluster, name, b"{broken", None, giant, order(1))
     async with reading(broker.cluster, Topics((name,), dead_letters=dead)) as home:
         letters = {}
