@@ -570,6 +570,37 @@ async def test_a_log_that_never_gets_quiet_is_kept_in_bounds(path: Path, monkeyp
         assert state.seq == 3000
 
 
+async def test_somebody_who_reads_for_long_costs_no_pause_after_every_commit(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An audit of a journal that is written on: the log cannot begin anew until it is through, whatever is tried."""
+    monkeypatch.setattr("engine.runtime.journal.sqlite.WAL_PAGES_MAX", 200)
+    async with opened(path, "process") as (journal, _):
+        await journal.durable(journal.append(*taken(0)))
+        pause, pauses = journal._copy_in_a_pause, []
+
+        async def counted() -> bool:
+            pauses.append(trio.current_time())
+            return await pause()
+
+        monkeypatch.setattr(journal, "_copy_in_a_pause", counted)
+        number = 1
+        with closing(open_reader(path)) as reader, reader.snapshot():
+            assert reader.place().seq == 2
+            began = trio.current_time()
+            with trio.fail_after(PATIENCE_SECONDS):
+                while not pauses or trio.current_time() < pauses[0] + 3 * QUIET_SECONDS:
+                    await journal.durable(journal.append(*taken(number)))
+                    number += 1
+                    await trio.sleep(0.001)
+            assert len(pauses) <= 1 + (trio.current_time() - began) / QUIET_SECONDS
+        with trio.fail_after(PATIENCE_SECONDS):
+            while journal.stats().wal_bytes > 200 * 2048:  # until it has begun anew
+                await trio.sleep(QUIET_SECONDS / 10)
+                await journal.durable(journal.append(*taken(number)))
+                number += 1
+
+
 # ---------------------------------------------------------------------------------------------------------- history
 
 

@@ -283,20 +283,26 @@ class SqliteJournal:
         with self._wal_scope:
             while self.failed is None:
                 await self._until_quiet()
-                for _ in range(COPIES):
-                    if await self._copy() or self._wal_pages <= WAL_PAGES_MAX:
-                        break
-                else:
-                    await self._copy_in_a_pause()
+                if not await self._shorten():
+                    # Somebody reads what was there before, for as long as he likes: no pause helps until he is through.
+                    await trio.sleep(QUIET_SECONDS)
 
-    async def _copy_in_a_pause(self) -> None:
+    async def _shorten(self) -> bool:
+        """Whether the log will begin anew, or is short enough for now."""
+        for _ in range(COPIES):
+            if await self._copy() or self._wal_pages <= WAL_PAGES_MAX:
+                return True
+        return await self._copy_in_a_pause()
+
+    async def _copy_in_a_pause(self) -> bool:
         """Busy all the time, and the log would grow for ever: nothing is committed until all of it is copied."""
-        self._hold = trio.Event()
+        copied, self._hold = False, trio.Event()
         for _ in range(3):
-            if await self._copy():
+            if copied := await self._copy():
                 break
         self._hold.set()
         self._hold = None
+        return copied
 
     async def _until_quiet(self) -> None:
         await self._dirty.wait()
