@@ -20,7 +20,7 @@ from engine.web.ports import StopReport
 PUT_SECONDS = 5.0  # for the server to take a letter
 ANSWER_SECONDS = 25.0  # for a holder's report; its venues have 15 s to show that nothing is left
 LOOK_SECONDS = 0.1
-STALE_SECONDS = 600.0  # to close positions is meant for now; to halt is meant until somebody resumes
+STALE_SECONDS = 600.0  # a flatten is meant for now; a stop, whatever it is to close, until somebody resumes
 READ_MAX = 100
 LOG = structlog.get_logger("shards")
 

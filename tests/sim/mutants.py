@@ -487,9 +487,12 @@ def _sent_twice(read: Callable[[Any], Any]) -> Patch:
 
 def absent(dead_ns: int, apart_ns: int, rounds: int, again: bool) -> Patch:
     """Not found counts earlier than it may, and perhaps the entry goes out once more."""
+    real = answers._not_found
 
     def _not_found(sheet: Sheet, order: Order, message: Any, now_ns: int) -> None:
-        if order.state is not State.UNCLEAR or message.asked_ns < order.unclear_ns + dead_ns:
+        if order.state is not State.UNCLEAR:
+            return real(sheet, order, message, now_ns)
+        if message.asked_ns < order.unclear_ns + dead_ns:
             return
         of = sheet.of(order)
         if order.rounds < rounds and message.asked_ns - order.round_ns >= apart_ns:
