@@ -22,9 +22,8 @@ from engine.core.position import closable
 from engine.core.times import SECOND
 
 FRESH_NS = 3 * SECOND  # an older quote tells nothing, and neither does what was between two looks further apart
-TRIGGER_NS = (
-    5 * SECOND
-)  # from a trade beyond a trigger to the order's execution: venues take milliseconds, in a rush seconds
+# From a trade beyond a trigger to the order's execution: venues take milliseconds, in a rush seconds.
+TRIGGER_NS = 5 * SECOND
 
 
 class Wanted(Struct, frozen=True):

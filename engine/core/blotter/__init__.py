@@ -2,6 +2,5 @@
 
 from engine.core.blotter.blotter import Blotter, Message, Step
 from engine.core.blotter.sheet import Seen, Terms
-from engine.core.times import SECOND
 
-__all__ = ["SECOND", "Blotter", "Message", "Seen", "Step", "Terms"]
+__all__ = ["Blotter", "Message", "Seen", "Step", "Terms"]
